@@ -1,0 +1,45 @@
+//! The request id: minted by the gateway before anything else, unique across replicas.
+
+use std::fmt;
+
+/// `msg_` and a UUIDv7: the record's `id`, the ledger's key, and `x-request-id` unless the caller sent one.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RequestId(uuid::Uuid);
+
+impl RequestId {
+    /// A new id, ordered by time.
+    pub fn mint() -> Self {
+        Self(uuid::Uuid::now_v7())
+    }
+
+    /// Reads the text form back; `None` for anything else.
+    pub fn parse(text: &str) -> Option<Self> {
+        text.strip_prefix("msg_").and_then(|id| uuid::Uuid::try_parse(id).ok()).map(Self)
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "msg_{}", self.0.as_hyphenated())
+    }
+}
+
+impl fmt::Debug for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::RequestId;
+
+    #[test]
+    fn text_form_round_trips_and_orders_by_time() {
+        let (first, second) = (RequestId::mint(), RequestId::mint());
+        assert!(first < second);
+        assert!(first.to_string().starts_with("msg_"));
+        assert_eq!(RequestId::parse(&first.to_string()), Some(first));
+        assert_eq!(RequestId::parse("req_1"), None);
+    }
+}

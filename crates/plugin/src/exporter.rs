@@ -1,0 +1,129 @@
+//! The contracts of a plug-in and of the exporter that it makes.
+
+use std::error::Error;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::{
+    ConfigError, Delivery, ExportError, Health, Host, ItemOutcome, MetricsSnapshot, RequestMetrics, Settings,
+    SettingsSpec, TelemetryConfig,
+};
+
+/// One kind of exporter: its name, its settings, and how to make one. Register it with [`crate::register!`].
+pub trait TelemetryPlugin: Send + Sync {
+    /// The word in `ENABLED_EXPORTERS` and in `type:`.
+    fn name(&self) -> &'static str;
+
+    /// Keys, kinds, defaults and documentation of the settings, and which signals it takes.
+    fn settings(&self) -> SettingsSpec;
+
+    /// Makes an exporter. Pure: settings are checked here, connections are made in `init`.
+    fn create_exporter(
+        &self,
+        settings: Settings,
+        host: Host,
+    ) -> Result<Box<dyn TelemetryExporter>, ConfigError>;
+}
+
+/// One configured exporter. All methods are called on its own thread; blocking there hurts nobody else.
+#[async_trait]
+pub trait TelemetryExporter: Send + Sync {
+    /// Its name in logs.
+    fn name(&self) -> &str;
+
+    /// Connects, creates the index or table. Runs beside traffic and is tried again with backoff while records wait.
+    async fn init(&self, _config: &TelemetryConfig) -> Result<(), ExportError> {
+        Ok(())
+    }
+
+    /// Delivers a batch and judges the answer. Must not panic; must not retry.
+    async fn export(&self, batch: &[Arc<RequestMetrics>]) -> Delivery;
+
+    /// Delivers metrics, every `metrics.interval`; called for plug-ins with the signal `METRICS`.
+    async fn export_metrics(&self, _snapshot: &MetricsSnapshot) -> Delivery {
+        Delivery::Delivered
+    }
+
+    /// Renders the scrape page for a request's `Accept`; called for plug-ins with the signal `SCRAPE`.
+    fn scrape(&self, _snapshot: &MetricsSnapshot, _accept: &str) -> Option<ScrapePage> {
+        None
+    }
+
+    /// The back end's state as far as the exporter knows.
+    async fn health(&self) -> Health {
+        Health::Ok
+    }
+
+    /// Flushes what it holds itself; called once, after the last batch.
+    async fn shutdown(&self) -> Result<(), ExportError> {
+        Ok(())
+    }
+}
+
+/// A page that a monitoring system fetches.
+#[derive(Clone, Debug)]
+pub struct ScrapePage {
+    /// Its `Content-Type`.
+    pub content_type: &'static str,
+    /// Its text.
+    pub body: String,
+}
+
+/// The simple way to write an exporter: one record at a time. [`EachRecord`] lifts it to the batch form.
+#[async_trait]
+pub trait RecordExporter: Send + Sync {
+    /// Its name in logs.
+    fn name(&self) -> &str;
+
+    /// See [`TelemetryExporter::init`].
+    async fn init(&self, _config: &TelemetryConfig) -> Result<(), ExportError> {
+        Ok(())
+    }
+
+    /// Delivers one record; an `Err` is a retry of that record.
+    async fn export(&self, metrics: &RequestMetrics) -> Result<(), Box<dyn Error + Send + Sync>>;
+
+    /// See [`TelemetryExporter::health`].
+    async fn health(&self) -> Health {
+        Health::Ok
+    }
+
+    /// See [`TelemetryExporter::shutdown`].
+    async fn shutdown(&self) -> Result<(), ExportError> {
+        Ok(())
+    }
+}
+
+/// Lifts a [`RecordExporter`]: records go one by one, in order; the failed ones are retried by the pipeline.
+pub struct EachRecord<X>(pub X);
+
+#[async_trait]
+impl<X: RecordExporter> TelemetryExporter for EachRecord<X> {
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    async fn init(&self, config: &TelemetryConfig) -> Result<(), ExportError> {
+        self.0.init(config).await
+    }
+
+    async fn export(&self, batch: &[Arc<RequestMetrics>]) -> Delivery {
+        let mut outcomes = Vec::with_capacity(batch.len());
+        for record in batch {
+            outcomes.push(match self.0.export(record).await {
+                Ok(()) => ItemOutcome::Delivered,
+                Err(_) => ItemOutcome::Retry,
+            });
+        }
+        Delivery::Items(outcomes)
+    }
+
+    async fn health(&self) -> Health {
+        self.0.health().await
+    }
+
+    async fn shutdown(&self) -> Result<(), ExportError> {
+        self.0.shutdown().await
+    }
+}

@@ -1,0 +1,38 @@
+//! The telemetry plug-in SDK (L1): everything that an exporter needs, and nothing of the gateway.
+//!
+//! A plug-in is one folder: a settings struct, a [`TelemetryPlugin`] that makes an exporter from it, and a
+//! [`TelemetryExporter`] that encodes a batch of [`RequestMetrics`] and judges the answer. Batching, retry, queues,
+//! TLS, proxies and self-metrics are the pipeline's.
+
+mod config;
+mod delivery;
+mod encode;
+mod exporter;
+mod host;
+mod http;
+mod metrics;
+mod record;
+mod registry;
+mod settings;
+
+pub use self::config::TelemetryConfig;
+pub use self::delivery::{ConfigError, Delivery, ExportError, Health, ItemOutcome};
+pub use self::exporter::{
+    EachRecord, RecordExporter, RecordExporter as MetricsExporter, ScrapePage, TelemetryExporter,
+    TelemetryPlugin,
+};
+pub use self::host::Host;
+pub use self::http::{Http, HttpError, HttpTransport};
+pub use self::metrics::{
+    Counter, Gauge, Histogram, HistogramValue, Meter, MetricData, MetricKind, MetricRegistry,
+    MetricsSnapshot, Point, PointValue,
+};
+pub use self::record::{ContentLevel, CostSource, Facts, RequestMetrics, Truncated};
+pub use self::registry::{Registration, plugins};
+pub use self::settings::{Settings, SettingsKey, SettingsSpec, Signals, ValueKind};
+
+pub use async_trait::async_trait;
+#[doc(hidden)]
+pub use inventory;
+pub use magicapi_model::{Money, Outcome, RequestId, Secret, Usage};
+pub use schemars::{self, JsonSchema};

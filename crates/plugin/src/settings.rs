@@ -1,0 +1,272 @@
+//! Settings of a plug-in, read from its own struct: keys, kinds, defaults, documentation, environment variables.
+//!
+//! `config` fills them from the file or the environment and checks them without I/O; the schema, `check`, the exporter
+//! pages and the error texts come from the same [`SettingsSpec`].
+
+use std::ops::BitOr;
+
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+use crate::ConfigError;
+
+/// Which signals an exporter takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Signals(u8);
+
+impl Signals {
+    /// One record per request, in batches.
+    pub const RECORDS: Self = Self(1);
+    /// A snapshot of all metrics, every `metrics.interval`.
+    pub const METRICS: Self = Self(2);
+    /// A page that is fetched; no queue.
+    pub const SCRAPE: Self = Self(4);
+
+    /// Whether all of `other` is in it.
+    pub const fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+}
+
+impl BitOr for Signals {
+    type Output = Self;
+    fn bitor(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+/// What a setting's value looks like.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ValueKind {
+    /// Text.
+    String,
+    /// A text that is masked wherever settings are shown.
+    Secret,
+    /// `true` or `false`.
+    Bool,
+    /// A whole number.
+    Integer,
+    /// A number.
+    Number,
+    /// A list; in an environment variable, separated by commas.
+    List,
+    /// A mapping.
+    Map,
+    /// One of these words.
+    OneOf(Vec<String>),
+    /// Anything else; see the schema.
+    Other,
+}
+
+/// One setting.
+#[derive(Clone, Debug)]
+pub struct SettingsKey {
+    /// Its key in the file.
+    pub name: String,
+    /// What its value looks like.
+    pub kind: ValueKind,
+    /// Its default; `None` when it has none (or is a secret).
+    pub default: Option<Value>,
+    /// Its documentation, in one line.
+    pub doc: String,
+    /// The environment variable that sets it.
+    pub env: Option<String>,
+}
+
+/// All settings of one plug-in.
+#[derive(Clone, Debug)]
+pub struct SettingsSpec {
+    schema: Value,
+    keys: Vec<SettingsKey>,
+    signals: Signals,
+}
+
+impl SettingsSpec {
+    /// Reads the spec from a settings struct: `#[derive(Default, Deserialize, JsonSchema)]`,
+    /// `#[serde(default, deny_unknown_fields)]`, a doc line per field, and
+    /// `#[schemars(extend("env" = "ELASTICSEARCH_URL"))]` where a variable sets it. Signals: `RECORDS`.
+    pub fn of<T: JsonSchema + DeserializeOwned + Default>() -> Self {
+        let schema = schemars::generate::SchemaSettings::default()
+            .with(|settings| settings.inline_subschemas = true)
+            .into_generator()
+            .into_root_schema_for::<T>()
+            .to_value();
+        let keys = schema
+            .get("properties")
+            .and_then(Value::as_object)
+            .map(|properties| properties.iter().map(|(name, property)| read_key(name, property)).collect())
+            .unwrap_or_default();
+        Self { schema, keys, signals: Signals::RECORDS }
+    }
+
+    /// Sets the signals that the exporter takes.
+    pub fn signals(mut self, signals: Signals) -> Self {
+        self.signals = signals;
+        self
+    }
+
+    /// The signals that the exporter takes.
+    pub fn takes(&self, signals: Signals) -> bool {
+        self.signals.contains(signals)
+    }
+
+    /// The keys, in the struct's order.
+    pub fn keys(&self) -> &[SettingsKey] {
+        &self.keys
+    }
+
+    /// The JSON Schema of the struct.
+    pub fn schema(&self) -> &Value {
+        &self.schema
+    }
+}
+
+fn read_key(name: &str, property: &Value) -> SettingsKey {
+    let text = |key: &str| property.get(key).and_then(Value::as_str);
+    SettingsKey {
+        name: name.into(),
+        kind: read_kind(property),
+        default: property.get("default").filter(|value| !value.is_null()).cloned(),
+        doc: text("description").unwrap_or_default().replace('\n', " "),
+        env: text("env").map(Into::into),
+    }
+}
+
+fn read_kind(property: &Value) -> ValueKind {
+    // `Option<T>` is `anyOf: [T, null]` or `type: [T, "null"]`.
+    if let Some(inner) = property.get("anyOf").and_then(Value::as_array).and_then(|any| any.first()) {
+        return read_kind(inner);
+    }
+    if property.get("format").and_then(Value::as_str) == Some("secret") {
+        return ValueKind::Secret;
+    }
+    let words = |list: &Vec<Value>| list.iter().filter_map(|word| word.as_str().map(Into::into)).collect();
+    if let Some(list) = property.get("enum").and_then(Value::as_array) {
+        return ValueKind::OneOf(words(list));
+    }
+    if let Some(variants) = property.get("oneOf").and_then(Value::as_array) {
+        let constants: Vec<Value> = variants.iter().filter_map(|one| one.get("const").cloned()).collect();
+        return if constants.len() == variants.len() {
+            ValueKind::OneOf(words(&constants))
+        } else {
+            ValueKind::Other
+        };
+    }
+    let kind = match property.get("type") {
+        Some(Value::String(kind)) => kind.as_str(),
+        Some(Value::Array(kinds)) => kinds.first().and_then(Value::as_str).unwrap_or_default(),
+        _ => "",
+    };
+    match kind {
+        "string" => ValueKind::String,
+        "boolean" => ValueKind::Bool,
+        "integer" => ValueKind::Integer,
+        "number" => ValueKind::Number,
+        "array" => ValueKind::List,
+        "object" => ValueKind::Map,
+        _ => ValueKind::Other,
+    }
+}
+
+/// The values for one exporter: defaults are not in it, `T::default()` has them. No `Debug`: it holds secrets.
+#[derive(Clone, Default, PartialEq)]
+pub struct Settings(Map<String, Value>);
+
+impl Settings {
+    /// Made by `config`; by tests from `serde_json::json!`.
+    pub fn new(values: Map<String, Value>) -> Self {
+        Self(values)
+    }
+
+    /// Reads them into the plug-in's own struct.
+    pub fn read<T: DeserializeOwned>(&self) -> Result<T, ConfigError> {
+        serde_json::from_value(Value::Object(self.0.clone())).map_err(|e| ConfigError::new("", e.to_string()))
+    }
+
+    /// The raw values. They may hold secrets.
+    pub fn values(&self) -> &Map<String, Value> {
+        &self.0
+    }
+}
+
+impl From<Value> for Settings {
+    fn from(value: Value) -> Self {
+        match value {
+            Value::Object(values) => Self(values),
+            _ => Self::default(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use magicapi_model::Secret;
+    use schemars::JsonSchema;
+    use serde::{Deserialize, Serialize};
+    use serde_json::json;
+
+    use super::{Settings, SettingsSpec, Signals, ValueKind};
+
+    /// Compression of bodies.
+    #[derive(Default, Serialize, Deserialize, JsonSchema)]
+    #[serde(rename_all = "lowercase")]
+    enum Compression {
+        #[default]
+        Gzip,
+        None,
+    }
+
+    #[derive(Deserialize, JsonSchema)]
+    #[serde(default, deny_unknown_fields)]
+    struct Example {
+        /// Where it is.
+        #[schemars(extend("env" = "EXAMPLE_URL"))]
+        url: String,
+        /// What opens it.
+        #[schemars(extend("env" = "EXAMPLE_KEY"))]
+        key: Option<Secret>,
+        /// How bodies are packed.
+        compression: Compression,
+        /// How many.
+        shards: Option<u32>,
+    }
+
+    impl Default for Example {
+        fn default() -> Self {
+            Self { url: "http://localhost".into(), key: None, compression: Compression::Gzip, shards: None }
+        }
+    }
+
+    #[test]
+    fn a_struct_describes_itself() {
+        let spec = SettingsSpec::of::<Example>().signals(Signals::RECORDS | Signals::METRICS);
+        assert!(spec.takes(Signals::METRICS) && !spec.takes(Signals::SCRAPE));
+        let [url, key, compression, shards] = spec.keys() else { panic!("four keys: {:?}", spec.keys()) };
+        assert_eq!(
+            (url.name.as_str(), &url.kind, url.env.as_deref()),
+            ("url", &ValueKind::String, Some("EXAMPLE_URL"))
+        );
+        assert_eq!(
+            (url.default.clone(), url.doc.as_str()),
+            (Some(json!("http://localhost")), "Where it is.")
+        );
+        assert_eq!((&key.kind, &key.default), (&ValueKind::Secret, &None), "{key:?}");
+        assert_eq!(
+            compression.kind,
+            ValueKind::OneOf(vec!["gzip".into(), "none".into()]),
+            "{}",
+            spec.schema()
+        );
+        assert_eq!(shards.kind, ValueKind::Integer);
+    }
+
+    #[test]
+    fn settings_read_into_the_struct() {
+        let example: Example =
+            Settings::from(json!({"url": "http://x", "key": "s"})).read().expect("settings");
+        assert_eq!((example.url.as_str(), example.key.map(|key| key.expose().len())), ("http://x", Some(1)));
+        assert!(matches!(example.compression, Compression::Gzip) && example.shards.is_none());
+        assert!(Settings::from(json!({"urll": 1})).read::<Example>().is_err());
+    }
+}
