@@ -148,6 +148,11 @@ pub trait Provider: Send + Sync {
     /// The catalogue row's name, by which prices are found.
     fn catalogue_name(&self) -> &str;
 
+    /// The names under which the price table may list a model, best first.
+    fn price_names(&self, model: &str) -> Vec<String> {
+        vec![model.to_owned()]
+    }
+
     /// Where it is.
     fn base_url(&self) -> &BaseUrl;
 
