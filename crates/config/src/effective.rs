@@ -1,0 +1,322 @@
+//! Every effective value under its key, secrets masked, with its origin: what `config` prints, what the hash is made
+//! of, and the defaults in the schema.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use magicapi_plugin::ContentLevel;
+use serde::Serialize;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use crate::catalogue::Catalogue;
+use crate::context::Context;
+use crate::load::{Sources, load};
+use crate::types::{
+    Admin, Auth, AuthMode, Config, ExporterEntry, LogFormat, MetricsAccess, OnClientGone, OnFull,
+    ProviderEntry, Server, StoreUrl, Telemetry, Timeouts, Upstream, WhenFull,
+};
+use crate::units::{show_duration, show_size};
+
+/// What stands for a secret.
+pub(crate) const MASK: &str = "***";
+
+/// One effective value.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Effective {
+    /// The key, as a dotted path; the variable's name where only a variable sets it (`RUST_LOG`).
+    pub key: String,
+    /// The value; secrets are `***`.
+    pub value: String,
+    /// Where it comes from.
+    pub origin: Origin,
+}
+
+/// Where a value comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Origin {
+    /// The command line.
+    Flag,
+    /// An environment variable.
+    Env(String),
+    /// The file; line and column count from 1.
+    File {
+        /// The line.
+        line: usize,
+        /// The column, in characters.
+        column: usize,
+    },
+    /// Nobody set it.
+    Default,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flag => f.write_str("flag"),
+            Self::Env(name) => write!(f, "env {name}"),
+            Self::File { line, column } => write!(f, "file {line}:{column}"),
+            Self::Default => f.write_str("default"),
+        }
+    }
+}
+
+/// The effective values with their origins.
+pub(crate) fn with_origins(config: &Config, cx: &Context<'_>) -> Vec<Effective> {
+    let show = |(key, value): (String, Value)| {
+        let value = match value {
+            Value::String(text) => text,
+            other => other.to_string(),
+        };
+        Effective { origin: cx.origin(&key), key, value }
+    };
+    values(config, cx.catalogue).into_iter().map(show).collect()
+}
+
+/// See [`crate::Loaded::hash`].
+pub(crate) fn hash(values: &[Effective]) -> String {
+    let mut hasher = Sha256::new();
+    for one in values {
+        hasher.update(format!("{}={}\n", one.key, one.value));
+    }
+    hex(&hasher.finalize()[..8])
+}
+
+/// Lower-case hexadecimal digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    let digit = |value: u8| char::from_digit(u32::from(value), 16).unwrap_or('0');
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+}
+
+/// What holds with nothing configured.
+pub(crate) fn defaults() -> Vec<(String, Value)> {
+    let catalogue = Catalogue::default();
+    load(&Sources::default(), &catalogue).map(|loaded| values(&loaded.config, &catalogue)).unwrap_or_default()
+}
+
+/// Every value under its key; a key without a value is left out.
+pub(crate) fn values(config: &Config, catalogue: &Catalogue) -> Vec<(String, Value)> {
+    let mut list = List(Vec::new());
+    server(&mut list, &config.server);
+    admin(&mut list, &config.admin);
+    list.path("data_dir", Some(&config.data_dir));
+    match &config.store.url {
+        StoreUrl::Sqlite(path) => {
+            // As the user writes it: relative to the data directory.
+            let path = path.strip_prefix(&config.data_dir).unwrap_or(path);
+            list.put("store.url", format!("sqlite://{}", path.display()));
+        }
+        StoreUrl::None => list.put("store.url", "none"),
+    }
+    list.duration("store.retention.age", config.store.retention.age);
+    list.size("store.retention.size", config.store.retention.size);
+    let on_full = match config.ledger.on_full {
+        OnFull::Refuse => "refuse",
+        OnFull::Count => "count",
+    };
+    list.put("ledger.on_full", on_full);
+    auth(&mut list, &config.auth);
+    upstream(&mut list, &config.upstream);
+    timeouts(&mut list, &config.timeouts);
+    config.providers.iter().for_each(|entry| provider(&mut list, entry));
+    list.path("prices.file", config.prices.file.as_deref());
+    telemetry(&mut list, &config.telemetry);
+    for (index, entry) in config.telemetry.exporters.iter().enumerate() {
+        exporter(&mut list, index, entry, catalogue);
+    }
+    list.put("RUST_LOG", config.log.filter.as_str());
+    let format = match config.log.format {
+        LogFormat::Text => "text",
+        LogFormat::Json => "json",
+    };
+    list.put("LOG_FORMAT", format);
+    list.0
+}
+
+struct List(Vec<(String, Value)>);
+
+impl List {
+    fn put(&mut self, key: impl Into<String>, value: impl Into<Value>) {
+        self.0.push((key.into(), value.into()));
+    }
+
+    fn duration(&mut self, key: impl Into<String>, duration: Duration) {
+        self.put(key, show_duration(duration));
+    }
+
+    fn size(&mut self, key: impl Into<String>, bytes: u64) {
+        self.put(key, show_size(bytes));
+    }
+
+    fn path(&mut self, key: impl Into<String>, path: Option<&Path>) {
+        if let Some(path) = path {
+            self.put(key, path.display().to_string());
+        }
+    }
+
+    fn text(&mut self, key: impl Into<String>, text: Option<&str>) {
+        if let Some(text) = text {
+            self.put(key, mask_userinfo(text));
+        }
+    }
+
+    fn secret(&mut self, key: impl Into<String>, is_set: bool) {
+        if is_set {
+            self.put(key, MASK);
+        }
+    }
+}
+
+fn addresses(list: &[SocketAddr]) -> Value {
+    list.iter().map(ToString::to_string).collect()
+}
+
+fn server(list: &mut List, server: &Server) {
+    list.put("server.listen", addresses(&server.listen.addresses));
+    list.path("server.tls.cert", server.tls.as_ref().map(|tls| tls.cert.as_path()));
+    list.path("server.tls.key", server.tls.as_ref().map(|tls| tls.key.as_path()));
+    list.duration("server.heartbeat", server.heartbeat);
+    list.size("server.limits.header_bytes", server.limits.header_bytes as u64);
+    list.duration("server.limits.header_read", server.limits.header_read);
+    list.put("server.limits.connections", server.limits.connections);
+    list.size("server.limits.body", server.limits.body as u64);
+    list.size("server.limits.upload", server.limits.upload);
+    list.duration("server.drain.delay", server.drain.delay);
+    list.duration("server.drain.timeout", server.drain.timeout);
+}
+
+fn admin(list: &mut List, admin: &Admin) {
+    list.put("admin.listen", addresses(&admin.listen.addresses));
+    list.secret("admin.token", admin.token.is_some());
+    let metrics = match admin.metrics {
+        MetricsAccess::Token => "token",
+        MetricsAccess::Open => "open",
+    };
+    list.put("admin.metrics", metrics);
+}
+
+fn auth(list: &mut List, auth: &Auth) {
+    let mode = match auth.mode {
+        AuthMode::Keys => "keys",
+        AuthMode::Passthrough => "passthrough",
+        AuthMode::Open => "open",
+    };
+    list.put("auth.mode", mode);
+    for (index, key) in auth.keys.iter().enumerate() {
+        let at = format!("auth.keys[{index}]");
+        list.put(format!("{at}.name"), key.name.as_str());
+        // Enough to tell hashes apart; the whole would let anybody try out weak keys.
+        list.put(
+            format!("{at}.hash"),
+            key.hash.get(..15).map(|start| format!("{start}…")).unwrap_or_default(),
+        );
+        list.text(format!("{at}.project"), key.project.as_deref());
+        list.put(format!("{at}.models"), key.models.clone());
+    }
+    let rules = auth.passthrough.iter().map(|rule| format!("{} {}", rule.method, rule.path));
+    list.put("auth.passthrough", rules.collect::<Value>());
+}
+
+fn upstream(list: &mut List, upstream: &Upstream) {
+    list.text("upstream.proxy", upstream.proxy.as_deref());
+    for (name, proxy) in [("HTTPS_PROXY", &upstream.https_proxy), ("HTTP_PROXY", &upstream.http_proxy)] {
+        list.text(name, proxy.as_deref().filter(|_| *proxy != upstream.proxy));
+    }
+    if !upstream.no_proxy.is_empty() {
+        list.put("NO_PROXY", upstream.no_proxy.clone());
+    }
+    list.path("upstream.tls.ca_file", upstream.ca_file.as_deref());
+}
+
+fn timeouts(list: &mut List, timeouts: &Timeouts) {
+    let limit = |limit: Option<Duration>| limit.map_or_else(|| "none".into(), show_duration);
+    list.duration("timeouts.connect", timeouts.connect);
+    list.duration("timeouts.first_token", timeouts.first_token);
+    list.duration("timeouts.idle", timeouts.idle);
+    list.put("timeouts.attempt", limit(timeouts.attempt));
+    list.put("timeouts.total", limit(timeouts.total));
+}
+
+fn provider(list: &mut List, entry: &ProviderEntry) {
+    let at = format!("providers.{}", entry.name);
+    list.put(format!("{at}.type"), entry.catalogue.as_str());
+    list.secret(format!("{at}.api_key"), entry.api_key.is_some());
+    list.text(format!("{at}.base_url"), entry.base_url.as_deref());
+    let gone = match entry.on_client_gone {
+        OnClientGone::Cancel => "cancel",
+        OnClientGone::Drain => "drain",
+    };
+    list.put(format!("{at}.on_client_gone"), gone);
+    list.put(format!("{at}.trace"), entry.trace);
+}
+
+fn telemetry(list: &mut List, telemetry: &Telemetry) {
+    list.put("telemetry.service_name", telemetry.config.service_name.as_str());
+    list.text("DEPLOYMENT_ENVIRONMENT", telemetry.config.deployment_environment.as_deref());
+    for (name, value) in &telemetry.config.resource_attributes {
+        list.put(format!("OTEL_RESOURCE_ATTRIBUTES.{name}"), value.as_str());
+    }
+    list.put("telemetry.threads", telemetry.threads);
+    list.put("telemetry.metrics_on_data_plane", telemetry.metrics_on_data_plane);
+    list.duration("telemetry.metrics.interval", telemetry.metrics_interval);
+    let capture = &telemetry.capture;
+    list.put("telemetry.capture.bodies", level(capture.bodies));
+    list.size("telemetry.capture.max_request", capture.max_request as u64);
+    list.size("telemetry.capture.max_response", capture.max_response as u64);
+    list.size("telemetry.capture.max_chunks", capture.max_chunks as u64);
+    list.size("telemetry.capture.memory", capture.memory as u64);
+}
+
+fn exporter(list: &mut List, index: usize, entry: &ExporterEntry, catalogue: &Catalogue) {
+    let at = |key: &str| format!("telemetry.exporters[{index}].{key}");
+    let plugin = catalogue.plugin(&entry.kind);
+    list.put(at("type"), entry.kind.as_str());
+    list.put(at("name"), entry.name.as_str());
+    for (name, value) in entry.settings.values() {
+        let secret = plugin.is_none_or(|plugin| plugin.is_secret(name));
+        list.put(at(name), if secret { MASK.into() } else { masked(value) });
+    }
+    let pipeline = &entry.pipeline;
+    list.put(at("content"), level(pipeline.content));
+    list.put(at("require_healthy"), pipeline.require_healthy);
+    list.duration(at("init_timeout"), pipeline.init_timeout);
+    list.put(at("batch.records"), pipeline.batch.records);
+    list.size(at("batch.bytes"), pipeline.batch.bytes as u64);
+    list.duration(at("batch.age"), pipeline.batch.age);
+    list.size(at("buffer.memory"), pipeline.buffer.memory as u64);
+    let WhenFull::DropOldest = pipeline.buffer.when_full;
+    list.put(at("buffer.when_full"), "drop_oldest");
+    list.duration(at("retry.max_age"), pipeline.retry.max_age);
+}
+
+/// The word of a content level.
+pub(crate) fn level(level: ContentLevel) -> &'static str {
+    match level {
+        ContentLevel::Full => "full",
+        ContentLevel::NoChunks => "no_chunks",
+        ContentLevel::Metadata => "metadata",
+    }
+}
+
+/// A setting that is no secret itself may still hold one: mappings are headers and the like, URLs have passwords.
+fn masked(value: &Value) -> Value {
+    match value {
+        Value::Object(map) => map.keys().map(|key| (key.clone(), Value::from(MASK))).collect(),
+        Value::Array(items) => items.iter().map(masked).collect(),
+        Value::String(text) => mask_userinfo(text).into(),
+        other => other.clone(),
+    }
+}
+
+/// `http://user:password@host` without user and password.
+fn mask_userinfo(text: &str) -> String {
+    let Some((scheme, rest)) = text.split_once("://") else { return text.into() };
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    match rest[..end].rfind('@') {
+        Some(at) => format!("{scheme}://{MASK}{}", &rest[at..]),
+        None => text.into(),
+    }
+}

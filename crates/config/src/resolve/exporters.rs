@@ -1,0 +1,199 @@
+//! Which exporters run: `ENABLED_EXPORTERS` or `telemetry.exporters`, never both; neither = `prometheus`.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use magicapi_plugin::ContentLevel;
+use serde_json::{Map, Value};
+
+use super::serving::bytes;
+use super::settings;
+use super::telemetry::level;
+use crate::catalogue::{PluginSpec, REQUEST_LOG};
+use crate::context::Context;
+use crate::diagnostics::{Diagnostic, Place};
+use crate::effective;
+use crate::raw;
+use crate::schema::split;
+use crate::types::{Batch, Buffer, ExporterEntry, Pipeline, Retry, Source, WhenFull};
+
+/// The variable that lists exporters.
+pub(super) const LIST: &str = "ENABLED_EXPORTERS";
+/// The original system's switch for one of them.
+pub(super) const ALIAS: &str = "ENABLE_ELASTICSEARCH";
+const KEY: &str = "telemetry.exporters";
+const PROMETHEUS: &str = "prometheus";
+const ELASTICSEARCH: &str = "elasticsearch";
+const KIB: u64 = 1 << 10;
+
+pub(super) fn exporters(
+    cx: &mut Context<'_>,
+    file: Option<Vec<Map<String, Value>>>,
+    captured: ContentLevel,
+) -> Vec<ExporterEntry> {
+    // An empty list in the variable is a list: it switches all exporters off.
+    let list = cx.env.exact(LIST);
+    let alias = alias(cx);
+    let Some(entries) = file else { return from_variables(cx, list, alias, captured) };
+    if let Some(variable) = list.map(|_| LIST).or(alias.then_some(ALIAS)) {
+        let problem = format!("both {variable} and `{KEY}` name exporters");
+        let problem =
+            cx.near(KEY, problem).remedy(format!("keep one of them: unset {variable}, or drop the key"));
+        cx.report(problem);
+        return Vec::new();
+    }
+    let mut read: Vec<ExporterEntry> = Vec::new();
+    for (index, entry) in entries.into_iter().enumerate() {
+        let Some(entry) = from_file(cx, index, entry, captured) else { continue };
+        if let Some(first) = read.iter().position(|other| other.name == entry.name) {
+            let problem = format!("the name `{}` is that of `{KEY}[{first}]`", entry.name);
+            let key = format!("{KEY}[{index}].name");
+            let problem = cx.near(&key, problem).remedy("give each a `name` of its own");
+            cx.report(problem);
+        }
+        read.push(entry);
+    }
+    read
+}
+
+/// Whether the user named `prometheus` in `ENABLED_EXPORTERS`.
+pub(super) fn names_prometheus(cx: &Context<'_>) -> bool {
+    cx.env.get(LIST).is_some_and(|list| list.split(',').any(|name| name.trim() == PROMETHEUS))
+}
+
+fn alias(cx: &mut Context<'_>) -> bool {
+    match cx.env.get(ALIAS).map(|text| text.trim().to_ascii_lowercase()).as_deref() {
+        None | Some("false" | "0" | "no") => false,
+        Some("true" | "1" | "yes") => {
+            cx.notice(ALIAS, format!("read as `{ELASTICSEARCH}` in {LIST}; write it there"));
+            true
+        }
+        Some(other) => {
+            cx.variable_problem(ALIAS, KEY, format!("expected `true` or `false`, found `{other}`"));
+            false
+        }
+    }
+}
+
+fn from_variables(
+    cx: &mut Context<'_>,
+    list: Option<&str>,
+    alias: bool,
+    captured: ContentLevel,
+) -> Vec<ExporterEntry> {
+    let written: Vec<&str> = match list {
+        Some(list) => list.split(',').map(str::trim).filter(|name| !name.is_empty()).collect(),
+        // A build without it has nothing to switch on.
+        None => cx.catalogue.plugin(PROMETHEUS).map(|plugin| plugin.name).into_iter().collect(),
+    };
+    let mut seen = BTreeSet::new();
+    for name in &written {
+        if !seen.insert(*name) {
+            cx.variable_problem(LIST, KEY, format!("`{name}` stands in it twice"));
+        }
+    }
+    let mut names: Vec<(&str, &str)> = written.into_iter().map(|name| (name, LIST)).collect();
+    if alias && !seen.contains(ELASTICSEARCH) {
+        names.push((ELASTICSEARCH, ALIAS));
+    }
+    let mut entries = Vec::new();
+    for (name, variable) in names {
+        let Some(plugin) = cx.catalogue.plugin(name) else {
+            unknown(cx, name, variable);
+            continue;
+        };
+        let source = if list.is_none() && variable == LIST { Source::Default } else { Source::Environment };
+        entries.push(from_environment(cx, plugin, (entries.len(), variable), source, captured));
+    }
+    entries
+}
+
+fn unknown(cx: &mut Context<'_>, name: &str, variable: &str) {
+    let place = Place::Env(variable.into());
+    let problem = if name == REQUEST_LOG {
+        Diagnostic::new(place, KEY, format!("`{name}` is on by itself, unless `store.url` is `none`"))
+            .remedy("leave it out")
+    } else {
+        let known: Vec<&str> = cx.catalogue.plugins().map(|plugin| plugin.name).collect();
+        let problem = format!("unknown exporter `{name}`; known: {}", known.join(", "));
+        Diagnostic::new(place, KEY, problem).nearest(name, known)
+    };
+    cx.report(problem);
+}
+
+fn from_environment(
+    cx: &mut Context<'_>,
+    plugin: &PluginSpec,
+    (index, variable): (usize, &str),
+    source: Source,
+    captured: ContentLevel,
+) -> ExporterEntry {
+    let at = format!("{KEY}[{index}]");
+    if source == Source::Environment {
+        cx.set_by_env(format!("{at}.type"), variable);
+    }
+    let settings = settings::from_environment(cx, plugin, &at);
+    let pipeline = pipeline(cx, &at, &raw::Pipeline::default(), captured);
+    ExporterEntry { kind: plugin.name.into(), name: plugin.name.into(), settings, pipeline, source }
+}
+
+fn from_file(
+    cx: &mut Context<'_>,
+    index: usize,
+    entry: Map<String, Value>,
+    captured: ContentLevel,
+) -> Option<ExporterEntry> {
+    let at = format!("{KEY}[{index}]");
+    let kind = entry.get("type").and_then(Value::as_str)?.to_owned();
+    let (written, settings) = split(entry);
+    let written: raw::Pipeline = match serde_path_to_error::deserialize(Value::Object(written)) {
+        Ok(written) => written,
+        Err(error) => {
+            let key = format!("{at}.{}", error.path());
+            let problem = cx.near(&key, error.into_inner().to_string());
+            cx.report(problem);
+            return None;
+        }
+    };
+    let pipeline = pipeline(cx, &at, &written, captured);
+    let name = written.name.filter(|name| !name.is_empty()).unwrap_or_else(|| kind.clone());
+    if name == REQUEST_LOG {
+        let problem = cx.near(&format!("{at}.name"), format!("the name `{name}` is the embedded log's own"));
+        cx.report(problem);
+    }
+    Some(ExporterEntry { kind, name, settings, pipeline, source: Source::File { index } })
+}
+
+fn pipeline(cx: &mut Context<'_>, at: &str, file: &raw::Pipeline, captured: ContentLevel) -> Pipeline {
+    let content = file.content.map_or(captured, level);
+    if content > captured {
+        let problem = format!(
+            "`{}` is more than `telemetry.capture.bodies: {}` lets records hold",
+            effective::level(content),
+            effective::level(captured)
+        );
+        cx.problem(&format!("{at}.content"), problem);
+    }
+    let (batch, buffer) = (&file.batch, &file.buffer);
+    let age = batch.age.map_or(Duration::from_secs(1), |span| span.0);
+    let batch = Batch { records: batch.records.unwrap_or(1000), bytes: bytes(batch.bytes, 4096 * KIB), age };
+    let buffer = Buffer {
+        memory: bytes(buffer.memory, 64 * 1024 * KIB),
+        when_full: match buffer.when_full {
+            Some(raw::WhenFullWord::DropOldest) | None => WhenFull::DropOldest,
+        },
+    };
+    if batch.bytes > buffer.memory || batch.bytes == 0 {
+        let problem = "must be more than 0 and no more than `buffer.memory`, or no batch is ever complete";
+        cx.problem(&format!("{at}.batch.bytes"), problem);
+    }
+    let minute = Duration::from_mins(1);
+    Pipeline {
+        content,
+        require_healthy: file.require_healthy.unwrap_or(false),
+        init_timeout: cx.positive(&format!("{at}.init_timeout"), file.init_timeout, minute / 2),
+        batch,
+        buffer,
+        retry: Retry { max_age: file.retry.max_age.map_or(60 * minute, |span| span.0) },
+    }
+}

@@ -1,0 +1,38 @@
+//! From what the user wrote to what the program needs: flags and environment laid over the file, defaults filled in,
+//! values checked. One module per part of the file; each reports what it finds and goes on with a default.
+
+mod auth;
+mod exporters;
+mod ignored;
+mod listen;
+mod providers;
+mod serving;
+mod settings;
+mod telemetry;
+mod upstream;
+
+use crate::context::Context;
+use crate::raw;
+use crate::types::Config;
+
+/// The whole configuration. What could not be read is a default and a problem in `cx`.
+pub(crate) fn config(cx: &mut Context<'_>, file: raw::File) -> Config {
+    let data_dir = serving::data_dir(cx, file.data_dir);
+    let auth = auth::auth(cx, file.auth);
+    let config = Config {
+        server: serving::server(cx, file.server),
+        admin: serving::admin(cx, file.admin),
+        store: serving::store(cx, &file.store, &data_dir),
+        data_dir,
+        ledger: serving::ledger(&file.ledger, auth.mode),
+        upstream: upstream::upstream(cx, file.upstream),
+        timeouts: upstream::timeouts(cx, &file.timeouts),
+        providers: providers::providers(cx, file.providers, &auth),
+        auth,
+        prices: crate::types::Prices { file: file.prices.file },
+        telemetry: telemetry::telemetry(cx, file.telemetry),
+        log: serving::log(cx),
+    };
+    ignored::variables(cx, &config);
+    config
+}

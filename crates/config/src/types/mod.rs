@@ -1,0 +1,51 @@
+//! What the program needs: the resolved configuration, with every default filled in.
+//!
+//! `raw` holds what the user wrote, `resolve` turns it into these; nothing past this crate sees an `Option` that means
+//! "default". A `Config` is a snapshot: it is swapped whole and never edited. No `Debug`: it holds secrets.
+
+mod access;
+mod serving;
+mod telemetry;
+
+pub use self::access::{
+    Auth, AuthMode, KeyEntry, OnClientGone, PassthroughRule, ProviderEntry, Timeouts, Upstream,
+};
+pub use self::serving::{
+    Admin, Drain, Ledger, Limits, Listen, ListenSource, Log, LogFormat, MetricsAccess, OnFull, Prices,
+    Retention, Server, Store, StoreUrl, TlsFiles,
+};
+pub use self::telemetry::{
+    Batch, Buffer, Capture, ExporterEntry, Pipeline, Retry, Source, Telemetry, WhenFull,
+};
+
+use std::path::PathBuf;
+
+/// The whole configuration, resolved and validated.
+#[derive(Clone, PartialEq)]
+pub struct Config {
+    /// The data plane's listener.
+    pub server: Server,
+    /// The admin plane.
+    pub admin: Admin,
+    /// Where store, generated token and lock live: `--data-dir`, `DATA_DIR`, `data_dir`, `$STATE_DIRECTORY`,
+    /// `./magicapi-data`, the first that is set. As written: relative to the working directory.
+    pub data_dir: PathBuf,
+    /// The embedded store.
+    pub store: Store,
+    /// The spend ledger.
+    pub ledger: Ledger,
+    /// Who may call.
+    pub auth: Auth,
+    /// How providers are reached.
+    pub upstream: Upstream,
+    /// Time limits of a request.
+    pub timeouts: Timeouts,
+    /// The configured providers, by name.
+    pub providers: Vec<ProviderEntry>,
+    /// Price overlay.
+    pub prices: Prices,
+    /// Records, metrics and exporters.
+    pub telemetry: Telemetry,
+    /// The gateway's own log.
+    pub log: Log,
+}

@@ -1,0 +1,120 @@
+//! Records, metrics and exporters.
+
+use std::time::Duration;
+
+use magicapi_plugin::{ContentLevel, Settings, TelemetryConfig};
+
+/// Records, metrics and exporters.
+#[derive(Clone, PartialEq)]
+pub struct Telemetry {
+    /// Names of this gateway in every record. `service_instance_id` is `None` unless `OTEL_RESOURCE_ATTRIBUTES` has
+    /// one: the gateway then makes one per process.
+    pub config: TelemetryConfig,
+    /// Threads for assembly, redaction and encoding (1).
+    pub threads: usize,
+    /// Whether the data plane serves `/metrics` too: `telemetry.metrics_on_data_plane`; when the file is silent, whether
+    /// `ENABLED_EXPORTERS` names `prometheus`.
+    pub metrics_on_data_plane: bool,
+    /// Pause between two metric snapshots (15 s).
+    pub metrics_interval: Duration,
+    /// What records may hold.
+    pub capture: Capture,
+    /// The exporters, in the user's order; their names are unique. `request_log` is not among them.
+    pub exporters: Vec<ExporterEntry>,
+}
+
+/// What records may hold. Sizes in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capture {
+    /// How much of the bodies (`full`).
+    pub bodies: ContentLevel,
+    /// Of a request's body (16 MiB).
+    pub max_request: usize,
+    /// Of a response's body (16 MiB).
+    pub max_response: usize,
+    /// Of a stream's single events (16 MiB).
+    pub max_chunks: usize,
+    /// Of all records that are not sealed yet (256 MiB).
+    pub memory: usize,
+}
+
+/// One configured exporter.
+#[derive(Clone, PartialEq)]
+pub struct ExporterEntry {
+    /// The plug-in.
+    pub kind: String,
+    /// Its name in metrics, health and commands (default: the plug-in's).
+    pub name: String,
+    /// The plug-in's own settings, as far as they were given.
+    pub settings: Settings,
+    /// What the pipeline around it does.
+    pub pipeline: Pipeline,
+    /// Where the entry comes from.
+    pub source: Source,
+}
+
+/// Where an exporter's entry comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// Nobody asked: `prometheus`.
+    Default,
+    /// `ENABLED_EXPORTERS` or `ENABLE_ELASTICSEARCH`; its settings come from the environment alone.
+    Environment,
+    /// `telemetry.exporters[index]`; its settings come from the file alone.
+    File {
+        /// The place in the list, from 0.
+        index: usize,
+    },
+}
+
+/// What the pipeline around one exporter does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pipeline {
+    /// How much of the bodies it gets: never more than `capture.bodies`, which is the default.
+    pub content: ContentLevel,
+    /// Whether the gateway stops when `init` has not succeeded within `init_timeout` (`false`).
+    pub require_healthy: bool,
+    /// See `require_healthy` (30 s).
+    pub init_timeout: Duration,
+    /// When a batch is sent.
+    pub batch: Batch,
+    /// What waits.
+    pub buffer: Buffer,
+    /// How long a batch is tried.
+    pub retry: Retry,
+}
+
+/// A batch is sent when any of these is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// Records (1000).
+    pub records: usize,
+    /// Bytes, encoded (4 MiB).
+    pub bytes: usize,
+    /// Age of the oldest record (1 s).
+    pub age: Duration,
+}
+
+/// Records that wait for one exporter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Buffer {
+    /// Bytes in memory (64 MiB).
+    pub memory: usize,
+    /// What happens when it is full (`drop_oldest`).
+    pub when_full: WhenFull,
+}
+
+/// What happens when an exporter's buffer is full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WhenFull {
+    /// The oldest records are dropped and counted.
+    #[default]
+    DropOldest,
+}
+
+/// How long a batch is tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retry {
+    /// A batch older than this is dropped and counted (1 h).
+    pub max_age: Duration,
+}
