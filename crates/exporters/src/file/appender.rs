@@ -1,0 +1,181 @@
+//! The file: opened, locked, followed through rotation, appended to in whole lines.
+
+use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use tracing::warn;
+
+/// Why lines are not on the file, and what that means for them.
+pub(super) enum Fault {
+    /// The file cannot be used until somebody puts that right; nothing was written.
+    SetUp(String),
+    /// Nothing was written, or what was written has been cut away again.
+    NotWritten(String),
+    /// Part of it may be there.
+    Unclear(String),
+}
+
+impl std::fmt::Display for Fault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (Self::SetUp(text) | Self::NotWritten(text) | Self::Unclear(text)) = self;
+        f.write_str(text)
+    }
+}
+
+/// Appends to one file; the only one that does.
+pub(super) struct Appender {
+    path: PathBuf,
+    file: Option<File>,
+    /// Forces what was written onto the disk; `None` leaves that to the operating system.
+    pub(super) sync: Option<fn(&File) -> io::Result<()>>,
+}
+
+impl Appender {
+    pub(super) fn new(path: PathBuf, sync: bool) -> Self {
+        Self { path, file: None, sync: if sync { Some(File::sync_data) } else { None } }
+    }
+
+    /// Opens the file unless it is open already and still the one that the path names.
+    pub(super) fn open(&mut self) -> Result<(), Fault> {
+        self.current().map(|_| ())
+    }
+
+    /// Appends whole lines: all of them or none.
+    pub(super) fn append(&mut self, lines: &[u8]) -> Result<(), Fault> {
+        let (sync, path) = (self.sync, self.path.clone());
+        let file = self.current()?;
+        let explain = |e: io::Error| format!("{}: {e}", path.display());
+        let before = file.metadata().map_err(|e| Fault::NotWritten(explain(e)))?.len();
+        if let Err(e) = file.write_all(lines) {
+            return match cut(file, before, lines.len()) {
+                Ok(()) => Err(Fault::NotWritten(explain(e))),
+                Err(_) => Err(self.lost(explain(e))),
+            };
+        }
+        match sync.map_or(Ok(()), |sync| sync(file)) {
+            Ok(()) => Ok(()),
+            Err(e) => Err(self.lost(explain(e))),
+        }
+    }
+
+    /// Closes the file, which also lets go of its lock.
+    pub(super) fn close(&mut self) -> Result<(), Fault> {
+        let synced = match (&self.file, self.sync) {
+            (Some(file), Some(sync)) => sync(file),
+            _ => Ok(()),
+        };
+        self.file = None;
+        synced.map_err(|e| Fault::Unclear(format!("{}: {e}", self.path.display())))
+    }
+
+    /// Gives the file up: opened again, it is looked at for a torn line.
+    fn lost(&mut self, text: String) -> Fault {
+        self.file = None;
+        Fault::Unclear(text)
+    }
+
+    /// The open file; opened when it is not, or when the path leads elsewhere by now.
+    fn current(&mut self) -> Result<&mut File, Fault> {
+        let still = |file: &File| match (file.metadata(), fs::metadata(&self.path)) {
+            (Ok(ours), Ok(there)) => is_same(&ours, &there),
+            _ => false,
+        };
+        let file = match self.file.take().filter(still) {
+            Some(file) => file,
+            None => open(&self.path, self.sync.is_some())?,
+        };
+        Ok(self.file.insert(file))
+    }
+}
+
+fn open(path: &Path, durable: bool) -> Result<File, Fault> {
+    let at = path.display();
+    let new = !path.exists();
+    let mut file = options().open(path).map_err(|e| refuse(path, &e))?;
+    let is_file = file.metadata().is_ok_and(|metadata| metadata.is_file());
+    if !is_file {
+        return Err(Fault::SetUp(format!(
+            "{at} is no regular file; for standard output use `type: console`"
+        )));
+    }
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let remedy = "give each exporter and each gateway a path of its own";
+            return Err(Fault::SetUp(format!("{at} is written by another exporter or gateway; {remedy}")));
+        }
+        // Some network file systems have no locks; that is no reason to write nothing.
+        Err(TryLockError::Error(e)) => {
+            warn!("file: {at} cannot be locked ({e}); nothing else may write to it");
+        }
+    }
+    let prepared =
+        end_torn_line(&mut file).and_then(|()| if new && durable { sync_entry(path) } else { Ok(()) });
+    prepared.map_err(|e| Fault::NotWritten(format!("{at}: {e}")))?;
+    Ok(file)
+}
+
+fn refuse(path: &Path, error: &io::Error) -> Fault {
+    let at = path.display();
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    match error.kind() {
+        ErrorKind::NotFound => Fault::SetUp(format!(
+            "{at}: there is no directory {}; create it, or change `path`",
+            directory.display()
+        )),
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
+            Fault::SetUp(format!("{at}: {error}; let the gateway's user write there, or change `path`"))
+        }
+        ErrorKind::IsADirectory | ErrorKind::NotADirectory => {
+            Fault::SetUp(format!("{at}: {error}; `path` names a file in a directory that exists"))
+        }
+        _ => Fault::NotWritten(format!("{at}: {error}")),
+    }
+}
+
+/// A writer that died within a line must not have the next record on the same line.
+fn end_torn_line(file: &mut File) -> io::Result<()> {
+    if file.metadata()?.len() == 0 {
+        return Ok(());
+    }
+    let mut last = [0];
+    file.seek(SeekFrom::End(-1))?;
+    file.read_exact(&mut last)?;
+    if last == *b"\n" { Ok(()) } else { file.write_all(b"\n") }
+}
+
+/// Takes back what a failed write left. A file that was truncated meanwhile must not be stretched.
+fn cut(file: &File, before: u64, written_at_most: usize) -> io::Result<()> {
+    match file.metadata()?.len().checked_sub(before) {
+        None | Some(0) => Ok(()),
+        Some(more) if more <= written_at_most as u64 => file.set_len(before),
+        Some(_) => Err(io::Error::other("somebody else has written to it")),
+    }
+}
+
+/// A new file survives a crash only when its directory's entry is on the disk, too.
+fn sync_entry(path: &Path) -> io::Result<()> {
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(directory)?.sync_all()
+}
+
+fn options() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.read(true).append(true).create(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options
+}
+
+#[cfg(unix)]
+fn is_same(ours: &Metadata, there: &Metadata) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    (ours.dev(), ours.ino()) == (there.dev(), there.ino())
+}
+
+/// Elsewhere an open file can be neither moved nor deleted.
+#[cfg(not(unix))]
+fn is_same(_: &Metadata, _: &Metadata) -> bool {
+    true
+}

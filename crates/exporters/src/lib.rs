@@ -1,0 +1,23 @@
+//! Telemetry exporters (L2), one folder each.
+//!
+//! An exporter encodes a batch and judges the answer; batching, retry, queues, TLS and self-metrics are the
+//! pipeline's. Folders look alike: `mod.rs` (what it is, when to use it, what it guarantees, the plug-in), `config.rs`
+//! (settings and their validation), `encode.rs` (records to bytes), `client.rs` (bytes to a judged answer), `tests.rs`.
+//!
+//! Plug-ins register themselves, so a binary must name this crate: `use magicapi_exporters as _;`.
+
+pub mod console;
+pub mod elasticsearch;
+mod endpoint;
+pub mod file;
+mod health;
+pub mod prometheus;
+
+pub use self::endpoint::Compression;
+
+/// The exporters of this crate, sorted. A program compares it at start with what has registered itself: a folder that
+/// the linker left out, or a name that two plug-ins claim, must not pass in silence.
+pub const NAMES: &[&str] = &["console", "elasticsearch", "file", "prometheus"];
+
+#[cfg(test)]
+mod testing;

@@ -1,0 +1,80 @@
+//! What the exporters' own tests share: records, and a transport that follows a script.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use magicapi_plugin::{
+    Facts, Host, Http, HttpError, HttpTransport, MetricRegistry, Outcome, RequestId, RequestMetrics,
+    Settings, TelemetryConfig, TelemetryExporter, TelemetryPlugin, async_trait,
+};
+use serde_json::Value;
+
+/// A record whose id and text follow from `n`.
+pub(crate) fn record(n: u8) -> Arc<RequestMetrics> {
+    let id = RequestId::parse(&format!("msg_01956700-0000-7000-8000-0000000000{n:02x}")).expect("an id");
+    let at = SystemTime::UNIX_EPOCH + Duration::from_millis(1_741_190_600_123);
+    let mut facts = Facts::new(id, at);
+    facts.outcome = Outcome::Completed;
+    facts.model = Some(format!("model-{n}"));
+    facts.latency_ms = u64::from(n);
+    let body = format!("{{\"n\":{n}}}");
+    let resource =
+        Arc::new(TelemetryConfig { service_version: "1.0.0".into(), ..TelemetryConfig::default() });
+    Arc::new(RequestMetrics::seal(facts, resource, Some(body.clone().into()), Some(body.into()), None))
+}
+
+/// A batch of `n` records.
+pub(crate) fn batch(n: u8) -> Vec<Arc<RequestMetrics>> {
+    (0..n).map(record).collect()
+}
+
+/// Answers requests from a list and keeps them.
+#[derive(Default)]
+pub(crate) struct Script {
+    answers: Mutex<VecDeque<Result<Response<Bytes>, HttpError>>>,
+    seen: Mutex<Vec<Request<Bytes>>>,
+}
+
+impl Script {
+    /// Answers with this status and body next.
+    pub(crate) fn answer(self: &Arc<Self>, status: u16, body: impl Into<Bytes>) -> &Arc<Self> {
+        self.then(Ok(Response::builder().status(status).body(body.into()).expect("an answer")))
+    }
+
+    /// Does this next.
+    pub(crate) fn then(self: &Arc<Self>, answer: Result<Response<Bytes>, HttpError>) -> &Arc<Self> {
+        self.answers.lock().expect("no panic").push_back(answer);
+        self
+    }
+
+    /// The requests so far.
+    pub(crate) fn seen(&self) -> Vec<Request<Bytes>> {
+        std::mem::take(&mut *self.seen.lock().expect("no panic"))
+    }
+}
+
+#[async_trait]
+impl HttpTransport for Script {
+    async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
+        self.seen.lock().expect("no panic").push(request);
+        let answer = self.answers.lock().expect("no panic").pop_front();
+        answer.expect("the script is longer")
+    }
+}
+
+/// A host that follows the script.
+pub(crate) fn host(script: &Arc<Script>) -> Host {
+    Host::new(Http::new(script.clone()), Arc::new(MetricRegistry::default()).meter("test"), None)
+}
+
+/// An exporter of this kind; the error's text when the settings are wrong.
+pub(crate) fn create(
+    plugin: &dyn TelemetryPlugin,
+    settings: Value,
+    script: &Arc<Script>,
+) -> Result<Box<dyn TelemetryExporter>, String> {
+    plugin.create_exporter(Settings::from(settings), host(script)).map_err(|e| e.to_string())
+}
