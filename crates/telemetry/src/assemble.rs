@@ -1,0 +1,127 @@
+//! The assembly threads: from what a tap gathered to sealed records in the exporters' queues.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use magicapi_plugin::{ContentLevel, Facts, RequestMetrics};
+
+use crate::body::{self, Bodies};
+use crate::core::{Core, Plan};
+use crate::memory::Reservation;
+use crate::metrics::DropReason;
+use crate::queue::Item;
+use crate::record::stripped;
+use crate::tap::{Capture, Finished, Pending, RECORD_BYTES};
+
+/// Assembles until the intake is closed and empty.
+pub(crate) fn run(core: &Core) {
+    let mut batch = Vec::new();
+    while core.intake().take(&mut batch) {
+        let plan = core.plan();
+        for pending in batch.drain(..) {
+            let assembled = catch_unwind(AssertUnwindSafe(|| assemble(core, &plan, *pending)));
+            if assembled.is_err() {
+                core.metrics.record_dropped(DropReason::Panic);
+            }
+        }
+    }
+}
+
+fn assemble(core: &Core, plan: &Plan, pending: Pending) {
+    core.metrics.observe(&pending.end.facts);
+    if plan.levels.is_empty() {
+        return;
+    }
+    let level = plan.limits.bodies.min(pending.capture.limits.bodies);
+    let (bodies, mut facts, mut share) = open(core, pending, level, body::read);
+    facts.truncated = bodies.truncated;
+    let record = RequestMetrics::seal(
+        facts,
+        core.config.clone(),
+        bodies.request,
+        bodies.response,
+        bodies.streamed_data,
+    );
+    let mut records = at_levels(record, plan, level);
+    let has_bodies = records.iter().any(|record| record.request().is_some() || record.response().is_some());
+    if has_bodies && !fit(&mut share, &records) {
+        core.metrics.content_dropped("memory");
+        records = records.iter().map(|record| stripped(record, &core.config, "memory")).collect();
+        share.shrink_to(RECORD_BYTES);
+    }
+    let share = Arc::new(share);
+    for (record, (_, takers)) in records.into_iter().zip(&plan.levels) {
+        let item = Item::new(Arc::new(record), share.clone());
+        for lane in takers {
+            lane.push(item.clone());
+        }
+    }
+}
+
+/// Turns the captured bytes into documents. A body that makes this panic costs the record its bodies.
+fn open(
+    core: &Core,
+    pending: Pending,
+    level: ContentLevel,
+    read: fn(&mut Capture, &Finished, ContentLevel) -> Bodies,
+) -> (Bodies, Facts, Reservation) {
+    let Pending { mut capture, end } = pending;
+    let bodies = catch_unwind(AssertUnwindSafe(|| read(&mut capture, &end, level)));
+    let Capture { share, starved, .. } = *capture;
+    let mut facts = end.facts;
+    let lost = match (&bodies, level) {
+        (Err(_), _) => Some("panic"),
+        (Ok(_), ContentLevel::Metadata) => Some("config"),
+        (Ok(_), _) => starved.then_some("memory"),
+    };
+    if let Some(reason) = lost.filter(|reason| *reason != "config") {
+        core.metrics.content_dropped(reason);
+    }
+    facts.content_dropped = lost.or(facts.content_dropped);
+    (bodies.unwrap_or_default(), facts, share)
+}
+
+/// The record once per content level in use, in the plan's order.
+fn at_levels(record: RequestMetrics, plan: &Plan, level: ContentLevel) -> Vec<RequestMetrics> {
+    let mut records: Vec<_> =
+        plan.levels.iter().skip(1).map(|(wanted, _)| record.with_content(level.min(*wanted))).collect();
+    records.insert(0, record);
+    records
+}
+
+/// Makes the reservation what the records will hold: bodies once, an encoding for each of them.
+fn fit(share: &mut Reservation, records: &[RequestMetrics]) -> bool {
+    let encodings = records.iter().skip(1).map(|record| record.memory() / 2 + RECORD_BYTES);
+    let needed = records.first().map_or(0, RequestMetrics::memory) + encodings.sum::<usize>();
+    let held = share.bytes();
+    if needed <= held {
+        share.shrink_to(needed);
+        return true;
+    }
+    share.grow_for_content(needed - held)
+}
+
+#[cfg(test)]
+mod tests {
+    use magicapi_plugin::{ContentLevel, TelemetryConfig};
+
+    use super::open;
+    use crate::core::Core;
+    use crate::scripted::facts;
+    use crate::settings::CaptureSettings;
+    use crate::tap::{Finished, Pending, Tap};
+
+    #[test]
+    fn a_body_that_makes_assembly_panic_costs_the_bodies_alone() {
+        let limits = CaptureSettings::default();
+        let core = Core::new(TelemetryConfig::default(), limits, std::sync::Arc::default());
+        let mut tap = Tap::new(&core, limits);
+        tap.request_chunk(b"{}");
+        let pending = Pending { capture: tap.into_capture(), end: Finished::new(facts()) };
+        let (bodies, facts, share) = open(&core, pending, ContentLevel::Full, |_, _, _| panic!("scripted"));
+        assert!(bodies.request.is_none());
+        assert_eq!(facts.content_dropped, Some("panic"));
+        drop(share);
+        assert_eq!(core.budget().used(), 0);
+    }
+}

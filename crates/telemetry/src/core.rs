@@ -1,0 +1,121 @@
+//! What taps and assembly threads share: the plan in force, the budget, the hand-over.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwap;
+use magicapi_plugin::{ContentLevel, Facts, MetricRegistry, MetricsSnapshot, Signals, TelemetryConfig};
+
+use crate::intake::Intake;
+use crate::lane::{ExporterStatus, Lane};
+use crate::memory::Budget;
+use crate::metrics::{DropReason, GatewayMetrics};
+use crate::settings::CaptureSettings;
+use crate::tap::{Pending, Tap};
+
+/// What is captured and who gets it, swapped whole at a reload.
+pub(crate) struct Plan {
+    /// Nobody takes anything.
+    pub(crate) off: bool,
+    /// `bodies` is the most that any exporter gets.
+    pub(crate) limits: CaptureSettings,
+    /// The content levels in use, the fullest first, and who gets them.
+    pub(crate) levels: Vec<(ContentLevel, Vec<Arc<Lane>>)>,
+}
+
+impl Plan {
+    pub(crate) fn new(mut limits: CaptureSettings, lanes: &[Arc<Lane>]) -> Self {
+        let mut levels = Vec::new();
+        for level in [ContentLevel::Full, ContentLevel::NoChunks, ContentLevel::Metadata] {
+            let takers: Vec<_> = lanes
+                .iter()
+                .filter(|lane| lane.takes(Signals::RECORDS) && lane.content(limits.bodies) == level)
+                .cloned()
+                .collect();
+            if !takers.is_empty() {
+                levels.push((level, takers));
+            }
+        }
+        limits.bodies = levels.first().map_or(ContentLevel::Metadata, |(level, _)| *level);
+        Self { off: lanes.is_empty(), limits, levels }
+    }
+}
+
+/// The part of [`crate::Telemetry`] that lives as long as its last tap.
+pub(crate) struct Core {
+    plan: ArcSwap<Plan>,
+    /// Every exporter of the plan, scraped ones among them, in the configuration's order.
+    lanes: Mutex<Vec<Arc<Lane>>>,
+    budget: Arc<Budget>,
+    intake: Intake<Box<Pending>>,
+    pub(crate) metrics: Arc<GatewayMetrics>,
+    registry: Arc<MetricRegistry>,
+    pub(crate) config: Arc<TelemetryConfig>,
+}
+
+impl Core {
+    pub(crate) fn new(
+        config: TelemetryConfig,
+        capture: CaptureSettings,
+        registry: Arc<MetricRegistry>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            plan: ArcSwap::from_pointee(Plan::new(capture, &[])),
+            lanes: Mutex::default(),
+            budget: Budget::new(capture.memory),
+            intake: Intake::default(),
+            metrics: Arc::new(GatewayMetrics::new(&registry.meter("gateway"))),
+            registry,
+            config: Arc::new(config),
+        })
+    }
+
+    pub(crate) fn tap(self: &Arc<Self>) -> Tap {
+        let plan = self.plan.load();
+        if plan.off { Tap::off() } else { Tap::new(self, plan.limits) }
+    }
+
+    pub(crate) fn budget(&self) -> &Arc<Budget> {
+        &self.budget
+    }
+
+    pub(crate) fn intake(&self) -> &Intake<Box<Pending>> {
+        &self.intake
+    }
+
+    pub(crate) fn plan(&self) -> Arc<Plan> {
+        self.plan.load_full()
+    }
+
+    /// Puts exporters and capture limits in force; taps that are open keep theirs.
+    pub(crate) fn set_plan(&self, capture: CaptureSettings, lanes: Vec<Arc<Lane>>) {
+        self.budget.set_limit(capture.memory);
+        self.plan.store(Arc::new(Plan::new(capture, &lanes)));
+        *self.lanes.lock().unwrap_or_else(PoisonError::into_inner) = lanes;
+    }
+
+    pub(crate) fn lanes(&self) -> Vec<Arc<Lane>> {
+        self.lanes.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn hand_over(&self, pending: Box<Pending>) {
+        if let Err(pending) = self.intake.push(pending) {
+            self.lose(&pending.end.facts, DropReason::Shutdown);
+        }
+    }
+
+    /// A record that gets no further than here. It still counts in the metrics.
+    pub(crate) fn lose(&self, facts: &Facts, reason: DropReason) {
+        self.metrics.observe(facts);
+        self.metrics.record_dropped(reason);
+    }
+
+    pub(crate) fn status(&self) -> Vec<ExporterStatus> {
+        self.lanes().iter().map(|lane| lane.status()).collect()
+    }
+
+    /// All metrics now, gauges brought up to date.
+    pub(crate) fn snapshot(&self) -> MetricsSnapshot {
+        self.metrics.refresh(self.budget.used(), self.budget.limit(), &self.status());
+        self.registry.snapshot()
+    }
+}

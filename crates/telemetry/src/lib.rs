@@ -1,0 +1,36 @@
+//! From tap to exporter: assemble, fan out, queue, batch, deliver (invariants 4, 6 and 9).
+//!
+//! ```text
+//! request path          assembly thread                      one thread per exporter
+//! Tap -> finish() -> Intake -> bodies -> RequestMetrics -> Queue -> batch -> export -> judge Delivery
+//!        never waits            metrics observe it here     bounded, drops the oldest, counts
+//! ```
+//!
+//! Every record holds a part of one memory budget from its tap to its last exporter. The pipeline computes no number of
+//! a request: tokens, cost, times and outcome come with [`Finished`].
+
+mod assemble;
+mod backoff;
+mod body;
+mod core;
+mod deliver;
+mod guard;
+mod intake;
+mod lane;
+mod memory;
+mod metrics;
+mod queue;
+mod record;
+#[cfg(test)]
+mod scripted;
+mod settings;
+mod stop;
+mod tap;
+mod telemetry;
+mod worker;
+
+pub use self::lane::{ExporterState, ExporterStatus};
+pub use self::metrics::GatewayMetrics;
+pub use self::settings::{CaptureSettings, ExporterSetup, PipelineSettings, TelemetrySettings};
+pub use self::tap::{BodyKind, Finished, Tap};
+pub use self::telemetry::{Telemetry, Unhealthy};

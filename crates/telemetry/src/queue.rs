@@ -1,0 +1,236 @@
+//! One exporter's queue: bounded in bytes, oldest first out, oldest first dropped.
+//!
+//! The assembly threads push, the exporter's worker takes batches; records on their way count until they are settled.
+//! What drops for want of room leaves here, so this is where a spool will take over.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use magicapi_plugin::RequestMetrics;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::memory::Reservation;
+
+/// One record in one queue.
+#[derive(Clone, Debug)]
+pub(crate) struct Item {
+    pub(crate) record: Arc<RequestMetrics>,
+    /// The record's part of the budget: given back with the last item.
+    pub(crate) share: Arc<Reservation>,
+    pub(crate) queued_at: Instant,
+    /// What it counts in the queue, from first to last.
+    memory: usize,
+}
+
+impl Item {
+    pub(crate) fn new(record: Arc<RequestMetrics>, share: Arc<Reservation>) -> Self {
+        let memory = record.memory();
+        Self { record, share, queued_at: Instant::now(), memory }
+    }
+
+    pub(crate) fn memory(&self) -> usize {
+        self.memory
+    }
+
+    /// What its document will measure, about: `memory` counts bodies twice, for the encoding.
+    fn encoded(&self) -> usize {
+        self.memory / 2 + 1024
+    }
+}
+
+/// When a batch is full.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BatchLimits {
+    pub(crate) records: usize,
+    pub(crate) bytes: usize,
+    pub(crate) age: Duration,
+}
+
+/// What a queue holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Depth {
+    pub(crate) records: usize,
+    pub(crate) bytes: usize,
+    pub(crate) oldest: Option<Instant>,
+}
+
+pub(crate) struct Queue {
+    state: Mutex<State>,
+    limits: BatchLimits,
+    capacity: usize,
+    /// A batch became possible, or full.
+    wake: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    waiting: VecDeque<Item>,
+    /// Of `waiting`: memory, and encoded length.
+    bytes: usize,
+    encoded: usize,
+    /// Records on their way, the memory that they hold and when the first of them came.
+    away: usize,
+    away_bytes: usize,
+    away_oldest: Option<Instant>,
+    closed: bool,
+}
+
+impl State {
+    fn pop(&mut self) -> Option<Item> {
+        let item = self.waiting.pop_front()?;
+        self.bytes -= item.memory();
+        self.encoded -= item.encoded();
+        Some(item)
+    }
+
+    fn add(&mut self, item: &Item) {
+        self.bytes += item.memory();
+        self.encoded += item.encoded();
+    }
+
+    fn settle(&mut self, records: usize, bytes: usize) -> bool {
+        if self.closed {
+            return false;
+        }
+        self.away = self.away.saturating_sub(records);
+        self.away_bytes = self.away_bytes.saturating_sub(bytes);
+        if self.away == 0 {
+            self.away_oldest = None;
+        }
+        true
+    }
+}
+
+impl Queue {
+    pub(crate) fn new(limits: BatchLimits, capacity: usize) -> Self {
+        Self { state: Mutex::default(), limits, capacity, wake: Notify::new() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Bytes that records may hold here.
+    pub(crate) fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Puts a record at the end and gives how many had to go for it; the record itself comes back when the queue is
+    /// closed.
+    pub(crate) fn push(&self, item: Item) -> Result<Vec<Item>, Item> {
+        let mut state = self.lock();
+        if state.closed {
+            return Err(item);
+        }
+        let first = state.waiting.is_empty();
+        let was_full = self.is_full(&state);
+        state.add(&item);
+        state.waiting.push_back(item);
+        let mut dropped = Vec::new();
+        while state.bytes + state.away_bytes > self.capacity && state.waiting.len() > 1 {
+            dropped.extend(state.pop());
+        }
+        let full = self.is_full(&state);
+        drop(state);
+        if first || (full && !was_full) {
+            self.wake.notify_one();
+        }
+        Ok(dropped)
+    }
+
+    fn is_full(&self, state: &State) -> bool {
+        state.waiting.len() >= self.limits.records || state.encoded >= self.limits.bytes
+    }
+
+    /// The next batch, once it is full or its first record has waited long enough.
+    pub(crate) async fn next(&self) -> Vec<Item> {
+        loop {
+            let ready_at = {
+                let mut state = self.lock();
+                match state.waiting.front() {
+                    None => None,
+                    Some(front) => {
+                        let ready_at = front.queued_at + self.limits.age;
+                        if self.is_full(&state) || ready_at <= Instant::now() {
+                            return self.take_from(&mut state);
+                        }
+                        Some(ready_at)
+                    }
+                }
+            };
+            match ready_at {
+                None => self.wake.notified().await,
+                Some(ready_at) => {
+                    tokio::select! {
+                        () = self.wake.notified() => {}
+                        () = tokio::time::sleep_until(ready_at) => {}
+                    }
+                }
+            }
+        }
+    }
+
+    /// The next batch of what is there now.
+    pub(crate) fn take(&self) -> Vec<Item> {
+        self.take_from(&mut self.lock())
+    }
+
+    fn take_from(&self, state: &mut State) -> Vec<Item> {
+        let mut batch = Vec::new();
+        let mut bytes = 0;
+        while let Some(front) = state.waiting.front() {
+            bytes += front.encoded();
+            if !batch.is_empty() && (batch.len() >= self.limits.records || bytes > self.limits.bytes) {
+                break;
+            }
+            let Some(item) = state.pop() else { break };
+            state.away += 1;
+            state.away_bytes += item.memory();
+            state.away_oldest = Some(state.away_oldest.map_or(item.queued_at, |at| at.min(item.queued_at)));
+            batch.push(item);
+        }
+        batch
+    }
+
+    /// Records of a batch are done with, whatever became of them; `false` when the queue was closed before, and they
+    /// have been counted as lost.
+    pub(crate) fn settle(&self, records: usize, bytes: usize) -> bool {
+        self.lock().settle(records, bytes)
+    }
+
+    /// Puts what remains of a batch back to the front, in order.
+    pub(crate) fn put_back(&self, items: Vec<Item>) {
+        let bytes = items.iter().map(Item::memory).sum();
+        let mut state = self.lock();
+        if !state.settle(items.len(), bytes) {
+            return;
+        }
+        for item in items.into_iter().rev() {
+            state.add(&item);
+            state.waiting.push_front(item);
+        }
+    }
+
+    /// What it holds, records on their way included.
+    pub(crate) fn depth(&self) -> Depth {
+        let state = self.lock();
+        let front = state.waiting.front().map(|item| item.queued_at);
+        Depth {
+            records: state.waiting.len() + state.away,
+            bytes: state.bytes + state.away_bytes,
+            oldest: state.away_oldest.into_iter().chain(front).min(),
+        }
+    }
+
+    /// Takes no more. Gives what waited, and how many records were on their way.
+    pub(crate) fn close(&self) -> (Vec<Item>, usize) {
+        let mut state = self.lock();
+        let held = std::mem::replace(&mut *state, State { closed: true, ..State::default() });
+        (held.waiting.into(), held.away)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,110 @@
+//! What the pipeline is told: by the file and the environment (through `gateway`), once and again at a reload.
+
+use std::time::Duration;
+
+use magicapi_plugin::{ContentLevel, Signals, TelemetryConfig, TelemetryExporter};
+
+/// Everything that holds for the whole pipeline.
+#[derive(Clone, Debug)]
+pub struct TelemetrySettings {
+    /// Names of the gateway, for every record's `resource`.
+    pub config: TelemetryConfig,
+    /// Assembly threads (`telemetry.threads`); at least one runs.
+    pub threads: usize,
+    /// What of the bodies is captured.
+    pub capture: CaptureSettings,
+    /// How often exporters with the signal `METRICS` get a snapshot (`telemetry.metrics.interval`).
+    pub metrics_interval: Duration,
+}
+
+impl Default for TelemetrySettings {
+    fn default() -> Self {
+        Self {
+            config: TelemetryConfig::default(),
+            threads: 1,
+            capture: CaptureSettings::default(),
+            metrics_interval: Duration::from_secs(15),
+        }
+    }
+}
+
+/// What of the bodies is captured, and in how much memory (`telemetry.capture`). Sizes are in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CaptureSettings {
+    /// The most that any exporter can get.
+    pub bodies: ContentLevel,
+    /// The most of one request body.
+    pub max_request: usize,
+    /// The most of one response body; of a stream, of its joined form.
+    pub max_response: usize,
+    /// The most of one stream's events.
+    pub max_chunks: usize,
+    /// All records from tap to last exporter. An eighth of it is kept for records without bodies.
+    pub memory: usize,
+}
+
+impl Default for CaptureSettings {
+    fn default() -> Self {
+        const MIB: usize = 1 << 20;
+        Self {
+            bodies: ContentLevel::Full,
+            max_request: 16 * MIB,
+            max_response: 16 * MIB,
+            max_chunks: 16 * MIB,
+            memory: 256 * MIB,
+        }
+    }
+}
+
+/// The pipeline's own settings of one exporter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PipelineSettings {
+    /// How much of the bodies it gets; never more than is captured.
+    pub content: ContentLevel,
+    /// Whether the gateway may run without it; see [`crate::Telemetry::unhealthy`].
+    pub require_healthy: bool,
+    /// How long one `init` may take, and all of them together when `require_healthy` is set.
+    pub init_timeout: Duration,
+    /// Records per batch, at most.
+    pub batch_records: usize,
+    /// Encoded bytes per batch, at most (estimated); one record is a batch whatever its size.
+    pub batch_bytes: usize,
+    /// How long the first record of a batch waits for others.
+    pub batch_age: Duration,
+    /// Bytes of records that wait or are on their way; past it the oldest are dropped.
+    pub buffer_memory: usize,
+    /// Records that wait longer are dropped (`retry.max_age`).
+    pub retry_max_age: Duration,
+}
+
+impl Default for PipelineSettings {
+    fn default() -> Self {
+        Self {
+            content: ContentLevel::Full,
+            require_healthy: false,
+            init_timeout: Duration::from_secs(30),
+            batch_records: 1000,
+            batch_bytes: 4 << 20,
+            batch_age: Duration::from_secs(1),
+            buffer_memory: 64 << 20,
+            retry_max_age: Duration::from_hours(12),
+        }
+    }
+}
+
+/// One exporter, made by its plug-in, and how it is driven.
+pub struct ExporterSetup {
+    /// Its name: the key of status, metrics and reload.
+    pub name: String,
+    /// Its plug-in's name.
+    pub kind: &'static str,
+    /// The exporter.
+    pub exporter: Box<dyn TelemetryExporter>,
+    /// How it is driven.
+    pub pipeline: PipelineSettings,
+    /// What it takes.
+    pub signals: Signals,
+    /// Stands for all settings of this entry, the pipeline's among them: at a reload an exporter whose name and
+    /// fingerprint are known runs on untouched, and this instance is not used.
+    pub fingerprint: String,
+}

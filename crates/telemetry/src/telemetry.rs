@@ -1,0 +1,228 @@
+//! The pipeline as the gateway sees it: start, tap, look, reload, end.
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use magicapi_plugin::{MetricRegistry, MetricsSnapshot, ScrapePage, Signals};
+use tokio::time::Instant;
+
+use crate::assemble;
+use crate::core::Core;
+use crate::lane::{ExporterState, ExporterStatus, Lane};
+use crate::metrics::{DropReason, GatewayMetrics};
+use crate::settings::{CaptureSettings, ExporterSetup, TelemetrySettings};
+use crate::stop::Stop;
+use crate::tap::Tap;
+use crate::worker::Handle;
+
+/// How long a replaced or removed exporter may go on delivering.
+const RELOAD_DRAIN: Duration = Duration::from_secs(10);
+/// What an exporter's `shutdown` gets after its last batch, at most; it is part of the deadline.
+const EXPORTER_END: Duration = Duration::from_secs(2);
+/// How often a blocking wait looks.
+const LOOK: Duration = Duration::from_millis(2);
+
+/// The telemetry pipeline. Clones are the same pipeline.
+#[derive(Clone)]
+pub struct Telemetry(Arc<Inner>);
+
+struct Inner {
+    core: Arc<Core>,
+    metrics_interval: Duration,
+    control: Mutex<Control>,
+}
+
+/// Threads, and who may start and end them.
+struct Control {
+    assemblers: Vec<JoinHandle<()>>,
+    running: Vec<Handle>,
+    /// Replaced or removed, not yet known to have ended.
+    leaving: Vec<Handle>,
+}
+
+/// A required exporter that did not start in time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unhealthy {
+    /// Its name.
+    pub exporter: String,
+    /// What went wrong last, for the operator.
+    pub error: String,
+}
+
+impl Telemetry {
+    /// Starts the threads. `init` of the exporters runs on them, beside traffic.
+    pub fn start(
+        settings: TelemetrySettings,
+        registry: Arc<MetricRegistry>,
+        exporters: Vec<ExporterSetup>,
+    ) -> io::Result<Self> {
+        let core = Core::new(settings.config, settings.capture, registry);
+        let telemetry = Self::with(core.clone(), settings.metrics_interval);
+        for number in 0..settings.threads.max(1) {
+            let core = core.clone();
+            let thread = std::thread::Builder::new()
+                .name(format!("assemble-{number}"))
+                .spawn(move || assemble::run(&core))?;
+            telemetry.control().assemblers.push(thread);
+        }
+        telemetry.reload(settings.capture, exporters)?;
+        Ok(telemetry)
+    }
+
+    /// A pipeline without exporters and threads, for tests.
+    pub fn disabled() -> Self {
+        let settings = TelemetrySettings::default();
+        let core = Core::new(settings.config, settings.capture, Arc::default());
+        Self::with(core, settings.metrics_interval)
+    }
+
+    fn with(core: Arc<Core>, metrics_interval: Duration) -> Self {
+        let control = Control { assemblers: Vec::new(), running: Vec::new(), leaving: Vec::new() };
+        // An interval of nothing would spin.
+        let metrics_interval = metrics_interval.max(Duration::from_millis(100));
+        Self(Arc::new(Inner { core, metrics_interval, control: Mutex::new(control) }))
+    }
+
+    fn control(&self) -> MutexGuard<'_, Control> {
+        self.0.control.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The tap of one request; one that does nothing when there is no exporter.
+    pub fn tap(&self) -> Tap {
+        self.0.core.tap()
+    }
+
+    /// The gateway's own metrics.
+    pub fn metrics(&self) -> &GatewayMetrics {
+        &self.0.core.metrics
+    }
+
+    /// All metrics now.
+    pub fn snapshot(&self) -> MetricsSnapshot {
+        self.0.core.snapshot()
+    }
+
+    /// The page for a monitoring system; `None` when no exporter makes one.
+    pub fn scrape(&self, accept: &str) -> Option<ScrapePage> {
+        let lane = self.0.core.lanes().into_iter().find(|lane| lane.takes(Signals::SCRAPE))?;
+        let snapshot = self.snapshot();
+        catch_unwind(AssertUnwindSafe(|| lane.exporter.scrape(&snapshot, accept))).ok().flatten()
+    }
+
+    /// Every exporter, in the configuration's order.
+    pub fn status(&self) -> Vec<ExporterStatus> {
+        self.0.core.status()
+    }
+
+    /// Waits for an exporter with `require_healthy` whose `init` has not succeeded within its `init_timeout`; for ever
+    /// when there is none. Looks at the exporters of the moment when it is called.
+    pub async fn unhealthy(&self) -> Unhealthy {
+        let mut required = self.0.core.lanes();
+        required.retain(|lane| lane.pipeline.require_healthy);
+        required.sort_by_key(|lane| lane.created_at + lane.pipeline.init_timeout);
+        for lane in required {
+            tokio::time::sleep_until(lane.created_at + lane.pipeline.init_timeout).await;
+            if lane.state() == ExporterState::Starting {
+                let error = lane.status().last_error.unwrap_or_else(|| "init has not ended".into());
+                return Unhealthy { exporter: lane.name.clone(), error };
+            }
+        }
+        std::future::pending().await
+    }
+
+    /// Puts these exporters and capture limits in force, without waiting. An exporter whose name and fingerprint are
+    /// known runs on untouched. A changed one delivers what it can in a few seconds, then its replacement takes over
+    /// the rest; a removed one loses the rest, counted. On an error nothing has changed.
+    pub fn reload(&self, capture: CaptureSettings, exporters: Vec<ExporterSetup>) -> io::Result<()> {
+        let core = &self.0.core;
+        let mut control = self.control();
+        control.leaving.retain(|handle| !handle.has_ended());
+        let (mut lanes, mut made) = (Vec::new(), Vec::new());
+        for setup in exporters {
+            let known = control.running.iter().find(|handle| handle.lane.name == setup.name);
+            if let Some(handle) = known.filter(|handle| handle.fingerprint == setup.fingerprint) {
+                lanes.push(handle.lane.clone());
+                made.push(None);
+                continue;
+            }
+            let all = control.running.iter().chain(&control.leaving);
+            let predecessors =
+                all.filter(|handle| handle.lane.name == setup.name).filter_map(Handle::predecessor).collect();
+            let fingerprint = setup.fingerprint.clone();
+            let lane = Arc::new(Lane::new(setup, &core.config, &core.metrics));
+            lanes.push(lane.clone());
+            made.push(Some(Handle::start(lane, fingerprint, core, self.0.metrics_interval, predecessors)?));
+        }
+        core.set_plan(capture, lanes.clone());
+        control.exchange(&lanes, made, core);
+        Ok(())
+    }
+
+    /// Ends the pipeline: takes nothing more, assembles what is there, drains the queues until the deadline, counts what
+    /// was lost, ends the exporters. Blocks for as long as that takes, so call it where blocking is allowed.
+    pub fn shutdown(&self, deadline: Duration) {
+        let end_by = Instant::now() + deadline;
+        let drain_until = end_by - EXPORTER_END.min(deadline / 4);
+        let core = &self.0.core;
+        core.intake().close();
+        let mut control = self.control();
+        wait_until(drain_until, || control.assemblers.iter().all(JoinHandle::is_finished));
+        for pending in core.intake().rest() {
+            core.lose(&pending.end.facts, DropReason::Shutdown);
+        }
+        let handles: Vec<Handle> = std::mem::take(&mut control.running)
+            .into_iter()
+            .chain(std::mem::take(&mut control.leaving))
+            .collect();
+        for handle in &handles {
+            handle.stop(Stop { drain_until, end_by });
+        }
+        wait_until(end_by, || handles.iter().all(Handle::has_ended));
+        for handle in &handles {
+            // A worker that hangs has not done it.
+            handle.lane.lose_rest();
+        }
+    }
+}
+
+impl Control {
+    /// Takes the new handles (`None` = as before) and orders those that are no longer wanted to end.
+    fn exchange(&mut self, lanes: &[Arc<Lane>], made: Vec<Option<Handle>>, core: &Core) {
+        let mut before = std::mem::take(&mut self.running);
+        for (lane, handle) in lanes.iter().zip(made) {
+            let same = before.iter().position(|known| Arc::ptr_eq(&known.lane, lane));
+            self.running.extend(handle.or_else(|| same.map(|at| before.swap_remove(at))));
+        }
+        let now = Instant::now();
+        let order = Stop { drain_until: now + RELOAD_DRAIN, end_by: now + RELOAD_DRAIN + EXPORTER_END };
+        for old in before {
+            let successor = lanes.iter().find(|lane| lane.name == old.lane.name);
+            match successor {
+                Some(successor) if successor.takes(Signals::RECORDS) => old.lane.hand_to(successor.clone()),
+                Some(_) => {}
+                None => core.metrics.forget(&old.lane.name),
+            }
+            old.stop(order);
+            self.leaving.push(old);
+        }
+    }
+}
+
+impl Drop for Inner {
+    /// Without a shutdown the assembly threads end by themselves, and so do the workers: their senders go with it.
+    fn drop(&mut self) {
+        self.core.intake().close();
+    }
+}
+
+fn wait_until(deadline: Instant, done: impl Fn() -> bool) {
+    while !done() && Instant::now() < deadline {
+        std::thread::sleep(LOOK);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,249 @@
+//! One exporter's thread: begins it, feeds it batches and metrics, ends it.
+//!
+//! The thread has a runtime of its own. Whatever the exporter does there, block, spin or panic, stops it alone.
+
+use std::io;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use magicapi_plugin::{Delivery, Signals};
+use tokio::runtime::Builder;
+use tokio::time::{Instant, MissedTickBehavior};
+
+use crate::backoff::Backoff;
+use crate::core::Core;
+use crate::deliver::Deliverer;
+use crate::guard::{Guarded, guarded};
+use crate::lane::{ExporterState, Lane};
+use crate::stop::{Stop, StopSender, StopSignal};
+
+/// How long one `export_metrics` may take.
+const METRICS_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often a worker looks whether its predecessor has ended.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// The control side of a worker.
+pub(crate) struct Handle {
+    pub(crate) lane: Arc<Lane>,
+    pub(crate) fingerprint: String,
+    /// `None` for an exporter that has nothing to do by itself (`SCRAPE`).
+    thread: Option<(Arc<JoinHandle<()>>, StopSender)>,
+}
+
+/// A worker that another replaces: two never run at the same time, or a file would have two writers.
+pub(crate) struct Predecessor {
+    lane: Arc<Lane>,
+    thread: Arc<JoinHandle<()>>,
+}
+
+pub(crate) struct Worker {
+    lane: Arc<Lane>,
+    core: Arc<Core>,
+    metrics_interval: Duration,
+    stop: StopSignal,
+    predecessors: Vec<Predecessor>,
+}
+
+impl Handle {
+    /// Starts the worker of a lane.
+    pub(crate) fn start(
+        lane: Arc<Lane>,
+        fingerprint: String,
+        core: &Arc<Core>,
+        metrics_interval: Duration,
+        predecessors: Vec<Predecessor>,
+    ) -> io::Result<Self> {
+        if !lane.is_active() {
+            return Ok(Self { lane, fingerprint, thread: None });
+        }
+        let (sender, stop) = StopSignal::new();
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let worker = Worker { lane: lane.clone(), core: core.clone(), metrics_interval, stop, predecessors };
+        let thread = std::thread::Builder::new()
+            .name(format!("exporter-{}", lane.name))
+            .spawn(move || runtime.block_on(worker.run()))?;
+        Ok(Self { lane, fingerprint, thread: Some((Arc::new(thread), sender)) })
+    }
+
+    /// Orders the worker to end.
+    pub(crate) fn stop(&self, order: Stop) {
+        if let Some((_, sender)) = &self.thread {
+            sender.send_replace(Some(order));
+        }
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.thread.as_ref().is_none_or(|(thread, _)| thread.is_finished())
+    }
+
+    /// What its replacement must wait for.
+    pub(crate) fn predecessor(&self) -> Option<Predecessor> {
+        let (thread, _) = self.thread.as_ref()?;
+        Some(Predecessor { lane: self.lane.clone(), thread: thread.clone() })
+    }
+}
+
+impl Worker {
+    async fn run(mut self) {
+        let begun = self.succeed().await && self.begin().await;
+        if begun {
+            let records = self.lane.takes(Signals::RECORDS);
+            let metrics = self.lane.takes(Signals::METRICS);
+            tokio::join!(
+                async {
+                    if records {
+                        self.deliver_records().await;
+                    }
+                },
+                async {
+                    if metrics {
+                        self.deliver_metrics().await;
+                    }
+                },
+            );
+        }
+        self.end(begun).await;
+    }
+
+    /// Waits until every predecessor has ended and takes over what they left; `false` when the time to end came first.
+    async fn succeed(&mut self) -> bool {
+        for predecessor in std::mem::take(&mut self.predecessors) {
+            while !predecessor.thread.is_finished() {
+                if !self.stop.pause(LOOK).await {
+                    return false;
+                }
+            }
+            self.lane.take_over(&predecessor.lane);
+        }
+        true
+    }
+
+    /// Runs `init` until it succeeds; `false` when the time to end came first.
+    async fn begin(&mut self) -> bool {
+        let mut backoff = Backoff::default();
+        let (lane, timeout) = (self.lane.clone(), self.lane.pipeline.init_timeout);
+        let mut said = None;
+        loop {
+            let error = match guarded(
+                async { lane.exporter.init(&lane.config).await },
+                timeout,
+                &mut self.stop,
+            )
+            .await
+            {
+                Guarded::Done(Ok(())) => {
+                    lane.enter(ExporterState::Running, None);
+                    return true;
+                }
+                Guarded::Done(Err(error)) => error.to_string(),
+                Guarded::Panicked(message) => format!("init panicked: {message}"),
+                Guarded::TimedOut => format!("init did not end within {timeout:?}"),
+                Guarded::TooLate => return false,
+            };
+            lane.note(&error);
+            if said.as_ref() != Some(&error) {
+                tracing::warn!(
+                    exporter = lane.name.as_str(),
+                    error,
+                    "exporter: cannot start yet, records wait"
+                );
+                said = Some(error);
+            }
+            if !self.stop.pause(backoff.next(None)).await {
+                return false;
+            }
+        }
+    }
+
+    async fn deliver_records(&self) {
+        let queue = &self.lane.queue;
+        let mut stop = self.stop.clone();
+        let mut deliverer = Deliverer::new(self.lane.clone(), self.stop.clone());
+        loop {
+            let batch = tokio::select! {
+                biased;
+                () = stop.ordered() => break,
+                batch = queue.next() => batch,
+            };
+            if !deliverer.deliver(batch).await {
+                return;
+            }
+        }
+        self.lane.enter(ExporterState::Draining, None);
+        loop {
+            let batch = queue.take();
+            if batch.is_empty() || !deliverer.deliver(batch).await {
+                return;
+            }
+        }
+    }
+
+    async fn deliver_metrics(&self) {
+        let mut stop = self.stop.clone();
+        let mut ticks =
+            tokio::time::interval_at(Instant::now() + self.metrics_interval, self.metrics_interval);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut working = true;
+        loop {
+            let last = tokio::select! {
+                biased;
+                () = stop.ordered() => true,
+                _ = ticks.tick() => false,
+            };
+            let snapshot = self.core.snapshot();
+            let export = async { self.lane.exporter.export_metrics(&snapshot).await };
+            let failure = match guarded(export, METRICS_TIMEOUT, &mut stop).await {
+                Guarded::Done(Delivery::Delivered) => None,
+                Guarded::Done(Delivery::Refused { reason }) => Some(reason),
+                Guarded::Done(_) => Some("the back end did not take metrics".to_owned()),
+                Guarded::Panicked(message) => Some(format!("export_metrics panicked: {message}")),
+                Guarded::TimedOut => Some("export_metrics did not end in time".to_owned()),
+                Guarded::TooLate => return,
+            };
+            // Nothing is retried: the next snapshot says it all again.
+            self.say_metrics(failure.as_deref(), &mut working);
+            if last {
+                return;
+            }
+        }
+    }
+
+    fn say_metrics(&self, failure: Option<&str>, working: &mut bool) {
+        let exporter = self.lane.name.as_str();
+        match failure {
+            Some(reason) => {
+                self.lane.note(reason);
+                if *working {
+                    tracing::warn!(exporter, reason, "exporter: metrics are not delivered");
+                }
+            }
+            None if !*working => tracing::info!(exporter, "exporter: metrics are delivered again"),
+            None => {}
+        }
+        *working = failure.is_none();
+    }
+
+    async fn end(mut self, begun: bool) {
+        let lane = self.lane.clone();
+        self.stop.ordered().await;
+        if begun {
+            let end_by = self.stop.order().map_or_else(Instant::now, |order| order.end_by);
+            let shutdown = tokio::time::timeout_at(end_by, async { lane.exporter.shutdown().await });
+            let failure = match crate::guard::caught(shutdown).await {
+                Ok(Ok(Ok(()))) => None,
+                Ok(Ok(Err(error))) => Some(error.to_string()),
+                Ok(Err(_)) => Some("shutdown did not end in time".to_owned()),
+                Err(message) => Some(format!("shutdown panicked: {message}")),
+            };
+            if let Some(error) = failure {
+                lane.note(&error);
+                tracing::warn!(exporter = lane.name.as_str(), error, "exporter: not ended cleanly");
+            }
+        }
+        if !lane.has_successor() {
+            lane.lose_rest();
+        }
+        lane.enter(ExporterState::Stopped, None);
+    }
+}
