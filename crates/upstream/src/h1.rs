@@ -1,0 +1,111 @@
+//! One HTTP/1.1 connection: hyper's codec in a task of its own, lent to one request at a time.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::TrySendError;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use magicapi_model::ErrorKind;
+use tokio::task::AbortHandle;
+
+use crate::body::RequestBody;
+use crate::fault::Fault;
+use crate::origin::Origin;
+use crate::transport::{Meter, Transport};
+
+/// An open connection. Dropping it lets hyper close in order; [`H1Lease`] cuts it instead.
+pub(crate) struct H1Conn {
+    sender: SendRequest<RequestBody>,
+    task: AbortHandle,
+    meter: Arc<Meter>,
+}
+
+impl H1Conn {
+    /// Starts the connection's task.
+    pub(crate) async fn start(transport: Transport, place: &str) -> Result<Box<Self>, Fault> {
+        let meter = transport.meter().clone();
+        let (sender, connection) =
+            http1::Builder::new().handshake(TokioIo::new(transport)).await.map_err(|e| {
+                Fault::new(ErrorKind::ConnectFailed, format!("{place} closed before the request: {e}"))
+            })?;
+        let task = tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "an HTTP/1.1 connection to a provider ended");
+            }
+        });
+        Ok(Box::new(Self { sender, task: task.abort_handle(), meter }))
+    }
+
+    /// Whether it can take a request now. Between an answer's last byte and the task's next turn it cannot.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.sender.is_ready()
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.sender.is_closed()
+    }
+
+    /// Waits for the task to finish with the last exchange; false when the connection closed instead.
+    pub(crate) async fn settled(&mut self) -> bool {
+        self.sender.ready().await.is_ok()
+    }
+}
+
+/// The use of one connection for one exchange. Ended with [`H1Lease::give_back`]; dropped before that, the connection
+/// is cut at once, whatever it was doing (invariant 4).
+pub(crate) struct H1Lease {
+    conn: Option<Box<H1Conn>>,
+    origin: Arc<Origin>,
+    read_before: u64,
+    /// Whether an exchange went over it before, so that the peer may have closed it meanwhile.
+    pub(crate) reused: bool,
+}
+
+impl H1Lease {
+    pub(crate) fn new(conn: Box<H1Conn>, origin: Arc<Origin>, reused: bool) -> Self {
+        origin.counters.in_flight.fetch_add(1, Ordering::Relaxed);
+        let read_before = conn.meter.bytes_read();
+        Self { conn: Some(conn), origin, read_before, reused }
+    }
+
+    pub(crate) fn origin(&self) -> &Arc<Origin> {
+        &self.origin
+    }
+
+    /// Whether not one byte came since the lease began.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.conn.as_ref().is_some_and(|conn| conn.meter.bytes_read() == self.read_before)
+    }
+
+    /// Sends the request and waits for the answer's head. The request comes back if it was never begun.
+    pub(crate) async fn exchange(
+        &mut self,
+        request: Request<RequestBody>,
+    ) -> Result<Response<Incoming>, Option<TrySendError<Request<RequestBody>>>> {
+        match &mut self.conn {
+            Some(conn) => conn.sender.try_send_request(request).await.map_err(Some),
+            None => Err(None),
+        }
+    }
+
+    /// The answer was read to its clean end: the connection may serve the next request.
+    pub(crate) fn give_back(&mut self) {
+        if let Some(conn) = self.conn.take() {
+            self.origin.counters.in_flight.fetch_sub(1, Ordering::Relaxed);
+            self.origin.keep(conn);
+        }
+    }
+}
+
+impl Drop for H1Lease {
+    fn drop(&mut self) {
+        if let Some(conn) = self.conn.take() {
+            self.origin.counters.in_flight.fetch_sub(1, Ordering::Relaxed);
+            // hyper would close in order, which over TLS can wait for a peer that does not read.
+            conn.task.abort();
+        }
+    }
+}
