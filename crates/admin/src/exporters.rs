@@ -1,0 +1,118 @@
+//! `/api/v1/exporters`: how each exporter is doing.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use magicapi_telemetry::{ExporterState, ExporterStatus};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::error::ErrorBody;
+use crate::plane::Plane;
+
+/// One exporter now. Every record that it was given is in exactly one of `queue_records`, `sent`, `rejected` and
+/// `dropped`.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub(crate) struct ExporterInfo {
+    /// Its name.
+    name: String,
+    /// Its plug-in.
+    #[serde(rename = "type")]
+    kind: &'static str,
+    /// `starting`, `running`, `retrying`, `refused`, `draining` or `stopped`.
+    state: &'static str,
+    /// Records that it was given.
+    received: u64,
+    /// Records that wait or are on their way.
+    queue_records: usize,
+    /// The memory that they hold.
+    queue_bytes: usize,
+    /// How long the oldest of them has waited; `null` when none waits.
+    oldest_age_ms: Option<u64>,
+    /// Records that the back end has.
+    sent: u64,
+    /// Tries that were repeated, in records.
+    retried: u64,
+    /// Records given up before delivery.
+    dropped: u64,
+    /// Records that the back end will never take.
+    rejected: u64,
+    /// Records sent without an answer; they were sent again and may be there twice.
+    ambiguous: u64,
+    /// What went wrong last.
+    last_error: Option<String>,
+}
+
+/// Every exporter, in the configuration's order.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct ExporterList {
+    data: Vec<ExporterInfo>,
+}
+
+/// Every exporter and how it is doing
+#[utoipa::path(
+    get,
+    path = "/api/v1/exporters",
+    tag = "telemetry",
+    responses(
+        (status = 200, description = "In the configuration's order", body = ExporterList),
+        (status = 401, description = "No token", body = ErrorBody),
+    )
+)]
+pub(crate) async fn exporters(State(plane): State<Arc<Plane>>) -> Json<ExporterList> {
+    Json(ExporterList { data: infos(&plane) })
+}
+
+pub(crate) fn infos(plane: &Plane) -> Vec<ExporterInfo> {
+    plane.telemetry.status().into_iter().map(ExporterInfo::from).collect()
+}
+
+impl ExporterInfo {
+    /// Why this exporter makes the gateway degraded, when it does.
+    pub(crate) fn complaint(&self) -> Option<String> {
+        let waits = [ExporterState::Retrying, ExporterState::Refused].map(ExporterState::as_str);
+        let fails_to_start = self.state == ExporterState::Starting.as_str() && self.last_error.is_some();
+        (waits.contains(&self.state) || fails_to_start).then(|| {
+            let why = self.last_error.as_deref().unwrap_or("no reason given");
+            format!("exporter {}: {}: {why}", self.name, self.state)
+        })
+    }
+}
+
+impl From<ExporterStatus> for ExporterInfo {
+    fn from(status: ExporterStatus) -> Self {
+        // Taken apart whole, so that a new field cannot be forgotten here.
+        let ExporterStatus {
+            name,
+            kind,
+            state,
+            received,
+            queue_records,
+            queue_bytes,
+            oldest_age,
+            sent,
+            retried,
+            dropped,
+            rejected,
+            ambiguous,
+            last_error,
+        } = status;
+        let oldest_age_ms = oldest_age.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
+        Self {
+            name,
+            kind,
+            state: state.as_str(),
+            received,
+            queue_records,
+            queue_bytes,
+            oldest_age_ms,
+            sent,
+            retried,
+            dropped,
+            rejected,
+            ambiguous,
+            last_error,
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! The admin plane (L3): the JSON API with its OpenAPI document, `/metrics` and `/health/details`, on listeners of its
+//! own.
+//!
+//! ```text
+//! connection -> headers -> Host check -> token -> route -> telemetry | health | request log (on blocking threads)
+//! ```
+//! Everything is read-only for now, and everything is closed by default: the token is asked for before a route is
+//! looked at, so a path that does not exist needs it too. `routes` lists every route; nothing else adds one. What is
+//! answered are types of this crate, never a row as it comes from elsewhere.
+
+mod error;
+mod exporters;
+mod guard;
+mod health;
+mod host;
+mod logs;
+mod metrics;
+mod openapi;
+mod plane;
+mod routes;
+mod serve;
+#[cfg(test)]
+mod tests;
+mod token;
+
+pub use health::{DataPlaneFacts, HealthFacts, HealthSource, LedgerFacts, StoreFacts};
+pub use plane::AdminState;
+pub use serve::serve;
+pub use token::generate_token;

@@ -1,0 +1,113 @@
+//! From configured exporters to running ones.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use magicapi_config::{Config, Diagnostic, ExporterEntry, Loaded};
+use magicapi_plugin::{ConfigError, Host, MetricRegistry, Signals, TelemetryPlugin};
+use magicapi_store::Store;
+use magicapi_telemetry::{CaptureSettings, ExporterSetup, PipelineSettings};
+use magicapi_upstream::{Client, ClientOptions};
+
+/// The embedded log's name.
+const REQUEST_LOG: &str = "request_log";
+
+/// What exporters are made with.
+pub(crate) struct Workshop {
+    /// How they reach others.
+    pub(crate) client: ClientOptions,
+    /// Where their metrics go.
+    pub(crate) registry: Arc<MetricRegistry>,
+    /// `data_dir`, when it can be written.
+    pub(crate) data_dir: Option<PathBuf>,
+}
+
+impl Workshop {
+    /// Makes every configured exporter, without I/O, and the embedded log when there is a store.
+    pub(crate) fn make(&self, loaded: &Loaded, store: Option<&Store>) -> Result<Vec<ExporterSetup>, Vec<Diagnostic>> {
+        let plugins = magicapi_plugin::plugins();
+        let mut made = Vec::new();
+        let mut problems = Vec::new();
+        for entry in &loaded.config.telemetry.exporters {
+            // The configuration knows registered kinds only.
+            let Some(plugin) = plugins.iter().find(|plugin| plugin.name() == entry.kind) else { continue };
+            match self.one(*plugin, entry) {
+                Ok(setup) => made.push(setup),
+                Err(error) => problems.push(loaded.exporter_problem(entry, &error)),
+            }
+        }
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        made.extend(store.map(request_log));
+        Ok(made)
+    }
+
+    fn one(&self, plugin: &'static dyn TelemetryPlugin, entry: &ExporterEntry) -> Result<ExporterSetup, ConfigError> {
+        let client = Client::new(self.client.clone()).map_err(|error| ConfigError::new("", error.message))?;
+        let host = Host::new(client.http(), self.registry.meter(plugin.name()), self.data_dir.clone());
+        let exporter = plugin.create_exporter(entry.settings.clone(), host)?;
+        Ok(ExporterSetup {
+            name: entry.name.clone(),
+            kind: plugin.name(),
+            exporter,
+            pipeline: pipeline(entry),
+            signals: signals(plugin),
+            fingerprint: self.fingerprint(entry),
+        })
+    }
+
+    /// Stands for everything that the exporter was made of. It holds no secret: those enter it as a hash.
+    fn fingerprint(&self, entry: &ExporterEntry) -> String {
+        let settings = serde_json::to_string(entry.settings.values()).unwrap_or_default();
+        let hash = magicapi_policies::hash_of(&settings);
+        format!("{} {:?} {:?} {hash:02x?}", entry.kind, entry.pipeline, self.client)
+    }
+}
+
+fn signals(plugin: &dyn TelemetryPlugin) -> Signals {
+    let spec = plugin.settings();
+    [Signals::RECORDS, Signals::METRICS, Signals::SCRAPE]
+        .into_iter()
+        .filter(|signal| spec.takes(*signal))
+        .reduce(|all, signal| all | signal)
+        .unwrap_or(Signals::RECORDS)
+}
+
+fn pipeline(entry: &ExporterEntry) -> PipelineSettings {
+    let pipeline = &entry.pipeline;
+    PipelineSettings {
+        content: pipeline.content,
+        require_healthy: pipeline.require_healthy,
+        init_timeout: pipeline.init_timeout,
+        batch_records: pipeline.batch.records,
+        batch_bytes: pipeline.batch.bytes,
+        batch_age: pipeline.batch.age,
+        buffer_memory: pipeline.buffer.memory,
+        retry_max_age: pipeline.retry.max_age,
+    }
+}
+
+/// The embedded log is an exporter like any.
+fn request_log(store: &Store) -> ExporterSetup {
+    ExporterSetup {
+        name: REQUEST_LOG.into(),
+        kind: REQUEST_LOG,
+        exporter: store.request_log(),
+        pipeline: PipelineSettings { batch_age: std::time::Duration::from_millis(100), ..PipelineSettings::default() },
+        signals: Signals::RECORDS,
+        fingerprint: REQUEST_LOG.into(),
+    }
+}
+
+/// What of the bodies is captured.
+pub(crate) fn capture(config: &Config) -> CaptureSettings {
+    let capture = &config.telemetry.capture;
+    CaptureSettings {
+        bodies: capture.bodies,
+        max_request: capture.max_request,
+        max_response: capture.max_response,
+        max_chunks: capture.max_chunks,
+        memory: capture.memory,
+    }
+}

@@ -1,0 +1,127 @@
+//! Reload: on SIGHUP and when a file changes. Validated whole, then swapped; a bad file keeps the old configuration.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use magicapi_config::{Catalogue, Loaded, Sources};
+use magicapi_server::{Shared, TlsAcceptor};
+use magicapi_store::Store;
+use notify::{RecursiveMode, Watcher};
+use tokio::sync::Notify;
+
+use crate::exporters::{self, Workshop};
+use crate::parts;
+
+/// Editors write a file in several steps; this much quiet means that they are done.
+const QUIET: Duration = Duration::from_millis(250);
+
+/// What a reload needs.
+pub(crate) struct Reloader {
+    pub(crate) sources: Sources,
+    pub(crate) catalogue: Catalogue,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) store: Option<Arc<Store>>,
+    pub(crate) tls: Option<TlsAcceptor>,
+    pub(crate) workshop: Mutex<Workshop>,
+    /// What is in force.
+    pub(crate) current: Mutex<Loaded>,
+}
+
+impl Reloader {
+    /// Files whose change calls for a reload.
+    fn files(&self) -> Vec<PathBuf> {
+        let current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let config = &current.config;
+        let tls = config.server.tls.iter().flat_map(|tls| [tls.cert.clone(), tls.key.clone()]);
+        current.file.clone().into_iter().chain(config.prices.file.clone()).chain(tls).collect()
+    }
+
+    /// Reloads whenever it is asked to or a file changes; for the life of the process.
+    pub(crate) async fn run(self: Arc<Self>, asked: Arc<Notify>) {
+        let _watching = self.watch_files(&asked);
+        loop {
+            asked.notified().await;
+            while tokio::time::timeout(QUIET, asked.notified()).await.is_ok() {}
+            let this = self.clone();
+            // Reading files and making exporters may block.
+            let _ = tokio::task::spawn_blocking(move || this.reload()).await;
+        }
+    }
+
+    /// Directories are watched, not files: editors and mounted secrets replace a file by renaming.
+    fn watch_files(&self, asked: &Arc<Notify>) -> Option<impl Watcher + use<>> {
+        let files = self.files();
+        let directories: Vec<PathBuf> = files
+            .iter()
+            .filter_map(|file| std::path::absolute(file).ok()?.parent().map(std::path::Path::to_owned))
+            .collect();
+        let names: Vec<_> = files.iter().filter_map(|file| file.file_name().map(std::ffi::OsStr::to_owned)).collect();
+        let asked = asked.clone();
+        let changed = move |event: notify::Result<notify::Event>| {
+            let ours = |path: &PathBuf| {
+                // Kubernetes swaps the `..data` link of a mounted directory.
+                path.file_name().is_some_and(|name| name == "..data" || names.iter().any(|known| known == name))
+            };
+            if event.is_ok_and(|event| !event.kind.is_access() && event.paths.iter().any(ours)) {
+                asked.notify_one();
+            }
+        };
+        let mut watcher = notify::recommended_watcher(changed)
+            .map_err(|error| tracing::warn!(%error, "files are not watched; send SIGHUP to reload"))
+            .ok()?;
+        for directory in directories {
+            if let Err(error) = watcher.watch(&directory, RecursiveMode::NonRecursive) {
+                tracing::warn!(directory = %directory.display(), %error, "not watched; send SIGHUP to reload");
+            }
+        }
+        Some(watcher)
+    }
+
+    fn reload(&self) {
+        match self.try_reload() {
+            Ok(hash) => tracing::info!(configuration = hash, "configuration reloaded"),
+            Err(problems) => {
+                for problem in problems {
+                    tracing::error!(%problem, "configuration not reloaded; the old one stays in force");
+                }
+            }
+        }
+        if let Some(tls) = &self.tls
+            && let Err(error) = tls.reread()
+        {
+            tracing::error!(%error, "certificate not reread; the old one stays in force");
+        }
+    }
+
+    fn try_reload(&self) -> Result<String, Vec<String>> {
+        let mut loaded = magicapi_config::load(&self.sources, &self.catalogue)
+            .map_err(|problems| problems.problems().iter().map(ToString::to_string).collect::<Vec<_>>())?;
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        for key in magicapi_config::restart_only(&current.config, &loaded.config) {
+            tracing::warn!(key, "changed, but takes a restart; the old value stays in force");
+        }
+        magicapi_config::keep_restart_only(&current.config, &mut loaded.config);
+        let snapshot = parts::snapshot(loaded.config.clone().into()).map_err(|problem| vec![problem])?;
+        let mut workshop = self.workshop.lock().unwrap_or_else(PoisonError::into_inner);
+        workshop.client = parts::client_options(&loaded.config).map_err(|problem| vec![problem])?;
+        let made = workshop
+            .make(&loaded, self.store.as_deref())
+            .map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+        let telemetry = &self.shared.telemetry;
+        telemetry.reload(exporters::capture(&loaded.config), made).map_err(|error| vec![error.to_string()])?;
+        if let Some(store) = &self.store {
+            let retention = &loaded.config.store.retention;
+            store.set_retention(retention.age, retention.size);
+        }
+        self.shared.replace(snapshot);
+        let hash = loaded.hash.clone();
+        *current = loaded;
+        Ok(hash)
+    }
+
+    /// The hash of what is in force.
+    pub(crate) fn hash(&self) -> String {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner).hash.clone()
+    }
+}

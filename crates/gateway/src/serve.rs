@@ -1,0 +1,268 @@
+//! Runs the gateway: parts together, listeners up, until told to end; then drain, flush, close.
+
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use magicapi_admin::AdminState;
+use magicapi_config::{AuthMode, Catalogue, Listen, Loaded, OnFull, Sources, StoreUrl};
+use magicapi_kernel::Ledger;
+use magicapi_model::Secret;
+use magicapi_plugin::MetricRegistry;
+use magicapi_server::{Phase, Shared, TlsAcceptor};
+use magicapi_store::{NoLedger, Store, StoreOptions};
+use magicapi_telemetry::{Telemetry, TelemetrySettings};
+use tokio::net::TcpListener;
+use tokio::sync::Notify;
+
+use crate::commands::fail;
+use crate::data_dir::{DataDir, Note, Unusable};
+use crate::exporters::{self, Workshop};
+use crate::health::Health;
+use crate::reload::Reloader;
+use crate::{log, parts, signals};
+
+/// How long exporters and the store may take to write what they hold, after the last request.
+const FLUSH: Duration = Duration::from_secs(10);
+
+/// Runs the gateway in the foreground.
+pub(crate) fn run(sources: Sources, catalogue: Catalogue) -> ExitCode {
+    let loaded = match magicapi_config::load(&sources, &catalogue) {
+        Ok(loaded) => loaded,
+        Err(problems) => return fail(&problems.to_string()),
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&format!("cannot start threads: {error}")),
+    };
+    runtime.block_on(async {
+        let mut gateway = match start(sources, catalogue, loaded) {
+            Ok(gateway) => gateway,
+            Err(problem) => return fail(&problem),
+        };
+        gateway.announce();
+        gateway.run().await
+    })
+}
+
+/// A gateway whose parts are up and whose listeners are bound.
+pub(crate) struct Gateway {
+    /// What requests share.
+    pub(crate) shared: Arc<Shared>,
+    /// The store, when there is one.
+    pub(crate) store: Option<Arc<Store>>,
+    /// Where requests are taken.
+    pub(crate) address: String,
+    /// Where the admin plane is.
+    pub(crate) admin_address: String,
+    reloader: Arc<Reloader>,
+    listeners: Vec<TcpListener>,
+    admin_listeners: Vec<TcpListener>,
+    admin: Option<AdminState>,
+    tls: Option<TlsAcceptor>,
+    made_token: Option<Secret>,
+    data_dir: Option<DataDir>,
+    note: Option<Note>,
+}
+
+/// Brings the parts up. Exporters connect beside traffic, so nothing here waits for a back end.
+pub(crate) fn start(sources: Sources, catalogue: Catalogue, loaded: Loaded) -> Result<Gateway, String> {
+    let config = loaded.config.clone();
+    log::start(&config.log)?;
+    for notice in &loaded.notices {
+        tracing::warn!("{notice}");
+    }
+    // Each connection takes a descriptor; the soft limit is often far below the hard one.
+    let _ = rlimit::increase_nofile_limit(u64::MAX);
+    let (data_dir, store, mut degraded) = open_data(&loaded)?;
+    let workshop = Workshop {
+        client: parts::client_options(&config)?,
+        registry: Arc::new(MetricRegistry::default()),
+        data_dir: data_dir.as_ref().map(|dir| dir.path().to_owned()),
+    };
+    let telemetry = telemetry(&loaded, &workshop, store.as_deref())?;
+    let ledger: Arc<dyn Ledger> = match &store {
+        Some(store) => store.ledger(),
+        None => Arc::new(NoLedger::default()),
+    };
+    if store.is_none() && config.auth.mode == AuthMode::Keys {
+        tracing::warn!("keys are in use, but there is no store: spend is counted, not written");
+    }
+    let shared = Shared::new(parts::snapshot(Arc::new(config.clone()))?, ledger, telemetry);
+    let tls = config.server.tls.as_ref().map(TlsAcceptor::new).transpose().map_err(|e| format!("server.tls: {e}"))?;
+    let bind = |listen: &Listen| magicapi_server::bind(listen).map_err(|error| error.to_string());
+    let (listeners, admin_listeners) = (bind(&config.server.listen)?, bind(&config.admin.listen)?);
+    let (address, admin_address) = (url(&listeners, tls.is_some()), url(&admin_listeners, false));
+    let (token, made) = token(&config.admin.token, data_dir.as_ref(), &mut degraded)?;
+    let note = data_dir.as_ref().and_then(|dir| {
+        let noted = dir.note(&admin_address, &token);
+        noted.inspect_err(|error| tracing::warn!(%error, "commands will not find this gateway")).ok()
+    });
+    let reloader = Arc::new(Reloader {
+        sources,
+        catalogue,
+        shared: shared.clone(),
+        store: store.clone(),
+        tls: tls.clone(),
+        workshop: Mutex::new(workshop),
+        current: Mutex::new(loaded),
+    });
+    let health = Arc::new(Health::new(shared.clone(), store.clone(), reloader.clone(), degraded));
+    let admin = AdminState {
+        token: token.clone(),
+        metrics: config.admin.metrics,
+        hosts: crate::health::admin_hosts(&config),
+        logs: store.as_ref().and_then(crate::health::log_reader),
+        telemetry: shared.telemetry.clone(),
+        health,
+    };
+    Ok(Gateway {
+        shared,
+        store,
+        address,
+        admin_address,
+        reloader,
+        listeners,
+        admin_listeners,
+        admin: Some(admin),
+        tls,
+        made_token: made.then_some(token),
+        data_dir,
+        note,
+    })
+}
+
+/// Data directory and store; what is missing is said once and listed as degraded.
+fn open_data(loaded: &Loaded) -> Result<(Option<DataDir>, Option<Arc<Store>>, Vec<String>), String> {
+    let config = &loaded.config;
+    let mut degraded = Vec::new();
+    let data_dir = match DataDir::open(&config.data_dir) {
+        Ok(dir) => Some(dir),
+        Err(Unusable::Taken(problem)) => return Err(problem),
+        Err(Unusable::ReadOnly(problem)) => {
+            if config.ledger.explicit && config.ledger.on_full == OnFull::Refuse {
+                return Err(format!("{problem}; `ledger.on_full: refuse` wants a store that can be written"));
+            }
+            tracing::warn!("{problem}; going on without store and spool: spend is counted, not written");
+            degraded.push(problem);
+            None
+        }
+    };
+    let store = match (&config.store.url, &data_dir) {
+        (StoreUrl::Sqlite(path), Some(_)) => {
+            let options = StoreOptions {
+                path: path.clone(),
+                retention_age: config.store.retention.age,
+                retention_size: config.store.retention.size,
+            };
+            Some(Arc::new(Store::open(options).map_err(|error| error.to_string())?))
+        }
+        _ => None,
+    };
+    Ok((data_dir, store, degraded))
+}
+
+fn telemetry(loaded: &Loaded, workshop: &Workshop, store: Option<&Store>) -> Result<Telemetry, String> {
+    let config = &loaded.config;
+    let made = workshop.make(loaded, store).map_err(|problems| {
+        problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+    })?;
+    let mut names = config.telemetry.config.clone();
+    names.service_instance_id.get_or_insert_with(|| magicapi_model::RequestId::mint().to_string().replace("msg_", ""));
+    let settings = TelemetrySettings {
+        config: names,
+        threads: config.telemetry.threads,
+        capture: exporters::capture(config),
+        metrics_interval: config.telemetry.metrics_interval,
+    };
+    Telemetry::start(settings, workshop.registry.clone(), made).map_err(|error| format!("telemetry: {error}"))
+}
+
+/// The admin token: configured, else the directory's own, else one for this run.
+fn token(
+    configured: &Option<Secret>,
+    dir: Option<&DataDir>,
+    degraded: &mut Vec<String>,
+) -> Result<(Secret, bool), String> {
+    if let Some(token) = configured {
+        return Ok((token.clone(), false));
+    }
+    match dir.map(DataDir::token) {
+        Some(Ok(found)) => return Ok(found),
+        Some(Err(error)) => degraded.push(format!("the admin token could not be kept: {error}")),
+        None => {}
+    }
+    let token = magicapi_admin::generate_token().map_err(|error| format!("no admin token could be made: {error}"))?;
+    Ok((token, true))
+}
+
+/// The first listener's address as a URL.
+fn url(listeners: &[TcpListener], tls: bool) -> String {
+    let scheme = if tls { "https" } else { "http" };
+    let address = listeners.first().and_then(|listener| listener.local_addr().ok());
+    address.map_or_else(String::new, |address| format!("{scheme}://{address}"))
+}
+
+impl Gateway {
+    /// Says where it is. A token that was made just now is shown once.
+    pub(crate) fn announce(&mut self) {
+        tracing::info!(address = self.address, admin = self.admin_address, "listening");
+        if let Some(token) = self.made_token.take() {
+            let kept = self.data_dir.as_ref().map_or(String::new(), |dir| format!(" (kept in {})", dir.path().display()));
+            // Printed, not logged: logs travel.
+            let _ = std::io::Write::write_all(
+                &mut std::io::stderr().lock(),
+                format!("admin token{kept}: {}\n", token.expose()).as_bytes(),
+            );
+        }
+    }
+
+    /// Serves until told to end, then finishes what runs, flushes and closes.
+    pub(crate) async fn run(mut self) -> ExitCode {
+        let asked = Arc::new(Notify::new());
+        if let Err(error) = signals::watch(self.shared.clone(), asked.clone()) {
+            return fail(&format!("cannot watch signals: {error}"));
+        }
+        tokio::spawn(self.reloader.clone().run(asked));
+        let stop_admin = Arc::new(Notify::new());
+        let admin = self.admin.take().map(|state| {
+            let stop = stop_admin.clone();
+            let listeners = std::mem::take(&mut self.admin_listeners);
+            tokio::spawn(magicapi_admin::serve(state, listeners, async move { stop.notified().await }))
+        });
+        let unhealthy = self.watch_required();
+        magicapi_server::serve(self.shared.clone(), std::mem::take(&mut self.listeners), self.tls.take()).await;
+        stop_admin.notify_one();
+        if let Some(admin) = admin {
+            let _ = tokio::time::timeout(Duration::from_secs(2), admin).await;
+        }
+        self.close().await;
+        if unhealthy.is_finished() { ExitCode::from(2) } else { ExitCode::SUCCESS }
+    }
+
+    /// An exporter with `require_healthy` that does not start in time ends the process.
+    fn watch_required(&self) -> tokio::task::JoinHandle<()> {
+        let shared = self.shared.clone();
+        tokio::spawn(async move {
+            let found = shared.telemetry.unhealthy().await;
+            tracing::error!(exporter = found.exporter, error = found.error, "`require_healthy`: ending");
+            shared.enter(Phase::Cutting);
+        })
+    }
+
+    async fn close(self) {
+        let telemetry = self.shared.telemetry.clone();
+        let store = self.store.clone();
+        let flushed = tokio::task::spawn_blocking(move || {
+            telemetry.shutdown(FLUSH);
+            if let Some(store) = store
+                && let Err(error) = store.close(FLUSH)
+            {
+                tracing::error!(%error, "the store could not be closed in time");
+            }
+        });
+        let _ = flushed.await;
+        drop(self.note);
+        tracing::info!("ended");
+    }
+}

@@ -1,0 +1,177 @@
+//! One connection: TLS, HTTP/1.1 or HTTP/2, requests until either side ends it.
+
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use magicapi_model::{Error, ErrorKind};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::snapshot::Shared;
+use crate::tls::TlsAcceptor;
+use crate::{rescue, stack};
+
+/// Streams that one HTTP/2 connection may open at a time.
+const MAX_STREAMS: u32 = 256;
+
+/// HTTP/2 windows: a large request body must not wait for round trips.
+const WINDOW: u32 = 1 << 20;
+
+/// Idle HTTP/2 peers are pinged, so that dead ones are noticed.
+const PING: Duration = Duration::from_secs(30);
+
+/// Everything that connections share.
+pub(crate) struct Serving {
+    pub(crate) shared: Arc<Shared>,
+    tls: Option<TlsAcceptor>,
+    tasks: Mutex<JoinSet<()>>,
+    finish: watch::Sender<bool>,
+    open: watch::Sender<usize>,
+}
+
+impl Serving {
+    pub(crate) fn new(shared: Arc<Shared>, tls: Option<TlsAcceptor>) -> Self {
+        Self {
+            shared,
+            tls,
+            tasks: Mutex::default(),
+            finish: watch::Sender::new(false),
+            open: watch::Sender::new(0),
+        }
+    }
+
+    /// Serves a connection on a task of its own.
+    pub(crate) fn spawn(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr) {
+        let guard = Open::new(self.clone());
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn(async move {
+            let serving = guard.0.clone();
+            serving.connection(stream, peer).await;
+            drop(guard);
+        });
+    }
+
+    async fn connection(self: Arc<Self>, stream: TcpStream, peer: SocketAddr) {
+        // Without it every small write waits for the peer's acknowledgement.
+        let _ = stream.set_nodelay(true);
+        let Some(tls) = &self.tls else { return self.serve(stream).await };
+        let patience = self.shared.snapshot().config.server.limits.header_read;
+        match tokio::time::timeout(patience, tls.accept(stream)).await {
+            Ok(Ok(stream)) => self.serve(stream).await,
+            Ok(Err(error)) => tracing::debug!(%peer, %error, "TLS handshake failed"),
+            Err(_) => tracing::debug!(%peer, "TLS handshake took too long"),
+        }
+    }
+
+    async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(&self, stream: S) {
+        let shared = self.shared.clone();
+        let service = service_fn(move |request| {
+            let shared = shared.clone();
+            async move { Ok::<_, std::convert::Infallible>(stack::handle(shared, request).await) }
+        });
+        let builder = self.builder();
+        let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+        let mut finish = self.finish.subscribe();
+        let told = tokio::select! {
+            ended = connection.as_mut() => Err(ended),
+            _ = finish.wait_for(|finish| *finish) => Ok(()),
+        };
+        let ended = if let Err(ended) = told {
+            ended
+        } else {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%error, "connection ended");
+        }
+    }
+
+    fn builder(&self) -> Builder<TokioExecutor> {
+        let limits = self.shared.snapshot().config.server.limits;
+        // hyper wants at least this much for a head.
+        let head = limits.header_bytes.max(8 << 10);
+        let mut builder = Builder::new(TokioExecutor::new());
+        builder
+            .http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(limits.header_read)
+            .max_buf_size(head.max(64 << 10))
+            .pipeline_flush(true);
+        builder
+            .http2()
+            .timer(TokioTimer::new())
+            .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
+            .max_concurrent_streams(MAX_STREAMS)
+            .initial_stream_window_size(WINDOW)
+            .initial_connection_window_size(4 * WINDOW)
+            .keep_alive_interval(PING);
+        builder
+    }
+
+    /// Connections finish their requests and end.
+    pub(crate) fn finish_connections(&self) {
+        self.finish.send_replace(true);
+    }
+
+    /// Waits until no connection is open.
+    pub(crate) async fn all_ended(&self) {
+        let _ = self.open.subscribe().wait_for(|open| *open == 0).await;
+    }
+
+    /// Ends what is left.
+    pub(crate) fn abort_connections(&self) {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).abort_all();
+    }
+}
+
+/// Counts an open connection.
+struct Open(Arc<Serving>);
+
+impl Open {
+    fn new(serving: Arc<Serving>) -> Self {
+        serving.shared.counts.connections.fetch_add(1, Ordering::Relaxed);
+        serving.open.send_modify(|open| *open += 1);
+        Self(serving)
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.shared.counts.connections.fetch_sub(1, Ordering::Relaxed);
+        self.0.open.send_modify(|open| *open = open.saturating_sub(1));
+    }
+}
+
+/// Tells a connection that there is no room, without reading its request.
+pub(crate) async fn turn_away(mut stream: TcpStream) {
+    let rescued = rescue::rescue(&Error::gateway(
+        ErrorKind::Overloaded,
+        "the gateway has as many connections as it may; try again shortly",
+    ));
+    let head = format!(
+        "HTTP/1.1 {} Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 1\r\n\
+         x-gateway-error-origin: gateway\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+        rescued.status.as_u16(),
+        rescued.body.len()
+    );
+    let answer = [head.as_bytes(), &rescued.body].concat();
+    let told = async {
+        stream.write_all(&answer).await?;
+        stream.shutdown().await?;
+        // Closing with unread bytes would reset the connection and take the answer with it.
+        let mut sink = [0u8; 4096];
+        while tokio::io::AsyncReadExt::read(&mut stream, &mut sink).await? > 0 {}
+        std::io::Result::Ok(())
+    };
+    let _ = tokio::time::timeout(Duration::from_secs(1), told).await;
+}

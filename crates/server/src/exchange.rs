@@ -1,0 +1,385 @@
+//! One request from its head to its end: the facts that gather on the way, and the guard that ends it exactly once.
+//!
+//! An exchange moves from the handler into the answer's body. Whoever drops it before its end has lost the client:
+//! dropping is how a leaving client is noticed, and `finish` still writes its record and its ledger rows.
+
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::Bytes;
+use http::{HeaderMap, header};
+use magicapi_dialects::openai_chat::Operation;
+use magicapi_kernel::{AttemptRow, Credential, Identity, Provider};
+use magicapi_model::{Error, ErrorKind, Outcome, RequestId, Usage};
+use magicapi_plugin::Facts;
+use magicapi_telemetry::{BodyKind, Finished, Tap};
+
+use crate::request::Watch;
+use crate::rescue;
+use crate::snapshot::{Shared, Snapshot};
+
+/// What the caller got when it left before the answer's head: nginx's word.
+const CLIENT_CLOSED_REQUEST: u16 = 499;
+
+/// An attempt that is under way.
+struct Attempt {
+    provider: Arc<dyn Provider>,
+    started: Instant,
+    answered: Option<Duration>,
+}
+
+/// The tap, shared with an upload's body while one goes by.
+enum TapPlace {
+    Own(Tap),
+    Shared(Arc<Mutex<Upload>>),
+}
+
+/// A request body that passes through, as the exchange sees it afterwards.
+struct Upload {
+    tap: Tap,
+    bytes: u64,
+}
+
+/// Feeds the tap from an upload's body.
+pub(crate) struct UploadWatch(Arc<Mutex<Upload>>);
+
+impl Watch for UploadWatch {
+    fn piece(&mut self, data: &Bytes) {
+        let mut upload = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        upload.bytes += data.len() as u64;
+        upload.tap.request_chunk(data);
+    }
+}
+
+/// One request.
+pub(crate) struct Exchange {
+    /// The process.
+    pub(crate) shared: Arc<Shared>,
+    /// The configuration that it began with.
+    pub(crate) snapshot: Arc<Snapshot>,
+    /// What is known so far.
+    pub(crate) facts: Facts,
+    /// What the path asks for.
+    pub(crate) operation: Operation,
+    /// When the head had been read.
+    pub(crate) started: Instant,
+    /// How long the gateway waited for the request's body.
+    pub(crate) waited: Duration,
+    tap: TapPlace,
+    attempt: Option<Attempt>,
+    attempts: Vec<AttemptRow>,
+    request_type: Option<String>,
+    request_coding: Option<String>,
+    response_type: Option<String>,
+    response_coding: Option<String>,
+    response_kind: BodyKind,
+    finished: bool,
+}
+
+/// How an exchange ended.
+pub(crate) enum Ending {
+    /// As it should.
+    Completed,
+    /// With an error.
+    Failed(Error),
+    /// The client left.
+    ClientClosed,
+}
+
+impl Exchange {
+    /// Begins: the id is minted before anything else.
+    pub(crate) fn begin(shared: &Arc<Shared>, parts: &http::request::Parts) -> Box<Self> {
+        let mut facts = Facts::new(RequestId::mint(), SystemTime::now());
+        facts.method = parts.method.to_string();
+        parts.uri.path().clone_into(&mut facts.path);
+        read_own_headers(&mut facts, &parts.headers);
+        let in_flight = shared.counts.in_flight.fetch_add(1, Ordering::Relaxed) + 1;
+        shared.telemetry.metrics().requests_in_flight(in_flight);
+        Box::new(Self {
+            shared: shared.clone(),
+            snapshot: shared.snapshot(),
+            facts,
+            operation: Operation::Other,
+            started: Instant::now(),
+            waited: Duration::ZERO,
+            tap: TapPlace::Own(shared.telemetry.tap()),
+            attempt: None,
+            attempts: Vec::new(),
+            request_type: text(&parts.headers, &header::CONTENT_TYPE),
+            request_coding: text(&parts.headers, &header::CONTENT_ENCODING),
+            response_type: None,
+            response_coding: None,
+            response_kind: BodyKind::Whole,
+            finished: false,
+        })
+    }
+
+    /// Names the operation, in records and labels.
+    pub(crate) fn set_operation(&mut self, operation: Operation) {
+        self.operation = operation;
+        self.facts.operation = operation.as_str();
+    }
+
+    /// Names the caller's key; its project beats the header.
+    pub(crate) fn set_identity(&mut self, identity: &Identity) {
+        self.facts.key_name = Some(identity.name.clone());
+        if let Some(project) = &identity.project {
+            self.facts.project_id = Some(project.clone());
+        }
+    }
+
+    /// Keeps a held request body, whose allocation is its own.
+    pub(crate) fn request_body(&mut self, raw: &Bytes) {
+        self.facts.request_size = raw.len() as u64;
+        self.tap(|tap| tap.request(raw.clone()));
+    }
+
+    /// Hands the tap to a request body that passes through.
+    pub(crate) fn watch_upload(&mut self) -> UploadWatch {
+        let mut tap = Tap::off();
+        self.tap(|own| std::mem::swap(own, &mut tap));
+        let upload = Arc::new(Mutex::new(Upload { tap, bytes: 0 }));
+        self.tap = TapPlace::Shared(upload.clone());
+        UploadWatch(upload)
+    }
+
+    /// Gives the tap a piece of the answer, before any edit.
+    pub(crate) fn response_chunk(&mut self, data: &[u8]) {
+        self.tap(|tap| tap.response_chunk(data));
+    }
+
+    /// Gives the tap the whole answer, whose allocation is its own.
+    pub(crate) fn response_whole(&mut self, body: Bytes) {
+        self.tap(|tap| tap.response(body));
+    }
+
+    fn tap(&mut self, feed: impl FnOnce(&mut Tap)) {
+        match &mut self.tap {
+            TapPlace::Own(tap) => feed(tap),
+            TapPlace::Shared(upload) => feed(&mut upload.lock().unwrap_or_else(PoisonError::into_inner).tap),
+        }
+    }
+
+    /// An attempt at a provider begins.
+    pub(crate) fn attempt_begins(&mut self, provider: &Arc<dyn Provider>, credential: &Credential) {
+        self.facts.attempts += 1;
+        self.facts.provider = Some(provider.name().to_owned());
+        self.facts.credential = Some(credential.as_str());
+        self.facts.provider_status_code = 0;
+        self.attempt = Some(Attempt { provider: provider.clone(), started: Instant::now(), answered: None });
+    }
+
+    /// The provider's head came.
+    pub(crate) fn attempt_answered(&mut self, status: http::StatusCode) {
+        self.facts.provider_status_code = status.as_u16();
+        self.facts.provider_error_type = rescue::provider_error_type(status);
+        if let Some(attempt) = &mut self.attempt {
+            let latency = attempt.started.elapsed();
+            attempt.answered = Some(latency);
+            self.facts.provider_latency_ms = Some(millis(latency));
+        }
+    }
+
+    /// How long the provider took to its head; zero when none was asked.
+    pub(crate) fn provider_latency(&self) -> Duration {
+        self.attempt.as_ref().and_then(|attempt| attempt.answered).unwrap_or_default()
+    }
+
+    /// The head that the caller gets.
+    pub(crate) fn head(&mut self, status: http::StatusCode, headers: &HeaderMap, kind: BodyKind) {
+        self.facts.status_code = status.as_u16();
+        self.facts.streamed = kind == BodyKind::EventStream;
+        self.response_kind = kind;
+        self.response_type = text(headers, &header::CONTENT_TYPE);
+        self.response_coding = text(headers, &header::CONTENT_ENCODING);
+    }
+
+    /// Bytes were handed to the client.
+    pub(crate) fn handed_over(&mut self, bytes: usize) {
+        if self.facts.ttfb_ms.is_none() {
+            self.facts.ttfb_ms = Some(millis(self.started.elapsed()));
+        }
+        self.facts.response_size += bytes as u64;
+    }
+
+    /// Ends the exchange: settles outcome and price, writes the ledger rows, closes the tap, logs the access line.
+    /// Every step is synchronous and bounded. A second end is ignored.
+    pub(crate) fn finish(&mut self, ending: Ending) {
+        if std::mem::replace(&mut self.finished, true) {
+            return;
+        }
+        self.settle(ending);
+        self.price();
+        self.attempt_ends();
+        if let TapPlace::Shared(upload) = &self.tap {
+            self.facts.request_size = upload.lock().unwrap_or_else(PoisonError::into_inner).bytes;
+        }
+        self.shared
+            .ledger
+            .record(crate::finish::ledger_entry(&self.facts, std::mem::take(&mut self.attempts)));
+        crate::finish::access_line(&self.facts);
+        let mut tap = Tap::off();
+        self.tap(|own| std::mem::swap(own, &mut tap));
+        // The exchange ends here: its facts move on.
+        let facts = std::mem::replace(&mut self.facts, Facts::new(RequestId::mint(), SystemTime::UNIX_EPOCH));
+        tap.finish(Finished {
+            facts,
+            request_type: self.request_type.take(),
+            request_coding: self.request_coding.take(),
+            response_type: self.response_type.take(),
+            response_coding: self.response_coding.take(),
+            response_kind: self.response_kind,
+        });
+    }
+
+    fn settle(&mut self, ending: Ending) {
+        let facts = &mut self.facts;
+        facts.latency_ms = millis(self.started.elapsed());
+        match ending {
+            Ending::Completed => facts.outcome = Outcome::Completed,
+            Ending::ClientClosed => {
+                facts.outcome = Outcome::ClientClosed;
+                facts.error_type = Some(ErrorKind::ClientClosed.as_str());
+                if facts.status_code == 0 {
+                    facts.status_code = CLIENT_CLOSED_REQUEST;
+                }
+            }
+            Ending::Failed(error) => {
+                facts.outcome = rescue::outcome(&error);
+                facts.error_type = Some(error.kind.as_str());
+                facts.error_message = Some(error.message.clone());
+                if error.origin == magicapi_model::Origin::Provider && facts.provider_error_type.is_none() {
+                    facts.provider_error_type = Some(error.kind.as_str());
+                }
+            }
+        }
+        let provider_failed = facts.attempts > 0
+            && (facts.provider_error_type.is_some()
+                || matches!(facts.outcome, Outcome::ProviderError | Outcome::Truncated | Outcome::TimedOut));
+        facts.provider_error_count = u32::from(provider_failed);
+    }
+
+    fn price(&mut self) {
+        let Some(attempt) = &self.attempt else { return };
+        crate::finish::price(&mut self.facts, &self.snapshot.prices, attempt.provider.as_ref());
+    }
+
+    fn attempt_ends(&mut self) {
+        let Some(attempt) = self.attempt.take() else { return };
+        let facts = &self.facts;
+        self.attempts.push(AttemptRow {
+            attempt: facts.attempts,
+            provider: attempt.provider.name().to_owned(),
+            model: facts.model.clone(),
+            status_code: facts.provider_status_code,
+            error_type: facts.provider_error_type.or(facts.error_type),
+            latency_ms: millis(attempt.started.elapsed()),
+            usage: facts.usage,
+            cost: facts.cost,
+        });
+    }
+
+    /// Takes over what an answer said of itself.
+    pub(crate) fn learn(&mut self, learned: Learned) {
+        let facts = &mut self.facts;
+        if let Some(usage) = learned.usage {
+            facts.usage = usage;
+            facts.usage_final = learned.complete;
+        }
+        facts.service_tier = learned.service_tier.or_else(|| facts.service_tier.take());
+        facts.finish_reasons = learned.finish_reasons;
+    }
+}
+
+/// What an answer said of itself, buffered or streamed.
+pub(crate) struct Learned {
+    pub(crate) usage: Option<Usage>,
+    /// Whether the answer was read to its proper end.
+    pub(crate) complete: bool,
+    pub(crate) service_tier: Option<String>,
+    pub(crate) finish_reasons: Vec<String>,
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        if !self.finished {
+            let ending = if std::thread::panicking() {
+                Ending::Failed(Error::gateway(
+                    ErrorKind::Internal,
+                    "the gateway failed while it handled the request",
+                ))
+            } else {
+                Ending::ClientClosed
+            };
+            self.finish(ending);
+        }
+        let in_flight = self.shared.counts.in_flight.fetch_sub(1, Ordering::Relaxed).saturating_sub(1);
+        self.shared.telemetry.metrics().requests_in_flight(in_flight);
+    }
+}
+
+/// Whole milliseconds.
+pub(crate) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn text(headers: &HeaderMap, name: &header::HeaderName) -> Option<String> {
+    headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
+}
+
+/// Longest value of one of our headers that is kept: records must stay bounded.
+const LONGEST_VALUE: usize = 512;
+
+fn read_own_headers(facts: &mut Facts, headers: &HeaderMap) {
+    let own = |name: &str| {
+        let value = headers.get(name)?;
+        let value = String::from_utf8_lossy(value.as_bytes());
+        let value: String = value.trim().chars().take(LONGEST_VALUE).collect();
+        (!value.is_empty()).then_some(value)
+    };
+    facts.thread_id = own("x-thread-id");
+    facts.org_id = own("x-organisation-id").or_else(|| own("x-organization-id"));
+    facts.user_id = own("x-user-id");
+    facts.project_id = own("x-project-id");
+    facts.project_name = own("x-project-name");
+    facts.experiment_id = own("x-experiment-id");
+    if let Some((trace_id, span_id)) = own("traceparent").as_deref().and_then(read_traceparent) {
+        facts.trace_id = Some(trace_id);
+        facts.parent_span_id = Some(span_id);
+    }
+}
+
+/// W3C Trace Context: `version-traceid-parentid-flags`; all-zero ids are invalid.
+fn read_traceparent(text: &str) -> Option<(String, String)> {
+    let mut parts = text.split('-');
+    let (version, trace, span) = (parts.next()?, parts.next()?, parts.next()?);
+    let hex = |part: &str, length: usize| {
+        part.len() == length
+            && part.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+            && part.bytes().any(|b| b != b'0')
+    };
+    let known_version = version.len() == 2 && version != "ff";
+    (known_version && hex(trace, 32) && hex(span, 16)).then(|| (trace.to_owned(), span.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::read_traceparent;
+
+    #[test]
+    fn traceparent_is_read_strictly() {
+        let good = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        assert_eq!(read_traceparent(good).expect("ids").0, "0af7651916cd43dd8448eb211c80319c");
+        for bad in [
+            "",
+            "00-00000000000000000000000000000000-b7ad6b7169203331-01",
+            "00-xyz-1-1",
+            "ff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        ] {
+            assert_eq!(read_traceparent(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,32 @@
+//! The data plane (L3): listeners, the order of steps, streams, and the end of every request.
+//!
+//! `stack` says in which order a request goes through the other files. A request is an `Exchange` from its head to its
+//! end; whatever happens to it, `Exchange::finish` runs exactly once.
+
+mod admit;
+mod answer;
+mod ask;
+mod connection;
+mod exchange;
+mod finish;
+mod headers;
+mod identify;
+mod listener;
+mod models;
+mod pages;
+mod path;
+mod relay;
+mod reply;
+mod request;
+mod rescue;
+mod route;
+mod shutdown;
+mod snapshot;
+mod stack;
+mod stream;
+mod timer;
+mod tls;
+
+pub use listener::{bind, serve};
+pub use snapshot::{Counts, Phase, ProviderSlot, Shared, Snapshot};
+pub use tls::TlsAcceptor;
