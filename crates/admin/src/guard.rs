@@ -15,8 +15,8 @@ use crate::error::ApiError;
 use crate::plane::Plane;
 
 const UNAUTHORIZED: &str = "this needs the admin token: send `Authorization: Bearer <token>`. The token is what \
-     ADMIN_TOKEN (`admin.token` in the file) says; when neither is set the gateway made one at its first start, and it \
-     stands as `token` in gateway.json in the data directory while the gateway runs";
+     ADMIN_TOKEN (`admin.token` in the file) says; with neither set the gateway made one at its first start. While it \
+     runs, gateway.json in its data directory has the token in force";
 
 const WRONG_HOST: &str = "the `Host` of this request is neither a loopback address nor a configured one: use \
      `localhost`, 127.0.0.1 or [::1], or an address of `admin.listen` (ADMIN_LISTEN)";
@@ -35,8 +35,7 @@ pub(crate) async fn check_token(State(plane): State<Arc<Plane>>, request: Reques
     if bearer(request.headers()).is_some_and(|presented| plane.token.admits(presented)) {
         return next.run(request).await;
     }
-    let mut refusal =
-        ApiError::new(StatusCode::UNAUTHORIZED, "unauthorized", UNAUTHORIZED).into_response();
+    let mut refusal = ApiError::new(StatusCode::UNAUTHORIZED, "unauthorized", UNAUTHORIZED).into_response();
     refusal.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     refusal
 }

@@ -175,8 +175,12 @@ impl StoreFacts {
 impl LedgerFacts {
     fn complaint(&self) -> Option<String> {
         if !self.ready {
-            let effect = if self.on_full == "refuse" { "new requests are refused" } else { "rows are missing" };
-            return Some(format!("ledger: it takes no more rows; {effect} (`ledger.on_full: {}`)", self.on_full));
+            let effect =
+                if self.on_full == "refuse" { "new requests are refused" } else { "rows are missing" };
+            return Some(format!(
+                "ledger: it takes no more rows; {effect} (`ledger.on_full: {}`)",
+                self.on_full
+            ));
         }
         (self.missing > 0).then(|| format!("ledger: the rows of {} requests are missing", self.missing))
     }

@@ -53,16 +53,12 @@ impl Host {
     }
 
     fn parse(text: &str) -> Option<Self> {
-        let (host, port) = match text.strip_prefix('[') {
-            Some(rest) => {
-                let (address, port) = rest.split_once(']')?;
-                (Self::Address(address.parse::<Ipv6Addr>().ok()?.into()), port)
-            }
-            None => {
-                let end = text.find(':').unwrap_or(text.len());
-                let (name, port) = text.split_at(end);
-                (Self::parse_name(name)?, port)
-            }
+        let (host, port) = if let Some(rest) = text.strip_prefix('[') {
+            let (address, port) = rest.split_once(']')?;
+            (Self::Address(address.parse::<Ipv6Addr>().ok()?.into()), port)
+        } else {
+            let (name, port) = text.split_at(text.find(':').unwrap_or(text.len()));
+            (Self::parse_name(name)?, port)
         };
         is_port(port).then_some(host)
     }
@@ -156,9 +152,14 @@ mod tests {
     #[test]
     fn configured_names_and_addresses_are_admitted() {
         let hosts = hosts(&["Admin.Example.com", "10.0.0.5:3001", "fd00::5", "[fd00::6]:3001", "bad host/"]);
-        for host in
-            ["admin.example.com:443", "ADMIN.example.com", "10.0.0.5", "10.0.0.5:9", "[fd00::5]:3001", "[fd00::6]"]
-        {
+        for host in [
+            "admin.example.com:443",
+            "ADMIN.example.com",
+            "10.0.0.5",
+            "10.0.0.5:9",
+            "[fd00::5]:3001",
+            "[fd00::6]",
+        ] {
             assert!(hosts.admit(host), "{host:?}");
         }
         for host in ["example.com", "x.admin.example.com", "10.0.0.6", "[fd00::7]", "bad host/", "bad"] {

@@ -94,7 +94,9 @@ impl Plane {
             work()
         };
         let done = tokio::task::spawn_blocking(work).await;
-        done.map_err(|_| ApiError::unavailable("failed", "the call failed inside; the log on stderr says more"))
+        done.map_err(|_| {
+            ApiError::unavailable("failed", "the call failed inside; the log on stderr says more")
+        })
     }
 
     /// Asks the request log.
@@ -120,6 +122,8 @@ impl Plane {
 async fn turn(semaphore: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, ApiError> {
     match tokio::time::timeout(TURN, semaphore.clone().acquire_owned()).await {
         Ok(Ok(permit)) => Ok(permit),
-        _ => Err(ApiError::unavailable("busy", "too many searches or downloads at a time; try again shortly")),
+        _ => {
+            Err(ApiError::unavailable("busy", "too many searches or downloads at a time; try again shortly"))
+        }
     }
 }

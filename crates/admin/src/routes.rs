@@ -70,12 +70,9 @@ where
 }
 
 async fn wrong_method() -> Response {
-    let mut refusal = ApiError::new(
-        StatusCode::METHOD_NOT_ALLOWED,
-        "wrong_method",
-        "this can only be read: use GET",
-    )
-    .into_response();
+    let mut refusal =
+        ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "wrong_method", "this can only be read: use GET")
+            .into_response();
     refusal.headers_mut().insert(ALLOW, HeaderValue::from_static("GET"));
     refusal
 }

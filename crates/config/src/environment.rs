@@ -41,7 +41,7 @@ impl Environment {
     }
 
     /// A variable that is set and not empty: compose files and charts pass empty ones for "not set".
-    pub(crate) fn get(&self, name: &str) -> Option<&str> {
+    pub fn get(&self, name: &str) -> Option<&str> {
         self.exact(name).filter(|value| !value.trim().is_empty())
     }
 

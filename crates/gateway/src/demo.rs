@@ -106,7 +106,7 @@ fn follow(store: &Store) -> tokio::task::JoinHandle<()> {
     let mut rows = store.follow();
     tokio::spawn(async move {
         while let Ok(row) = rows.recv().await {
-            say(&format!("  {}\n", row.id));
+            say(&format!("  {}\n", crate::logs::line(&row)));
         }
     })
 }

@@ -14,6 +14,7 @@ use magicapi_store::{NoLedger, Store, StoreOptions};
 use magicapi_telemetry::{Telemetry, TelemetrySettings};
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
+use tracing_appender::non_blocking::WorkerGuard;
 
 use crate::commands::fail;
 use crate::data_dir::{DataDir, Note, Unusable};
@@ -63,12 +64,14 @@ pub(crate) struct Gateway {
     made_token: Option<Secret>,
     data_dir: Option<DataDir>,
     note: Option<Note>,
+    /// The last to go: writes the lines that wait.
+    log: WorkerGuard,
 }
 
 /// Brings the parts up. Exporters connect beside traffic, so nothing here waits for a back end.
 pub(crate) fn start(sources: Sources, catalogue: Catalogue, loaded: Loaded) -> Result<Gateway, String> {
     let config = loaded.config.clone();
-    log::start(&config.log)?;
+    let log = log::start(&config.log)?;
     for notice in &loaded.notices {
         tracing::warn!("{notice}");
     }
@@ -112,7 +115,7 @@ pub(crate) fn start(sources: Sources, catalogue: Catalogue, loaded: Loaded) -> R
         token: token.clone(),
         metrics: config.admin.metrics,
         hosts: crate::health::admin_hosts(&config),
-        logs: store.as_ref().and_then(crate::health::log_reader),
+        logs: store.as_ref().map(crate::health::log_reader),
         telemetry: shared.telemetry.clone(),
         health,
     };
@@ -129,6 +132,7 @@ pub(crate) fn start(sources: Sources, catalogue: Catalogue, loaded: Loaded) -> R
         made_token: made.then_some(token),
         data_dir,
         note,
+        log,
     })
 }
 
@@ -264,5 +268,6 @@ impl Gateway {
         let _ = flushed.await;
         drop(self.note);
         tracing::info!("ended");
+        drop(self.log);
     }
 }

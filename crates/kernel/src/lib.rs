@@ -1,5 +1,5 @@
-//! Internal contracts (L1): what the server asks of providers, keys and the ledger, what the admin
-//! plane asks of the request log, and the proof of admission.
+//! Internal contracts (L1): what the server asks of providers, keys and the ledger, what the admin plane asks of the
+//! request log, and the proof of admission.
 //!
 //! Traits and plain data; nothing here runs.
 

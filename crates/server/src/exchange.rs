@@ -224,7 +224,8 @@ impl Exchange {
         let mut tap = Tap::off();
         self.tap(|own| std::mem::swap(own, &mut tap));
         // The exchange ends here: its facts move on.
-        let facts = std::mem::replace(&mut self.facts, Facts::new(RequestId::mint(), SystemTime::UNIX_EPOCH));
+        let left = Facts::new(self.facts.id, self.facts.timestamp);
+        let facts = std::mem::replace(&mut self.facts, left);
         tap.finish(Finished {
             facts,
             request_type: self.request_type.take(),

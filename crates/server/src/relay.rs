@@ -46,7 +46,10 @@ impl Relay {
         deadlines: Deadlines,
         on_client_gone: OnClientGone,
     ) -> Self {
-        let announced = headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok());
+        let length = headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok());
+        // An answer to HEAD, a 204 and a 304 announce a body that does not come.
+        let bodiless = exchange.facts.method == "HEAD" || matches!(status.as_u16(), 204 | 304);
+        let announced = length.filter(|_| !bodiless);
         let coding = headers.get(header::CONTENT_ENCODING).and_then(|v| Coding::parse(v.to_str().ok()?));
         let limit = exchange.snapshot.config.server.limits.body;
         let collected = may_be_json(headers).then(|| {

@@ -9,6 +9,7 @@
 //! reads a body. Retention bounds the log by age and bytes; ledger rows are never deleted by it.
 
 mod error;
+mod follow;
 mod ledger;
 mod lock;
 mod query;
@@ -26,8 +27,7 @@ mod writer;
 pub use error::StoreError;
 pub use ledger::{LedgerAttempt, LedgerRow, NoLedger};
 pub use lock::{DataDirLock, LockError};
-pub use query::{LogQuery, Page};
-pub use reader::{Arrivals, Reader};
+pub use magicapi_kernel::{Arrivals, LogQuery, LogRow, Page, Tokens};
+pub use reader::Reader;
 pub use request_log::{REQUEST_LOG, RequestLog};
-pub use row::{LogRow, Tokens};
 pub use store::{LedgerStatus, LogStatus, Store, StoreOptions, StoreStatus};

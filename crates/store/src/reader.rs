@@ -5,14 +5,15 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use bytes::Bytes;
+use magicapi_kernel::{Arrivals, LogQuery, LogRow, Page};
 use memchr::memmem::Finder;
 use rusqlite::types::Value as Sql;
 use rusqlite::{Connection, OptionalExtension as _, params, params_from_iter};
 
 use crate::StoreError;
 use crate::ledger::{self, LedgerRow};
-use crate::query::{LogQuery, Page, Place};
-use crate::row::{COLUMNS, LogRow, integer};
+use crate::query::{Place, conditions, start};
+use crate::row::{COLUMNS, integer, read_row};
 use crate::schema::open_reader;
 
 /// Rows that one look at the index covers: what a filter that matches nothing costs between two looks at the clock.
@@ -26,16 +27,6 @@ const MAX_DOCUMENT: usize = 1 << 30;
 pub struct Reader {
     conn: Connection,
     path: PathBuf,
-}
-
-/// Rows in the order of their arrival, and where to go on.
-#[derive(Clone, Debug, Default, PartialEq)]
-#[non_exhaustive]
-pub struct Arrivals {
-    /// The rows that match.
-    pub rows: Vec<LogRow>,
-    /// Pass it as `after` the next time.
-    pub position: i64,
 }
 
 impl Reader {
@@ -58,7 +49,7 @@ impl Reader {
         let until = Instant::now() + query.budget();
         let text = query.text.as_deref().map(Text::new);
         let mut page = Page::default();
-        let mut from = query.start()?;
+        let mut from = start(query)?;
         loop {
             let end = self.stretch(from).map_err(|error| self.wrap(error))?;
             let stop = self.walk(query, from, end, |row| {
@@ -106,7 +97,7 @@ impl Reader {
         end: Option<Place>,
         mut take: impl FnMut(LogRow) -> bool,
     ) -> Result<Option<Place>, StoreError> {
-        let (conditions, values) = query.conditions();
+        let (conditions, values) = conditions(query);
         let end = end.unwrap_or(Place { timestamp_ms: i64::MIN, seq: i64::MIN });
         let sql = format!(
             "SELECT {COLUMNS} FROM request_log WHERE timestamp <= ? AND timestamp >= ? \
@@ -120,7 +111,7 @@ impl Reader {
             let mut statement = self.conn.prepare_cached(&sql)?;
             let mut rows = statement.query(params_from_iter(values))?;
             while let Some(row) = rows.next()? {
-                let row = LogRow::read(row)?;
+                let row = read_row(row)?;
                 let place = Place::of(&row);
                 if take(row) {
                     return Ok(Some(place));
@@ -180,7 +171,7 @@ impl Reader {
         let row = self
             .conn
             .prepare_cached(&sql)
-            .and_then(|mut statement| statement.query_row([full_id(id)], LogRow::read).optional());
+            .and_then(|mut statement| statement.query_row([full_id(id)], read_row).optional());
         row.map_err(|error| self.wrap(error))
     }
 
@@ -189,6 +180,18 @@ impl Reader {
         let last =
             self.conn.query_row("SELECT max(seq) FROM request_log", [], |row| row.get::<_, Option<i64>>(0));
         Ok(last.map_err(|error| self.wrap(error))?.unwrap_or(0))
+    }
+
+    /// The position before the first arrival of a request that began not before `since` (Unix milliseconds).
+    pub fn position_since(&self, since: i64) -> Result<i64, StoreError> {
+        // Requests arrive when they end, so the earliest beginning is not always the first arrival. The index alone is
+        // read; without the plus SQLite may walk the table instead.
+        let sql = "SELECT min(+seq) FROM request_log WHERE timestamp >= ?1";
+        let first = self.conn.query_row(sql, [since], |row| row.get::<_, Option<i64>>(0));
+        match first.map_err(|error| self.wrap(error))? {
+            Some(first) => Ok(first - 1),
+            None => self.position(),
+        }
     }
 
     /// Rows that arrived after a position and match, in the order of arrival; for following a file without its
@@ -200,7 +203,7 @@ impl Reader {
             let mut arrivals = Arrivals { rows: Vec::new(), position: after };
             let mut rows = statement.query(params![after, integer(query.page_size() as u64)])?;
             while let Some(row) = rows.next()? {
-                let row = LogRow::read(row)?;
+                let row = read_row(row)?;
                 arrivals.position = row.seq;
                 if query.matches(&row) {
                     arrivals.rows.push(row);

@@ -6,12 +6,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use magicapi_kernel::LogRow;
 use magicapi_plugin::{Delivery, Health, ItemOutcome, RequestMetrics, TelemetryExporter, async_trait};
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 use tokio::sync::oneshot;
 
 use crate::queue::Shared;
-use crate::row::{INSERT, LogRow, integer};
+use crate::row::{INSERT, integer, own_bytes, row_of, values};
 
 /// The exporter's name: in configuration, metrics and logs.
 pub const REQUEST_LOG: &str = "request_log";
@@ -79,7 +80,7 @@ impl TelemetryExporter for RequestLog {
 
 impl LogEntry {
     fn memory(&self) -> usize {
-        size_of::<Self>() + self.row.own_bytes() + self.document.capacity()
+        size_of::<Self>() + own_bytes(&self.row) + self.document.capacity()
     }
 }
 
@@ -92,7 +93,7 @@ fn encode(batch: &[Arc<RequestMetrics>]) -> std::io::Result<Vec<LogEntry>> {
             let mut document = zstd.compress(&json)?;
             // It was made as large as the worst case.
             document.shrink_to_fit();
-            Ok(LogEntry { row: LogRow::of(record.facts(), document.len()), length: json.len(), document })
+            Ok(LogEntry { row: row_of(record.facts(), document.len()), length: json.len(), document })
         })
         .collect()
 }
@@ -113,7 +114,7 @@ pub(crate) fn insert(conn: &mut Connection, entries: &mut [LogEntry]) -> rusqlit
 }
 
 fn insert_one(batch: &Transaction<'_>, entry: &LogEntry) -> rusqlite::Result<Option<i64>> {
-    if batch.prepare_cached(INSERT)?.execute(entry.row.values())? == 0 {
+    if batch.prepare_cached(INSERT)?.execute(values(&entry.row))? == 0 {
         return Ok(None);
     }
     let seq = batch.last_insert_rowid();

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use magicapi_kernel::LedgerEntry;
+use magicapi_kernel::{LedgerEntry, LogRow};
 use magicapi_plugin::{Delivery, ItemOutcome};
 use rusqlite::Connection;
 use tokio::sync::broadcast;
@@ -18,7 +18,6 @@ use crate::ledger;
 use crate::queue::{Bounds, Plan, Shared};
 use crate::request_log::{self, LogBatch, LogEntry};
 use crate::retention::{AFTER_TROUBLE, Retention, Step};
-use crate::row::LogRow;
 use crate::schema;
 
 /// The first pause after a failed write; it doubles.

@@ -69,13 +69,10 @@ pub(crate) async fn follow(
             format!("{FOLLOWERS} already follow; end one of them, or ask /api/v1/logs now and then"),
         )
     })?;
-    let position = match resume {
-        Some(position) => position,
-        None => {
-            let since = query.since;
-            plane.read(move |logs| logs.position(since)).await?
-        }
-    };
+    let since = query.since.filter(|_| resume.is_none());
+    let position = plane.read(move |logs| logs.position(since)).await?;
+    // Beyond the end is a position of another log: who kept it would wait for numbers that come much later.
+    let position = resume.map_or(position, |resume| resume.min(position));
     let ending = plane.ending.clone();
     let following = Following {
         plane,
@@ -91,9 +88,7 @@ pub(crate) async fn follow(
         let event = following.next().await?;
         Some((Ok::<_, Infallible>(event), following))
     });
-    Ok(Sse::new(events)
-        .keep_alive(KeepAlive::new().interval(KEEP_ALIVE).text("keep-alive"))
-        .into_response())
+    Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE).text("keep-alive")).into_response())
 }
 
 fn last_event_id(headers: &HeaderMap) -> Result<Option<i64>, ApiError> {
@@ -178,9 +173,7 @@ impl Following {
 
     fn live_event(&mut self, followed: Followed) -> Option<Event> {
         match followed {
-            Followed::Missed(missed) => {
-                Some(data_event("lag", &LogLag { missed, position: self.position }))
-            }
+            Followed::Missed(missed) => Some(data_event("lag", &LogLag { missed, position: self.position })),
             Followed::Row(row) => {
                 let is_new = row.seq > self.position;
                 self.position = self.position.max(row.seq);

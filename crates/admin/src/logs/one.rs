@@ -1,5 +1,6 @@
 //! `GET /api/v1/logs/{id}`: one record's document, byte for byte.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -8,7 +9,6 @@ use axum::extract::{Path, State};
 use axum::response::{IntoResponse as _, Response};
 use futures_util::stream;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
-use tokio::sync::OwnedSemaphorePermit;
 
 use crate::error::{ApiError, ErrorBody};
 use crate::plane::Plane;
@@ -43,11 +43,11 @@ pub(crate) async fn one(
              /api/v1/logs lists those there are",
         )
     })?;
-    let headers = [(CONTENT_TYPE, "application/json".to_owned()), (CONTENT_LENGTH, document.len().to_string())];
-    // The turn goes with the bytes: it ends when they are sent or the caller has left.
-    let body = stream::unfold(Some((document, turn)), |left| async {
-        let (document, turn): (_, OwnedSemaphorePermit) = left?;
-        Some((Ok::<_, std::convert::Infallible>(document), None::<(_, OwnedSemaphorePermit)>.filter(|_| { drop(turn); false })))
+    let headers =
+        [(CONTENT_TYPE, "application/json".to_owned()), (CONTENT_LENGTH, document.len().to_string())];
+    // The turn goes with the bytes: hyper asks again only when they are sent, and lets go when the caller has left.
+    let body = stream::unfold((Some(document), turn), |(document, turn)| async {
+        Some((Ok::<_, Infallible>(document?), (None, turn)))
     });
     Ok((headers, Body::from_stream(body)).into_response())
 }

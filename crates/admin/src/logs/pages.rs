@@ -35,10 +35,7 @@ pub(crate) struct LogPage {
         (status = 503, description = "The log cannot be read now", body = ErrorBody),
     )
 )]
-pub(crate) async fn list(
-    State(plane): State<Arc<Plane>>,
-    params: Params,
-) -> Result<Json<LogPage>, ApiError> {
+pub(crate) async fn list(State(plane): State<Arc<Plane>>, params: Params) -> Result<Json<LogPage>, ApiError> {
     plane.logs()?;
     let query = Purpose::List.read(params)?;
     let page = plane.read(move |logs| logs.list(&query)).await?;

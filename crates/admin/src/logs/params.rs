@@ -133,7 +133,11 @@ impl Purpose {
                 .parameters()
                 .map(|parameter| parameter.name)
                 .max_by(|a, b| strsim::jaro_winkler(a, name).total_cmp(&strsim::jaro_winkler(b, name)));
-            format!("there is no parameter `{}`; the nearest is `{}`", shortened(name), nearest.unwrap_or("provider"))
+            format!(
+                "there is no parameter `{}`; the nearest is `{}`",
+                shortened(name),
+                nearest.unwrap_or("provider")
+            )
         };
         Err(ApiError::bad_request("unknown_parameter", text))
     }

@@ -1,10 +1,12 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use magicapi_kernel::{Followed, LogError, RequestLogReader};
 use magicapi_plugin::Health;
 use serde_json::Value;
 use tokio::sync::broadcast::error::TryRecvError;
 
 use super::*;
+use crate::row::unix_ms;
 use crate::{LogQuery, LogRow};
 
 fn ids(rows: &[LogRow]) -> Vec<String> {
@@ -208,6 +210,44 @@ fn followers_see_rows_once_stored_and_learn_what_they_missed() {
     let arrivals = reader.since(&query, 0).expect("rows");
     assert_eq!((arrivals.rows.len(), arrivals.position), (301, reader.position().expect("position")));
     assert_eq!(reader.since(&query, arrivals.position).expect("rows").rows, []);
+}
+
+#[test]
+fn the_admin_plane_reads_through_the_contract() {
+    let place = Place::new();
+    let store = place.open();
+    let log: &dyn RequestLogReader = &store;
+    assert_eq!(log.position(None), Ok(0));
+    let mut follower = log.subscribe();
+    // The first to arrive is not the first that began.
+    let (late, early) = (record(Duration::ZERO, "x"), record(DAY, "x"));
+    export(&store, &[late.clone(), early.clone()]);
+    let ids: Vec<String> =
+        log.list(&LogQuery::default()).expect("lists").rows.into_iter().map(|row| row.id).collect();
+    assert_eq!(ids, [late.id().to_string(), early.id().to_string()]);
+    assert_eq!(log.get(&ids[0]).expect("reads"), Some(late.otel_log_json()));
+    assert_eq!(log.get("nobody"), Ok(None));
+
+    assert_eq!(log.position(None), Ok(2));
+    let began = |record: &RequestMetrics| unix_ms(record.facts().timestamp);
+    assert_eq!(log.position(Some(began(&early))), Ok(0));
+    assert_eq!(log.position(Some(began(&early) + 1)), Ok(0));
+    assert_eq!(log.position(Some(began(&late) + 1)), Ok(2), "after the last when there is none");
+    let arrivals = log.arrivals(&LogQuery::default(), 1).expect("reads");
+    assert_eq!((arrivals.rows.len(), arrivals.position), (1, 2));
+
+    let Some(Followed::Row(row)) = block_on(follower.next()) else { panic!("a row") };
+    assert_eq!((row.seq, &row.id), (1, &ids[0]));
+    export(&store, &(0..300).map(|_| record(Duration::ZERO, "x")).collect::<Vec<_>>());
+    assert!(matches!(block_on(follower.next()), Some(Followed::Missed(45))));
+    drop(store);
+    while let Some(followed) = block_on(follower.next()) {
+        assert!(matches!(followed, Followed::Row(_)));
+    }
+    let store = place.open();
+    let log: &dyn RequestLogReader = &store;
+    let bad = log.list(&LogQuery { cursor: Some("x".into()), ..LogQuery::default() });
+    assert!(matches!(bad, Err(LogError::Query(_))), "{bad:?}");
 }
 
 #[test]
