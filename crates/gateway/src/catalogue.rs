@@ -14,7 +14,8 @@ impl std::fmt::Display for Unsound {
 
 /// Reads the provider catalogue and the registered plug-ins, and compares these with the committed list.
 pub(crate) fn catalogue() -> Result<Catalogue, Unsound> {
-    let rows = magicapi_providers::catalogue().map_err(|error| Unsound(format!("provider catalogue: {error}")))?;
+    let rows =
+        magicapi_providers::catalogue().map_err(|error| Unsound(format!("provider catalogue: {error}")))?;
     let providers = rows
         .iter()
         .map(|row| ProviderSpec {
@@ -28,8 +29,10 @@ pub(crate) fn catalogue() -> Result<Catalogue, Unsound> {
     let plugins = magicapi_plugin::plugins();
     let names: Vec<&str> = plugins.iter().map(|plugin| plugin.name()).collect();
     check_names(&names, magicapi_exporters::NAMES)?;
-    let plugins =
-        plugins.iter().map(|plugin| PluginSpec { name: plugin.name(), settings: plugin.settings() }).collect();
+    let plugins = plugins
+        .iter()
+        .map(|plugin| PluginSpec { name: plugin.name(), settings: plugin.settings() })
+        .collect();
     Ok(Catalogue { providers, plugins })
 }
 
@@ -38,7 +41,9 @@ fn check_names(registered: &[&str], committed: &[&str]) -> Result<(), Unsound> {
     if let Some(missing) = committed.iter().find(|name| !registered.contains(name)) {
         return Err(Unsound(format!("the exporter `{missing}` is not linked in")));
     }
-    if let Some(doubled) = registered.iter().find(|name| registered.iter().filter(|one| one == name).count() > 1) {
+    if let Some(doubled) =
+        registered.iter().find(|name| registered.iter().filter(|one| one == name).count() > 1)
+    {
         return Err(Unsound(format!("two exporters are named `{doubled}`")));
     }
     for name in registered.iter().filter(|name| !committed.contains(name)) {

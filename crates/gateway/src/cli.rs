@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 /// `--version`: version, commit and features.
-const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (commit ", env!("MAGICAPI_COMMIT"), "; features: default)");
+const VERSION: &str =
+    concat!(env!("CARGO_PKG_VERSION"), " (commit ", env!("MAGICAPI_COMMIT"), "; features: default)");
 
 /// One binary between applications and every AI provider.
 #[derive(Parser)]

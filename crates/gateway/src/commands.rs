@@ -69,7 +69,8 @@ fn block_on<T>(future: impl Future<Output = T>) -> Result<T, std::io::Error> {
 
 /// Loads, and makes all parts that can be made offline.
 fn checked(common: &Common, catalogue: &Catalogue) -> Result<Loaded, String> {
-    let loaded = magicapi_config::load(&sources(common), catalogue).map_err(|problems| problems.to_string())?;
+    let loaded =
+        magicapi_config::load(&sources(common), catalogue).map_err(|problems| problems.to_string())?;
     parts::snapshot(loaded.config.clone().into())?;
     let workshop = exporters::Workshop {
         client: parts::client_options(&loaded.config)?,
@@ -90,7 +91,8 @@ fn check(common: &Common, catalogue: &Catalogue) -> ExitCode {
             for notice in &loaded.notices {
                 let _ = writeln!(text, "note: {notice}");
             }
-            let what = loaded.file.as_ref().map_or("the environment".to_owned(), |file| file.display().to_string());
+            let what =
+                loaded.file.as_ref().map_or("the environment".to_owned(), |file| file.display().to_string());
             let _ = writeln!(text, "ok: {what} (configuration {})", loaded.hash);
             answer(&text)
         }
@@ -127,11 +129,13 @@ fn providers(common: &Common, catalogue: &Catalogue) -> ExitCode {
     let entries = &loaded.config.providers;
     for entry in entries {
         let spec = catalogue.providers.iter().find(|spec| spec.name == entry.catalogue);
-        let url = entry.base_url.as_deref().or_else(|| spec.and_then(|spec| spec.default_base_url)).unwrap_or("-");
+        let url =
+            entry.base_url.as_deref().or_else(|| spec.and_then(|spec| spec.default_base_url)).unwrap_or("-");
         let key = if entry.api_key.is_some() { "set" } else { "-" };
         let _ = writeln!(text, "{:<14} {:<11} {url:<46} {key}", entry.name, "yes");
     }
-    for spec in catalogue.providers.iter().filter(|spec| !entries.iter().any(|entry| entry.name == spec.name)) {
+    for spec in catalogue.providers.iter().filter(|spec| !entries.iter().any(|entry| entry.name == spec.name))
+    {
         let url = spec.default_base_url.unwrap_or("-");
         let key = spec.key_env.unwrap_or("none needed");
         let _ = writeln!(text, "{:<14} {:<11} {url:<46} {key}", spec.name, "no");

@@ -4,9 +4,11 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use magicapi_config::{Loaded, OnFull, StoreUrl};
 use magicapi_model::Secret;
-use magicapi_store::{DataDirLock, LockError};
+use magicapi_store::{DataDirLock, LockError, Store, StoreOptions};
 use serde_json::json;
 
 const TOKEN: &str = "admin.token";
@@ -33,7 +35,11 @@ impl DataDir {
             Unusable::ReadOnly(format!("the data directory {} cannot be written: {error}", path.display()))
         };
         if !path.is_dir() {
-            fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|error| unwritable(&error))?;
+            fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(path)
+                .map_err(|error| unwritable(&error))?;
         }
         let probe = path.join(".probe");
         private_file(&probe).map_err(|error| unwritable(&error))?;
@@ -77,6 +83,69 @@ impl DataDir {
         fs::rename(&aside, &path)?;
         Ok(Note(path))
     }
+}
+
+/// Data directory and store, as far as they can be had. What is missing is said once and listed as degraded.
+pub(crate) struct Data {
+    /// The directory; `None` when it cannot be written.
+    pub(crate) dir: Option<DataDir>,
+    /// The store; `None` without a directory and with `store.url: none`.
+    pub(crate) store: Option<Arc<Store>>,
+    /// What is missing.
+    pub(crate) degraded: Vec<String>,
+}
+
+impl Data {
+    /// Opens both.
+    pub(crate) fn open(loaded: &Loaded) -> Result<Self, String> {
+        let config = &loaded.config;
+        let mut degraded = Vec::new();
+        let dir = match DataDir::open(&config.data_dir) {
+            Ok(dir) => Some(dir),
+            Err(Unusable::Taken(problem)) => return Err(problem),
+            Err(Unusable::ReadOnly(problem)) => {
+                if config.ledger.explicit && config.ledger.on_full == OnFull::Refuse {
+                    return Err(format!(
+                        "{problem}; `ledger.on_full: refuse` wants a store that can be written"
+                    ));
+                }
+                tracing::warn!("{problem}; going on without store and spool: spend is counted, not written");
+                degraded.push(problem);
+                None
+            }
+        };
+        let store = match (&config.store.url, &dir) {
+            (StoreUrl::Sqlite(path), Some(_)) => {
+                let options = StoreOptions {
+                    path: path.clone(),
+                    retention_age: config.store.retention.age,
+                    retention_size: config.store.retention.size,
+                };
+                Some(Arc::new(Store::open(options).map_err(|error| error.to_string())?))
+            }
+            _ => None,
+        };
+        Ok(Self { dir, store, degraded })
+    }
+}
+
+/// The admin token: configured, else the directory's own, else one for this run.
+pub(crate) fn admin_token(
+    configured: Option<&Secret>,
+    dir: Option<&DataDir>,
+    degraded: &mut Vec<String>,
+) -> Result<(Secret, bool), String> {
+    if let Some(token) = configured {
+        return Ok((token.clone(), false));
+    }
+    match dir.map(DataDir::token) {
+        Some(Ok(found)) => return Ok(found),
+        Some(Err(error)) => degraded.push(format!("the admin token could not be kept: {error}")),
+        None => {}
+    }
+    let token =
+        magicapi_admin::generate_token().map_err(|error| format!("no admin token could be made: {error}"))?;
+    Ok((token, true))
 }
 
 /// Removes the note at the end.

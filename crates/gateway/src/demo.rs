@@ -31,7 +31,8 @@ pub(crate) fn run(options: &Demo, catalogue: Catalogue) -> ExitCode {
 }
 
 async fn demo(options: &Demo, catalogue: Catalogue) -> Result<ExitCode, String> {
-    let mock = MockServer::start(MockOptions::default()).await.map_err(|error| format!("mock provider: {error}"))?;
+    let mock =
+        MockServer::start(MockOptions::default()).await.map_err(|error| format!("mock provider: {error}"))?;
     let own_dir = tempfile::tempdir().map_err(|error| format!("no temporary directory: {error}"))?;
     let sources = sources(&mock, own_dir.path());
     let loaded = magicapi_config::load(&sources, &catalogue).map_err(|problems| problems.to_string())?;
@@ -74,9 +75,8 @@ async fn demo(options: &Demo, catalogue: Catalogue) -> Result<ExitCode, String> 
 
 /// The environment as it is, but for the provider, and free ports where the usual ones are taken.
 fn sources(mock: &MockServer, own_dir: &std::path::Path) -> Sources {
-    let mut env = Environment::from_process()
-        .with("OPENAI_API_KEY", "demo")
-        .with("OPENAI_BASE_URL", mock.base_url());
+    let mut env =
+        Environment::from_process().with("OPENAI_API_KEY", "demo").with("OPENAI_BASE_URL", mock.base_url());
     if env.get("DATA_DIR").is_none() {
         env = env.with("DATA_DIR", own_dir.display().to_string());
     }
@@ -84,7 +84,8 @@ fn sources(mock: &MockServer, own_dir: &std::path::Path) -> Sources {
         // The demo prints its requests itself.
         env = env.with("RUST_LOG", "warn");
     }
-    let flags = Flags { data_dir: None, listen: free(&env, "PORT", 3000), admin_listen: free(&env, "", 3001) };
+    let flags =
+        Flags { data_dir: None, listen: free(&env, "PORT", 3000), admin_listen: free(&env, "", 3001) };
     Sources { file: None, flags, env }
 }
 
@@ -114,7 +115,8 @@ fn follow(store: &Store) -> tokio::task::JoinHandle<()> {
 /// A buffered chat, a stream, an embedding, and one request that fails.
 async fn traffic(address: &str) -> Result<(), String> {
     let chat = |extra: serde_json::Value| {
-        let mut body = json!({ "model": "gpt-4o-mini", "messages": [{ "role": "user", "content": "Hello" }] });
+        let mut body =
+            json!({ "model": "gpt-4o-mini", "messages": [{ "role": "user", "content": "Hello" }] });
         for (key, value) in extra.as_object().into_iter().flatten() {
             body[key] = value.clone();
         }
@@ -122,23 +124,32 @@ async fn traffic(address: &str) -> Result<(), String> {
     };
     post(address, "/v1/chat/completions", &chat(json!({})), None).await?;
     post(address, "/v1/chat/completions", &chat(json!({ "stream": true })), None).await?;
-    post(address, "/v1/embeddings", &json!({ "model": "text-embedding-3-small", "input": "Hello" }), None).await?;
+    post(address, "/v1/embeddings", &json!({ "model": "text-embedding-3-small", "input": "Hello" }), None)
+        .await?;
     let fails = json!({ "error": { "status": 429, "body": { "error": {
         "message": "Rate limit reached (a demonstration)", "type": "requests", "param": null, "code": "rate_limit_exceeded" } } } });
     post(address, "/v1/chat/completions", &chat(json!({})), Some(fails.to_string())).await
 }
 
-async fn post(address: &str, path: &str, body: &serde_json::Value, script: Option<String>) -> Result<(), String> {
+async fn post(
+    address: &str,
+    path: &str,
+    body: &serde_json::Value,
+    script: Option<String>,
+) -> Result<(), String> {
     let authority = address.trim_start_matches("http://").to_owned();
     let stream = tokio::net::TcpStream::connect(&authority).await.map_err(|error| error.to_string())?;
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(|error| error.to_string())?;
     tokio::spawn(connection);
-    let mut request = Request::post(path).header("host", authority).header("content-type", "application/json");
+    let mut request =
+        Request::post(path).header("host", authority).header("content-type", "application/json");
     if let Some(script) = script {
         request = request.header("x-mock", script);
     }
-    let request = request.body(Full::new(Bytes::from(body.to_string()))).map_err(|error| error.to_string())?;
+    let request =
+        request.body(Full::new(Bytes::from(body.to_string()))).map_err(|error| error.to_string())?;
     let response = sender.send_request(request).await.map_err(|error| error.to_string())?;
     response.into_body().collect().await.map_err(|error| error.to_string())?;
     Ok(())

@@ -24,7 +24,11 @@ pub(crate) struct Workshop {
 
 impl Workshop {
     /// Makes every configured exporter, without I/O, and the embedded log when there is a store.
-    pub(crate) fn make(&self, loaded: &Loaded, store: Option<&Store>) -> Result<Vec<ExporterSetup>, Vec<Diagnostic>> {
+    pub(crate) fn make(
+        &self,
+        loaded: &Loaded,
+        store: Option<&Store>,
+    ) -> Result<Vec<ExporterSetup>, Vec<Diagnostic>> {
         let plugins = magicapi_plugin::plugins();
         let mut made = Vec::new();
         let mut problems = Vec::new();
@@ -43,7 +47,11 @@ impl Workshop {
         Ok(made)
     }
 
-    fn one(&self, plugin: &'static dyn TelemetryPlugin, entry: &ExporterEntry) -> Result<ExporterSetup, ConfigError> {
+    fn one(
+        &self,
+        plugin: &'static dyn TelemetryPlugin,
+        entry: &ExporterEntry,
+    ) -> Result<ExporterSetup, ConfigError> {
         let client = Client::new(self.client.clone()).map_err(|error| ConfigError::new("", error.message))?;
         let host = Host::new(client.http(), self.registry.meter(plugin.name()), self.data_dir.clone());
         let exporter = plugin.create_exporter(entry.settings.clone(), host)?;
@@ -94,7 +102,10 @@ fn request_log(store: &Store) -> ExporterSetup {
         name: REQUEST_LOG.into(),
         kind: REQUEST_LOG,
         exporter: store.request_log(),
-        pipeline: PipelineSettings { batch_age: std::time::Duration::from_millis(100), ..PipelineSettings::default() },
+        pipeline: PipelineSettings {
+            batch_age: std::time::Duration::from_millis(100),
+            ..PipelineSettings::default()
+        },
         signals: Signals::RECORDS,
         fingerprint: REQUEST_LOG.into(),
     }

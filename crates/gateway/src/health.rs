@@ -70,7 +70,12 @@ impl HealthSource for Health {
             },
             store: self.store.as_deref().map(store_facts),
             ledger: self.ledger(&snapshot.config),
-            providers: snapshot.slots().iter().filter(|slot| slot.configured).map(|slot| slot.name.clone()).collect(),
+            providers: snapshot
+                .slots()
+                .iter()
+                .filter(|slot| slot.configured)
+                .map(|slot| slot.name.clone())
+                .collect(),
             degraded: self.degraded.clone(),
         }
     }

@@ -68,7 +68,12 @@ pub(crate) fn built_in_prices() -> Result<PriceTable, Problem> {
 fn access(config: &Config) -> Result<Arc<dyn Access>, Problem> {
     let entries = config.auth.keys.iter().map(|key| {
         let hash = parse_hash(&key.hash).map_err(|error| format!("auth.keys: `{}`: {error}", key.name))?;
-        Ok(KeyEntry { name: key.name.clone(), hash, project: key.project.clone(), models: key.models.clone() })
+        Ok(KeyEntry {
+            name: key.name.clone(),
+            hash,
+            project: key.project.clone(),
+            models: key.models.clone(),
+        })
     });
     let keys = VirtualKeys::new(entries.collect::<Result<_, Problem>>()?);
     Ok(Arc::new(keys.map_err(|error| format!("auth.keys: {error}"))?))
@@ -80,8 +85,9 @@ fn slots(config: &Config) -> Result<Vec<ProviderSlot>, Problem> {
     let mut slots = Vec::new();
     let mut named = HashSet::new();
     for entry in &config.providers {
-        let row = magicapi_providers::row(&entry.catalogue)
-            .ok_or_else(|| format!("providers.{}: the type `{}` is not in the catalogue", entry.name, entry.catalogue))?;
+        let row = magicapi_providers::row(&entry.catalogue).ok_or_else(|| {
+            format!("providers.{}: the type `{}` is not in the catalogue", entry.name, entry.catalogue)
+        })?;
         let provider = build(entry, row).map_err(|error| format!("providers.{}: {error}", entry.name))?;
         named.insert(entry.name.clone());
         slots.push(ProviderSlot::new(entry.name.clone(), Ok(provider), true));

@@ -56,12 +56,14 @@ impl Reloader {
             .iter()
             .filter_map(|file| std::path::absolute(file).ok()?.parent().map(std::path::Path::to_owned))
             .collect();
-        let names: Vec<_> = files.iter().filter_map(|file| file.file_name().map(std::ffi::OsStr::to_owned)).collect();
+        let names: Vec<_> =
+            files.iter().filter_map(|file| file.file_name().map(std::ffi::OsStr::to_owned)).collect();
         let asked = asked.clone();
         let changed = move |event: notify::Result<notify::Event>| {
             let ours = |path: &PathBuf| {
                 // Kubernetes swaps the `..data` link of a mounted directory.
-                path.file_name().is_some_and(|name| name == "..data" || names.iter().any(|known| known == name))
+                path.file_name()
+                    .is_some_and(|name| name == "..data" || names.iter().any(|known| known == name))
             };
             if event.is_ok_and(|event| !event.kind.is_access() && event.paths.iter().any(ours)) {
                 asked.notify_one();
@@ -109,7 +111,9 @@ impl Reloader {
             .make(&loaded, self.store.as_deref())
             .map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>())?;
         let telemetry = &self.shared.telemetry;
-        telemetry.reload(exporters::capture(&loaded.config), made).map_err(|error| vec![error.to_string()])?;
+        telemetry
+            .reload(exporters::capture(&loaded.config), made)
+            .map_err(|error| vec![error.to_string()])?;
         if let Some(store) = &self.store {
             let retention = &loaded.config.store.retention;
             store.set_retention(retention.age, retention.size);

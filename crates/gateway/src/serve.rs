@@ -5,19 +5,19 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use magicapi_admin::AdminState;
-use magicapi_config::{AuthMode, Catalogue, Listen, Loaded, OnFull, Sources, StoreUrl};
+use magicapi_config::{AuthMode, Catalogue, Config, Listen, Loaded, Sources};
 use magicapi_kernel::Ledger;
 use magicapi_model::Secret;
 use magicapi_plugin::MetricRegistry;
 use magicapi_server::{Phase, Shared, TlsAcceptor};
-use magicapi_store::{NoLedger, Store, StoreOptions};
+use magicapi_store::{NoLedger, Store};
 use magicapi_telemetry::{Telemetry, TelemetrySettings};
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use tracing_appender::non_blocking::WorkerGuard;
 
 use crate::commands::fail;
-use crate::data_dir::{DataDir, Note, Unusable};
+use crate::data_dir::{self, Data, DataDir, Note};
 use crate::exporters::{self, Workshop};
 use crate::health::Health;
 use crate::reload::Reloader;
@@ -71,33 +71,28 @@ pub(crate) struct Gateway {
 /// Brings the parts up. Exporters connect beside traffic, so nothing here waits for a back end.
 pub(crate) fn start(sources: Sources, catalogue: Catalogue, loaded: Loaded) -> Result<Gateway, String> {
     let config = loaded.config.clone();
-    let log = log::start(&config.log)?;
-    for notice in &loaded.notices {
-        tracing::warn!("{notice}");
-    }
-    // Each connection takes a descriptor; the soft limit is often far below the hard one.
-    let _ = rlimit::increase_nofile_limit(u64::MAX);
-    let (data_dir, store, mut degraded) = open_data(&loaded)?;
+    let log = begin(&loaded)?;
+    let Data { dir, store, mut degraded } = Data::open(&loaded)?;
     let workshop = Workshop {
         client: parts::client_options(&config)?,
         registry: Arc::new(MetricRegistry::default()),
-        data_dir: data_dir.as_ref().map(|dir| dir.path().to_owned()),
+        data_dir: dir.as_ref().map(|dir| dir.path().to_owned()),
     };
     let telemetry = telemetry(&loaded, &workshop, store.as_deref())?;
-    let ledger: Arc<dyn Ledger> = match &store {
-        Some(store) => store.ledger(),
-        None => Arc::new(NoLedger::default()),
-    };
-    if store.is_none() && config.auth.mode == AuthMode::Keys {
-        tracing::warn!("keys are in use, but there is no store: spend is counted, not written");
-    }
-    let shared = Shared::new(parts::snapshot(Arc::new(config.clone()))?, ledger, telemetry);
-    let tls = config.server.tls.as_ref().map(TlsAcceptor::new).transpose().map_err(|e| format!("server.tls: {e}"))?;
+    let snapshot = parts::snapshot(Arc::new(config.clone()))?;
+    let shared = Shared::new(snapshot, ledger(&config, store.as_deref()), telemetry);
+    let tls = config
+        .server
+        .tls
+        .as_ref()
+        .map(TlsAcceptor::new)
+        .transpose()
+        .map_err(|e| format!("server.tls: {e}"))?;
     let bind = |listen: &Listen| magicapi_server::bind(listen).map_err(|error| error.to_string());
     let (listeners, admin_listeners) = (bind(&config.server.listen)?, bind(&config.admin.listen)?);
     let (address, admin_address) = (url(&listeners, tls.is_some()), url(&admin_listeners, false));
-    let (token, made) = token(&config.admin.token, data_dir.as_ref(), &mut degraded)?;
-    let note = data_dir.as_ref().and_then(|dir| {
+    let (token, made) = data_dir::admin_token(config.admin.token.as_ref(), dir.as_ref(), &mut degraded)?;
+    let note = dir.as_ref().and_then(|dir| {
         let noted = dir.note(&admin_address, &token);
         noted.inspect_err(|error| tracing::warn!(%error, "commands will not find this gateway")).ok()
     });
@@ -130,49 +125,39 @@ pub(crate) fn start(sources: Sources, catalogue: Catalogue, loaded: Loaded) -> R
         admin: Some(admin),
         tls,
         made_token: made.then_some(token),
-        data_dir,
+        data_dir: dir,
         note,
         log,
     })
 }
 
-/// Data directory and store; what is missing is said once and listed as degraded.
-fn open_data(loaded: &Loaded) -> Result<(Option<DataDir>, Option<Arc<Store>>, Vec<String>), String> {
-    let config = &loaded.config;
-    let mut degraded = Vec::new();
-    let data_dir = match DataDir::open(&config.data_dir) {
-        Ok(dir) => Some(dir),
-        Err(Unusable::Taken(problem)) => return Err(problem),
-        Err(Unusable::ReadOnly(problem)) => {
-            if config.ledger.explicit && config.ledger.on_full == OnFull::Refuse {
-                return Err(format!("{problem}; `ledger.on_full: refuse` wants a store that can be written"));
-            }
-            tracing::warn!("{problem}; going on without store and spool: spend is counted, not written");
-            degraded.push(problem);
-            None
-        }
-    };
-    let store = match (&config.store.url, &data_dir) {
-        (StoreUrl::Sqlite(path), Some(_)) => {
-            let options = StoreOptions {
-                path: path.clone(),
-                retention_age: config.store.retention.age,
-                retention_size: config.store.retention.size,
-            };
-            Some(Arc::new(Store::open(options).map_err(|error| error.to_string())?))
-        }
-        _ => None,
-    };
-    Ok((data_dir, store, degraded))
+/// What comes before any part: the log, and room for connections.
+fn begin(loaded: &Loaded) -> Result<WorkerGuard, String> {
+    let log = log::start(&loaded.config.log)?;
+    for notice in &loaded.notices {
+        tracing::warn!("{notice}");
+    }
+    // Each connection takes a descriptor; the soft limit is often far below the hard one.
+    let _ = rlimit::increase_nofile_limit(u64::MAX);
+    Ok(log)
+}
+
+fn ledger(config: &Config, store: Option<&Store>) -> Arc<dyn Ledger> {
+    if store.is_none() && config.auth.mode == AuthMode::Keys {
+        tracing::warn!("keys are in use, but there is no store: spend is counted, not written");
+    }
+    store.map_or_else(|| Arc::new(NoLedger::default()) as Arc<dyn Ledger>, Store::ledger)
 }
 
 fn telemetry(loaded: &Loaded, workshop: &Workshop, store: Option<&Store>) -> Result<Telemetry, String> {
     let config = &loaded.config;
-    let made = workshop.make(loaded, store).map_err(|problems| {
-        problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
-    })?;
+    let made = workshop
+        .make(loaded, store)
+        .map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))?;
     let mut names = config.telemetry.config.clone();
-    names.service_instance_id.get_or_insert_with(|| magicapi_model::RequestId::mint().to_string().replace("msg_", ""));
+    names
+        .service_instance_id
+        .get_or_insert_with(|| magicapi_model::RequestId::mint().to_string().replace("msg_", ""));
     let settings = TelemetrySettings {
         config: names,
         threads: config.telemetry.threads,
@@ -180,24 +165,6 @@ fn telemetry(loaded: &Loaded, workshop: &Workshop, store: Option<&Store>) -> Res
         metrics_interval: config.telemetry.metrics_interval,
     };
     Telemetry::start(settings, workshop.registry.clone(), made).map_err(|error| format!("telemetry: {error}"))
-}
-
-/// The admin token: configured, else the directory's own, else one for this run.
-fn token(
-    configured: &Option<Secret>,
-    dir: Option<&DataDir>,
-    degraded: &mut Vec<String>,
-) -> Result<(Secret, bool), String> {
-    if let Some(token) = configured {
-        return Ok((token.clone(), false));
-    }
-    match dir.map(DataDir::token) {
-        Some(Ok(found)) => return Ok(found),
-        Some(Err(error)) => degraded.push(format!("the admin token could not be kept: {error}")),
-        None => {}
-    }
-    let token = magicapi_admin::generate_token().map_err(|error| format!("no admin token could be made: {error}"))?;
-    Ok((token, true))
 }
 
 /// The first listener's address as a URL.
@@ -212,7 +179,10 @@ impl Gateway {
     pub(crate) fn announce(&mut self) {
         tracing::info!(address = self.address, admin = self.admin_address, "listening");
         if let Some(token) = self.made_token.take() {
-            let kept = self.data_dir.as_ref().map_or(String::new(), |dir| format!(" (kept in {})", dir.path().display()));
+            let kept = self
+                .data_dir
+                .as_ref()
+                .map_or(String::new(), |dir| format!(" (kept in {})", dir.path().display()));
             // Printed, not logged: logs travel.
             let _ = std::io::Write::write_all(
                 &mut std::io::stderr().lock(),
@@ -235,7 +205,8 @@ impl Gateway {
             tokio::spawn(magicapi_admin::serve(state, listeners, async move { stop.notified().await }))
         });
         let unhealthy = self.watch_required();
-        magicapi_server::serve(self.shared.clone(), std::mem::take(&mut self.listeners), self.tls.take()).await;
+        magicapi_server::serve(self.shared.clone(), std::mem::take(&mut self.listeners), self.tls.take())
+            .await;
         stop_admin.notify_one();
         if let Some(admin) = admin {
             let _ = tokio::time::timeout(Duration::from_secs(2), admin).await;
