@@ -105,7 +105,7 @@ impl Serving {
             .http1()
             .timer(TokioTimer::new())
             .header_read_timeout(limits.header_read)
-            .max_buf_size(head.max(64 << 10))
+            .max_buf_size(head)
             .pipeline_flush(true);
         builder
             .http2()

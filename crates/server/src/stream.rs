@@ -11,7 +11,7 @@ use http::{HeaderMap, header};
 use http_body::{Body, Frame};
 use magicapi_dialects::encoding::{Coding, Decoder};
 use magicapi_dialects::openai_chat::{Operation, StreamReader, error};
-use magicapi_dialects::sse::{Framer, HEARTBEAT};
+use magicapi_dialects::sse::{Framer, HEARTBEAT, Verdict};
 use magicapi_kernel::OnClientGone;
 use magicapi_model::{Error, ErrorKind, Retry};
 use magicapi_upstream::ResponseBody;
@@ -45,6 +45,8 @@ struct State {
     /// Undoes a content coding that nobody asked for, beside the relay.
     decoder: Option<Decoder>,
     compressed: bool,
+    /// The stream of a path that is passed through: its grammar is not ours to judge, so nothing is left out or added.
+    foreign: bool,
     outgoing: VecDeque<Bytes>,
     /// How it ends, once `outgoing` is empty.
     ending: Option<Ending>,
@@ -73,6 +75,7 @@ impl StreamRelay {
             .get(header::CONTENT_ENCODING)
             .map(|value| value.to_str().ok().and_then(Coding::parse))
             .filter(|coding| *coding != Some(Coding::Identity));
+        let foreign = matches!(exchange.operation, Operation::Other | Operation::Files | Operation::Batches);
         let now = Instant::now();
         let cut = Cut::new(&exchange.shared);
         Self(Some(Box::new(State {
@@ -81,6 +84,7 @@ impl StreamRelay {
             framer: Framer::new(MAX_EVENT_BYTES),
             reader: StreamReader::new(asked_usage),
             compressed: coding.is_some(),
+            foreign,
             decoder: coding.flatten().map(|coding| Decoder::new(coding, usize::MAX)),
             outgoing: VecDeque::new(),
             ending: None,
@@ -167,12 +171,13 @@ impl State {
         self.exchange.response_chunk(&chunk);
         let readable = if self.compressed { self.decode(&chunk) } else { chunk.clone() };
         let reader = &mut self.reader;
+        let foreign = self.foreign;
         let (mut semantic, mut terminal) = (false, false);
         let relayed = self.framer.relay(readable, |event| {
             let facts = reader.read(event);
-            semantic |= facts.semantic;
-            terminal |= facts.terminal;
-            facts.verdict
+            semantic |= facts.semantic || foreign;
+            terminal |= facts.terminal && !foreign;
+            if foreign { Verdict::Forward } else { facts.verdict }
         });
         let bytes = if self.compressed { chunk } else { relayed.bytes };
         if !bytes.is_empty() {
@@ -218,7 +223,11 @@ impl State {
     fn closed(&mut self) {
         self.upstream = None;
         let reader = &mut self.reader;
-        let rest = self.framer.finish(|event| reader.read(event).verdict);
+        let foreign = self.foreign;
+        let rest = self.framer.finish(|event| {
+            let verdict = reader.read(event).verdict;
+            if foreign { Verdict::Forward } else { verdict }
+        });
         if !self.compressed {
             let end = Bytes::from_static(rest.missing_end);
             self.outgoing.extend([rest.bytes, end].into_iter().filter(|bytes| !bytes.is_empty()));
@@ -245,10 +254,16 @@ impl State {
     /// Ends the stream with an error frame in the caller's dialect.
     fn fail(&mut self, error: Error) {
         self.upstream = None;
-        if !self.compressed {
+        if self.takes_events_of_ours() {
             self.outgoing.push_back(rescue::stream_event(&error));
         }
         self.ending = Some(Ending::Failed(error));
+    }
+
+    /// Whether a heartbeat or an error frame may stand in the stream: not in compressed bytes, nor in a grammar that is
+    /// not ours. Such a stream can only be cut.
+    const fn takes_events_of_ours(&self) -> bool {
+        !self.compressed && !self.foreign
     }
 
     /// Nothing came: looks at the timers. Ready when one of them did something.
@@ -264,7 +279,8 @@ impl State {
             self.deadlines.before_first()
         };
         let graced = self.reader.facts().saw_finish.then(|| self.last_event + GRACE);
-        let beat = (!self.compressed && self.framer.between_events()).then(|| self.last_sent + heartbeat);
+        let quiet = self.takes_events_of_ours() && self.framer.between_events();
+        let beat = quiet.then(|| self.last_sent + heartbeat);
         let next = [Some(deadline), graced, beat].into_iter().flatten().min().unwrap_or(deadline);
         if !self.timer.poll(cx, next) {
             return Poll::Pending;
@@ -297,7 +313,7 @@ impl State {
     /// Whether the end follows the last bytes without a word.
     fn ends_cleanly(&self) -> bool {
         match &self.ending {
-            Some(Ending::Failed(_)) => !self.compressed,
+            Some(Ending::Failed(_)) => self.takes_events_of_ours(),
             Some(_) => true,
             None => false,
         }
@@ -318,7 +334,7 @@ impl State {
                 .collect(),
         });
         let shown = match &ending {
-            Ending::Failed(error) if self.compressed => {
+            Ending::Failed(error) if !self.takes_events_of_ours() => {
                 Some(Error::provider(error.kind, error.retry, error.message.clone()))
             }
             _ => None,

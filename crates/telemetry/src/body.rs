@@ -11,7 +11,6 @@ use magicapi_dialects::openai_chat::{Join, join};
 use magicapi_dialects::sse::{Framer, Verdict};
 use magicapi_dialects::{json, multipart};
 use magicapi_plugin::{ContentLevel, Truncated};
-use memchr::memmem;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
@@ -20,9 +19,6 @@ use crate::tap::{Block, BodyKind, Capture, Captured, Finished};
 
 /// How much is decoded before the limit is looked at.
 const DECODE_STEP: usize = 64 << 10;
-
-/// What stands before a joined response's events.
-const EVENTS: &[u8] = b",\"streamed_data\":";
 
 /// A record's bodies.
 #[derive(Debug, Default)]
@@ -184,21 +180,11 @@ fn join(
     }
     let facts = &end.facts;
     let joined = join.finish(facts.model.as_deref().or(facts.requested_model.as_deref()).unwrap_or_default());
-    let (response, events) = split(joined.json);
-    Some(JoinedStream { response, events, left_out: joined.left_out })
-}
-
-/// Parts the events from the response they end. In front of them stands the only `,"streamed_data":` that leaves a whole
-/// object behind when it is cut there: inside a string its quotes are escaped, deeper inside, brackets stay open.
-fn split(joined: Vec<u8>) -> (Bytes, Option<Bytes>) {
-    for at in memmem::find_iter(&joined, EVENTS) {
-        let response = [joined.get(..at).unwrap_or_default(), b"}"].concat();
-        if json::valid(&response) {
-            let events = at + EVENTS.len()..joined.len() - 1;
-            return (response.into(), Some(exact(joined).slice(events)));
-        }
-    }
-    (exact(joined), None)
+    Some(JoinedStream {
+        response: exact(joined.response),
+        events: joined.streamed_data.map(exact),
+        left_out: joined.left_out,
+    })
 }
 
 /// A body that is no JSON, described.

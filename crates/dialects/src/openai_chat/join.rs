@@ -49,8 +49,11 @@ pub struct LeftOut {
 /// A joined response.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Joined {
-    /// One JSON object, on one line.
-    pub json: Vec<u8>,
+    /// The response without its events: one JSON object, on one line.
+    pub response: Vec<u8>,
+    /// The events, a JSON array on one line, which stands in the record as the response's last member
+    /// `streamed_data`; `None` when they were not asked for.
+    pub streamed_data: Option<Vec<u8>>,
     /// What is missing from it.
     pub left_out: LeftOut,
 }
@@ -204,23 +207,24 @@ impl Join {
 
     /// The joined response; `model_fallback` is the model that was sent upstream, for a stream that names none.
     pub fn finish(self, model_fallback: &str) -> Joined {
-        let mut out = Vec::with_capacity(self.chunks.len() + 1024);
+        let mut out = Vec::with_capacity(1024);
         match self.object.as_deref().filter(|_| !self.has_choices) {
             Some(object) => write_final_object(&mut out, object, model_fallback),
             None => self.write_choices(&mut out, model_fallback),
         }
-        if self.limits.streamed_data {
-            out.extend_from_slice(b",\"streamed_data\":[");
-            out.extend_from_slice(&self.chunks);
-            out.push(b']');
-        }
         out.push(b'}');
         let left_out =
             LeftOut { response: self.response.left_out, streamed_data: self.chunk_budget.left_out };
-        Joined { json: out, left_out }
+        let streamed_data = self.limits.streamed_data.then(|| {
+            let mut events = self.chunks;
+            events.insert(0, b'[');
+            events.push(b']');
+            events
+        });
+        Joined { response: out, streamed_data, left_out }
     }
 
-    /// Everything up to `streamed_data`, the last brace left open.
+    /// The whole object, the last brace left open.
     fn write_choices(&self, out: &mut Vec<u8>, model_fallback: &str) {
         out.extend_from_slice(b"{\"id\":");
         write_or_null(out, self.id.get("id"));

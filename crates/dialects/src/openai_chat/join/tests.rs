@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::{Join, LeftOut, Limits};
+use super::{Join, Joined, LeftOut, Limits};
 use crate::openai_chat::stream::tests::GROQ;
 
 fn joined(events: &[&str]) -> Value {
@@ -11,7 +11,15 @@ fn joined(events: &[&str]) -> Value {
     }
     let joined = join.finish("fallback");
     assert_eq!(joined.left_out, LeftOut::default());
-    serde_json::from_slice(&joined.json).expect("JSON")
+    assert_eq!(joined.streamed_data, None);
+    serde_json::from_slice(&joined.response).expect("JSON")
+}
+
+/// Response and events as one document, as the record has them.
+fn document(joined: &Joined) -> String {
+    let response = std::str::from_utf8(&joined.response).expect("UTF-8");
+    let events = std::str::from_utf8(joined.streamed_data.as_deref().expect("events")).expect("UTF-8");
+    format!("{},\"streamed_data\":{events}}}", &response[..response.len() - 1])
 }
 
 fn delta(deltas: &[&str]) -> Value {
@@ -32,7 +40,7 @@ fn the_guides_sample_is_joined_as_the_guide_shows() {
         join.push(event.as_bytes());
     }
     let joined = join.finish("sent");
-    let text = String::from_utf8(joined.json).expect("UTF-8");
+    let text = document(&joined);
     let got: Value = serde_json::from_str(&text).expect("JSON");
     assert_eq!(got["id"], "chatcmpl-ec855684-8495-420d-8807-9259228ac717");
     assert_eq!(got["model"], "llama-3.1-8b-instant");
@@ -152,7 +160,7 @@ fn a_dialect_without_choices_has_its_own_object() {
     join.push(br#"{"type":"response.output_text.done","text":"t"}"#);
     join.push(b"{\"type\":\"response.completed\",\"response\":{\"id\":\"r\",\"object\":\"response\",\n\"model\":\"m\",\"status\":\"completed\",\"n\":1e400}}");
     join.push(b"[DONE]");
-    let text = String::from_utf8(join.finish("sent").json).expect("UTF-8");
+    let text = document(&join.finish("sent"));
     assert!(text.starts_with(r#"{"id":"r","object":"response", "model":"m","status":"completed","n":1e400,"streamed_data":[{"type":"response.created""#), "{text}");
     assert!(crate::json::valid(text.as_bytes()));
     let image = joined(&[
@@ -184,7 +192,7 @@ fn limits_leave_out_and_say_how_much() {
     join.push(event("last").as_bytes());
     join.push(br#"{"usage":{"prompt_tokens":1}}"#);
     let joined = join.finish("m");
-    let got: Value = serde_json::from_slice(&joined.json).expect("JSON");
+    let got: Value = serde_json::from_str(&document(&joined)).expect("JSON");
     assert_eq!(got["choices"][0]["delta"]["content"], "first", "no text with holes");
     assert_eq!(got["usage"]["prompt_tokens"], 1);
     assert_eq!(got["streamed_data"].as_array().map(Vec::len), Some(1));
@@ -206,7 +214,8 @@ proptest! {
             join.push(json!({"type": "response.done", "response": value, "error": value}).to_string().as_bytes());
         }
         let joined = join.finish("m");
-        prop_assert!(crate::json::valid(&joined.json), "{}", String::from_utf8_lossy(&joined.json));
-        prop_assert!(!joined.json.contains(&b'\n'));
+        let document = document(&joined);
+        prop_assert!(crate::json::valid(document.as_bytes()), "{document}");
+        prop_assert!(!document.contains('\n'));
     }
 }
