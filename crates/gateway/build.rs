@@ -11,5 +11,6 @@ fn main() {
         .and_then(|output| String::from_utf8(output.stdout).ok())
         .map_or_else(|| "unknown".to_owned(), |text| text.trim().to_owned());
     println!("cargo::rustc-env=MAGICAPI_COMMIT={commit}");
-    println!("cargo::rerun-if-changed=../../.git/HEAD");
+    // The log of HEAD changes with every commit; HEAD itself only when another branch is checked out.
+    println!("cargo::rerun-if-changed=../../.git/logs/HEAD");
 }

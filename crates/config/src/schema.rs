@@ -34,9 +34,14 @@ pub fn key_paths(schema: &Value) -> Vec<String> {
 /// The keys that take effect at the next start only.
 pub(crate) fn restart_keys() -> Vec<String> {
     let schema = shape(&Catalogue::default());
-    let marked = |path: &String| {
+    let is_marked = |path: &str| {
         let pointer = format!("/properties/{}", path.replace('.', "/properties/"));
         schema.pointer(&pointer).and_then(|key| key.get("x-restart")) == Some(&Value::Bool(true))
+    };
+    // A mark on a mapping holds for all keys below it.
+    let marked = |path: &String| {
+        let parents = path.match_indices('.').map(|(end, _)| &path[..end]);
+        parents.chain([path.as_str()]).any(is_marked)
     };
     key_paths(&schema).into_iter().filter(marked).collect()
 }

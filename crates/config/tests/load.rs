@@ -250,13 +250,18 @@ fn closed_by_default_but_not_more() {
 #[test]
 fn reload() {
     let old = good(load_text(&[], "data_dir: a\n")).config;
-    let yaml = "data_dir: b\nserver: { listen: \"127.0.0.1:1\" }\nadmin: { listen: \"127.0.0.1:2\" }\nstore: { url: none }\ntelemetry: { threads: 2, service_name: x }\ntimeouts: { idle: 1s }\n";
+    let yaml = "data_dir: b\nserver: { listen: \"127.0.0.1:1\", tls: { cert: c, key: k } }\nadmin: { listen: \"127.0.0.1:2\", token: t, metrics: open }\nstore: { url: none }\ntelemetry: { threads: 2, service_name: x, metrics: { interval: 1s } }\ntimeouts: { idle: 1s }\n";
     let mut new = good(load_text(&[], yaml)).config;
     let keys = [
         "admin.listen",
+        "admin.metrics",
+        "admin.token",
         "data_dir",
         "server.listen",
+        "server.tls.cert",
+        "server.tls.key",
         "store.url",
+        "telemetry.metrics.interval",
         "telemetry.service_name",
         "telemetry.threads",
     ];

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::CommandFactory;
-use magicapi_config::{Catalogue, Environment, Flags, Loaded, Sources};
+use magicapi_config::{Catalogue, Environment, Flags, Loaded, Sources, StoreUrl};
 use magicapi_model::price::ModelRow;
 
 use crate::cli::{Cli, Command, Common, Exporters, Keys, Models, Providers};
@@ -195,11 +195,15 @@ fn exporter_list(catalogue: &Catalogue) -> ExitCode {
 }
 
 fn log_command(logs: crate::cli::Logs, catalogue: &Catalogue) -> ExitCode {
-    let data_dir = match magicapi_config::load(&sources(&logs.common), catalogue) {
-        Ok(loaded) => loaded.config.data_dir,
+    let config = match magicapi_config::load(&sources(&logs.common), catalogue) {
+        Ok(loaded) => loaded.config,
         Err(problems) => return fail(&problems.to_string()),
     };
-    match block_on(logs::run(logs.command, &data_dir)) {
+    let database = match &config.store.url {
+        StoreUrl::Sqlite(path) => Some(path.as_path()),
+        StoreUrl::None => None,
+    };
+    match block_on(logs::run(logs.command, &config.data_dir, database)) {
         Ok(code) => code,
         Err(error) => fail(&error.to_string()),
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use magicapi_config::{Catalogue, Loaded, Sources};
 use magicapi_server::{Shared, TlsAcceptor};
 use magicapi_store::Store;
-use notify::{RecursiveMode, Watcher};
+use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::Notify;
 
 use crate::exporters::{self, Workshop};
@@ -37,47 +37,26 @@ impl Reloader {
         current.file.clone().into_iter().chain(config.prices.file.clone()).chain(tls).collect()
     }
 
-    /// Reloads whenever it is asked to or a file changes; for the life of the process.
-    pub(crate) async fn run(self: Arc<Self>, asked: Arc<Notify>) {
-        let _watching = self.watch_files(&asked);
-        loop {
-            asked.notified().await;
-            while tokio::time::timeout(QUIET, asked.notified()).await.is_ok() {}
-            let this = self.clone();
-            // Reading files and making exporters may block.
-            let _ = tokio::task::spawn_blocking(move || this.reload()).await;
-        }
-    }
-
-    /// Directories are watched, not files: editors and mounted secrets replace a file by renaming.
-    fn watch_files(&self, asked: &Arc<Notify>) -> Option<impl Watcher + use<>> {
-        let files = self.files();
-        let directories: Vec<PathBuf> = files
-            .iter()
-            .filter_map(|file| std::path::absolute(file).ok()?.parent().map(std::path::Path::to_owned))
-            .collect();
-        let names: Vec<_> =
-            files.iter().filter_map(|file| file.file_name().map(std::ffi::OsStr::to_owned)).collect();
-        let asked = asked.clone();
-        let changed = move |event: notify::Result<notify::Event>| {
-            let ours = |path: &PathBuf| {
-                // Kubernetes swaps the `..data` link of a mounted directory.
-                path.file_name()
-                    .is_some_and(|name| name == "..data" || names.iter().any(|known| known == name))
-            };
-            if event.is_ok_and(|event| !event.kind.is_access() && event.paths.iter().any(ours)) {
-                asked.notify_one();
+    /// Reloads whenever it is asked to or a file changes; for the life of the process. Files are watched once this
+    /// returns.
+    pub(crate) fn start(self: Arc<Self>, asked: Arc<Notify>) {
+        let mut watched = self.files();
+        let mut watching = watch(&watched, &asked);
+        tokio::spawn(async move {
+            loop {
+                asked.notified().await;
+                while tokio::time::timeout(QUIET, asked.notified()).await.is_ok() {}
+                let this = self.clone();
+                // Reading files and making exporters may block.
+                let _ = tokio::task::spawn_blocking(move || this.reload()).await;
+                let files = self.files();
+                if files != watched {
+                    drop(watching);
+                    watching = watch(&files, &asked);
+                    watched = files;
+                }
             }
-        };
-        let mut watcher = notify::recommended_watcher(changed)
-            .map_err(|error| tracing::warn!(%error, "files are not watched; send SIGHUP to reload"))
-            .ok()?;
-        for directory in directories {
-            if let Err(error) = watcher.watch(&directory, RecursiveMode::NonRecursive) {
-                tracing::warn!(directory = %directory.display(), %error, "not watched; send SIGHUP to reload");
-            }
-        }
-        Some(watcher)
+        });
     }
 
     fn reload(&self) {
@@ -128,4 +107,34 @@ impl Reloader {
     pub(crate) fn hash(&self) -> String {
         self.current.lock().unwrap_or_else(PoisonError::into_inner).hash.clone()
     }
+}
+
+/// Directories are watched, not files: editors and mounted secrets replace a file by renaming.
+fn watch(files: &[PathBuf], asked: &Arc<Notify>) -> Option<RecommendedWatcher> {
+    let directories: Vec<PathBuf> = files
+        .iter()
+        .filter_map(|file| std::path::absolute(file).ok()?.parent().map(std::path::Path::to_owned))
+        .collect();
+    let names: Vec<_> =
+        files.iter().filter_map(|file| file.file_name().map(std::ffi::OsStr::to_owned)).collect();
+    let asked = asked.clone();
+    let changed = move |event: notify::Result<notify::Event>| {
+        let ours = |path: &PathBuf| {
+            // Kubernetes swaps the `..data` link of a mounted directory.
+            path.file_name()
+                .is_some_and(|name| name == "..data" || names.iter().any(|known| known == name))
+        };
+        if event.is_ok_and(|event| !event.kind.is_access() && event.paths.iter().any(ours)) {
+            asked.notify_one();
+        }
+    };
+    let mut watcher = notify::recommended_watcher(changed)
+        .map_err(|error| tracing::warn!(%error, "files are not watched; send SIGHUP to reload"))
+        .ok()?;
+    for directory in directories {
+        if let Err(error) = watcher.watch(&directory, RecursiveMode::NonRecursive) {
+            tracing::warn!(directory = %directory.display(), %error, "not watched; send SIGHUP to reload");
+        }
+    }
+    Some(watcher)
 }

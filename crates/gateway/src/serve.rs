@@ -56,7 +56,6 @@ pub(crate) struct Gateway {
     pub(crate) address: String,
     /// Where the admin plane is.
     pub(crate) admin_address: String,
-    reloader: Arc<Reloader>,
     listeners: Vec<TcpListener>,
     admin_listeners: Vec<TcpListener>,
     admin: Option<AdminState>,
@@ -105,7 +104,8 @@ pub(crate) fn start(sources: Sources, catalogue: Catalogue, loaded: Loaded) -> R
         workshop: Mutex::new(workshop),
         current: Mutex::new(loaded),
     });
-    let health = Arc::new(Health::new(shared.clone(), store.clone(), reloader.clone(), degraded));
+    obey(&shared, reloader.clone())?;
+    let health = Arc::new(Health::new(shared.clone(), store.clone(), reloader, degraded));
     let admin = AdminState {
         token: token.clone(),
         metrics: config.admin.metrics,
@@ -119,7 +119,6 @@ pub(crate) fn start(sources: Sources, catalogue: Catalogue, loaded: Loaded) -> R
         store,
         address,
         admin_address,
-        reloader,
         listeners,
         admin_listeners,
         admin: Some(admin),
@@ -147,6 +146,14 @@ fn ledger(config: &Config, store: Option<&Store>) -> Arc<dyn Ledger> {
         tracing::warn!("keys are in use, but there is no store: spend is counted, not written");
     }
     store.map_or_else(|| Arc::new(NoLedger::default()) as Arc<dyn Ledger>, Store::ledger)
+}
+
+/// From here on signals and changed files are heeded: before anybody is told that the gateway listens.
+fn obey(shared: &Arc<Shared>, reloader: Arc<Reloader>) -> Result<(), String> {
+    let asked = Arc::new(Notify::new());
+    signals::watch(shared.clone(), asked.clone()).map_err(|error| format!("cannot watch signals: {error}"))?;
+    reloader.start(asked);
+    Ok(())
 }
 
 fn telemetry(loaded: &Loaded, workshop: &Workshop, store: Option<&Store>) -> Result<Telemetry, String> {
@@ -193,11 +200,6 @@ impl Gateway {
 
     /// Serves until told to end, then finishes what runs, flushes and closes.
     pub(crate) async fn run(mut self) -> ExitCode {
-        let asked = Arc::new(Notify::new());
-        if let Err(error) = signals::watch(self.shared.clone(), asked.clone()) {
-            return fail(&format!("cannot watch signals: {error}"));
-        }
-        tokio::spawn(self.reloader.clone().run(asked));
         let stop_admin = Arc::new(Notify::new());
         let admin = self.admin.take().map(|state| {
             let stop = stop_admin.clone();

@@ -71,8 +71,9 @@ pub(crate) async fn read_body(
     }
     let limits = exchange.snapshot.config.server.limits;
     let asked = Instant::now();
-    let held = request::hold(&exchange.shared, headers, body, limits.body, limits.header_read).await?;
+    let held = request::hold(&exchange.shared, headers, body, limits.body, limits.header_read).await;
     exchange.waited = asked.elapsed();
+    let held = held?;
     exchange.request_body(&held.raw);
     let coded = held.coding.is_some();
     let (raw, plain, share) = held.into_parts();

@@ -15,6 +15,7 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::opening::Opening;
 use crate::snapshot::Shared;
 use crate::tls::TlsAcceptor;
 use crate::{rescue, stack};
@@ -79,7 +80,9 @@ impl Serving {
             async move { Ok::<_, std::convert::Infallible>(stack::handle(shared, request).await) }
         });
         let builder = self.builder();
-        let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+        let patience = self.shared.snapshot().config.server.limits.header_read;
+        let stream = TokioIo::new(Opening::new(stream, patience));
+        let mut connection = pin!(builder.serve_connection(stream, service));
         let mut finish = self.finish.subscribe();
         let told = tokio::select! {
             ended = connection.as_mut() => Err(ended),
@@ -105,8 +108,8 @@ impl Serving {
             .http1()
             .timer(TokioTimer::new())
             .header_read_timeout(limits.header_read)
-            .max_buf_size(head)
-            .pipeline_flush(true);
+            // No `pipeline_flush`: while a part of the next request waits it holds back answers, errors among them.
+            .max_buf_size(head);
         builder
             .http2()
             .timer(TokioTimer::new())

@@ -197,9 +197,9 @@ impl Exchange {
         self.response_coding = text(headers, &header::CONTENT_ENCODING);
     }
 
-    /// Bytes were handed to the client.
-    pub(crate) fn handed_over(&mut self, bytes: usize) {
-        if self.facts.ttfb_ms.is_none() {
+    /// Bytes were handed to the client. `speaks`: they hold some of the answer, so that the first of them is the answer's.
+    pub(crate) fn handed_over(&mut self, bytes: usize, speaks: bool) {
+        if speaks && self.facts.ttfb_ms.is_none() {
             self.facts.ttfb_ms = Some(millis(self.started.elapsed()));
         }
         self.facts.response_size += bytes as u64;

@@ -13,6 +13,7 @@ mod headers;
 mod identify;
 mod listener;
 mod models;
+mod opening;
 mod pages;
 mod path;
 mod relay;

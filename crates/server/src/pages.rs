@@ -2,23 +2,33 @@
 
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use magicapi_config::AuthMode;
+use magicapi_model::{Error, ErrorKind};
 
 use crate::answer::AnswerBody;
-use crate::path::Served;
-use crate::reply;
+use crate::path::Page;
 use crate::snapshot::{Phase, Shared, Snapshot};
+use crate::{reply, rescue};
 
-/// Serves a page; `None` when the operator did not open it here.
-pub(crate) fn serve(shared: &Shared, page: &Served, headers: &HeaderMap) -> Option<Response<AnswerBody>> {
+/// Serves a page.
+pub(crate) fn serve(shared: &Shared, page: Page, headers: &HeaderMap) -> Response<AnswerBody> {
     match page {
-        Served::Health => Some(json(
+        Page::Health => json(
             StatusCode::OK,
             &serde_json::json!({ "status": "healthy", "version": env!("CARGO_PKG_VERSION") }),
-        )),
-        Served::Ready => Some(ready(shared)),
-        Served::Metrics => metrics(shared, headers),
-        Served::Call(_) => None,
+        ),
+        Page::Ready => ready(shared),
+        Page::Metrics => metrics(shared, headers).unwrap_or_else(|| refused(&not_here())),
     }
+}
+
+/// The operator did not open the page here, or no exporter makes it.
+fn not_here() -> Error {
+    Error::client(ErrorKind::UnknownPath, "`/metrics` is not open here; the admin listener serves it")
+}
+
+fn refused(error: &Error) -> Response<AnswerBody> {
+    let rescued = rescue::rescue(error);
+    reply::made(rescued.status, rescued.headers, rescued.body)
 }
 
 fn ready(shared: &Shared) -> Response<AnswerBody> {

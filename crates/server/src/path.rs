@@ -7,14 +7,21 @@ use magicapi_model::{Error, ErrorKind};
 /// What the data plane serves at a path.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Served {
+    /// A page about the process itself.
+    Page(Page),
+    /// A call to a provider.
+    Call(Call),
+}
+
+/// A page about the process itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Page {
     /// Liveness.
     Health,
     /// Readiness.
     Ready,
     /// The scrape page, when the operator opened it here.
     Metrics,
-    /// A call to a provider.
-    Call(Call),
 }
 
 /// A call as its path describes it.
@@ -53,9 +60,9 @@ const OTHER_DIALECTS: [&str; 2] = ["messages", "complete"];
 /// Finds what a path asks for. `path` is the raw path, without query.
 pub(crate) fn classify(method: &Method, path: &str) -> Result<Served, Error> {
     match path {
-        "/health" => return own_page(method, path, Served::Health),
-        "/ready" => return own_page(method, path, Served::Ready),
-        "/metrics" => return own_page(method, path, Served::Metrics),
+        "/health" => return own_page(method, path, Page::Health),
+        "/ready" => return own_page(method, path, Page::Ready),
+        "/metrics" => return own_page(method, path, Page::Metrics),
         _ => {}
     }
     if let Some(rest) = path.strip_prefix("/proxy/") {
@@ -69,9 +76,9 @@ pub(crate) fn classify(method: &Method, path: &str) -> Result<Served, Error> {
     call(method, path, below, None).map(Served::Call)
 }
 
-fn own_page(method: &Method, path: &str, page: Served) -> Result<Served, Error> {
+fn own_page(method: &Method, path: &str, page: Page) -> Result<Served, Error> {
     if matches!(*method, Method::GET | Method::HEAD) {
-        Ok(page)
+        Ok(Served::Page(page))
     } else {
         Err(not_allowed(method, path, "GET"))
     }

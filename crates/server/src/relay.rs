@@ -78,7 +78,7 @@ impl Relay {
         match state.poll(cx) {
             Poll::Pending => Poll::Pending,
             Poll::Ready(Some(Ok(data))) => {
-                state.exchange.handed_over(data.len());
+                state.exchange.handed_over(data.len(), true);
                 if state.is_whole() {
                     self.end(Ending::Completed);
                 }

@@ -105,7 +105,7 @@ pub(crate) fn refuse(mut exchange: Box<Exchange>, error: Error) -> Response<Answ
     exchange.head(rescued.status, &rescued.headers, BodyKind::Whole);
     own_headers(&mut rescued.headers, &exchange);
     exchange.response_whole(rescued.body.clone());
-    exchange.handed_over(rescued.body.len());
+    exchange.handed_over(rescued.body.len(), true);
     exchange.finish(Ending::Failed(error));
     made(rescued.status, rescued.headers, rescued.body)
 }
@@ -117,7 +117,7 @@ pub(crate) fn own(mut exchange: Box<Exchange>, json: Bytes) -> Response<AnswerBo
     exchange.head(StatusCode::OK, &headers, BodyKind::Whole);
     own_headers(&mut headers, &exchange);
     exchange.response_whole(json.clone());
-    exchange.handed_over(json.len());
+    exchange.handed_over(json.len(), true);
     exchange.finish(Ending::Completed);
     made(StatusCode::OK, headers, json)
 }

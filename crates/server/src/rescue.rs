@@ -80,6 +80,10 @@ pub(crate) fn rescue(error: &Error) -> Rescued {
         headers.insert(header::ALLOW, allow);
     }
     match error.kind {
+        // A client that wanted another protocol falls back at once only when this connection ends.
+        ErrorKind::UpgradeRequired => {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
         ErrorKind::Unauthenticated => {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }

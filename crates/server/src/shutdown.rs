@@ -6,10 +6,11 @@ use std::task::{Context, Poll, Waker};
 
 use crate::snapshot::{Phase, Shared};
 
-/// Wakes a stream when the process cuts what is left. Registered once per task, not per chunk.
+/// Wakes a stream when the process cuts what is left. Registered once per task and phase, not per chunk.
 pub(crate) struct Cut {
     shared: Arc<Shared>,
-    registered: Option<(Waker, CutFuture)>,
+    /// Each change of phase uses a registration up, also the one that does not cut.
+    registered: Option<(Waker, Phase, CutFuture)>,
 }
 
 type CutFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -21,11 +22,12 @@ impl Cut {
 
     /// Whether the stream must end now; else the task is woken when it must.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> bool {
-        if self.shared.phase() == Phase::Cutting {
+        let now = self.shared.phase();
+        if now == Phase::Cutting {
             return true;
         }
-        let known = self.registered.as_ref().is_some_and(|(waker, _)| waker.will_wake(cx.waker()));
-        if known {
+        let holds = |(waker, then, _): &(Waker, Phase, _)| waker.will_wake(cx.waker()) && *then == now;
+        if self.registered.as_ref().is_some_and(holds) {
             return false;
         }
         let mut phase = self.shared.phase_changed.subscribe();
@@ -33,8 +35,8 @@ impl Cut {
             // The sender lives as long as the process.
             let _ = phase.wait_for(|phase| *phase == Phase::Cutting).await;
         });
-        let now = matches!(cut.as_mut().poll(cx), Poll::Ready(()));
-        self.registered = Some((cx.waker().clone(), cut));
-        now
+        let is_cut = matches!(cut.as_mut().poll(cx), Poll::Ready(()));
+        self.registered = Some((cx.waker().clone(), now, cut));
+        is_cut
     }
 }

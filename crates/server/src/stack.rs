@@ -7,7 +7,7 @@ use http::request::Parts;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use magicapi_kernel::OnClientGone;
-use magicapi_model::{Error, ErrorKind};
+use magicapi_model::Error;
 
 use crate::answer::AnswerBody;
 use crate::ask::{self, Ask};
@@ -23,10 +23,7 @@ pub(crate) async fn handle(shared: Arc<Shared>, request: Request<Incoming>) -> R
     let (parts, body) = request.into_parts();
     let served = match path::classify(&parts.method, parts.uri.path()) {
         Ok(Served::Call(call)) => Ok(call),
-        Ok(page) => match pages::serve(&shared, &page, &parts.headers) {
-            Some(response) => return response,
-            None => Err(Error::client(ErrorKind::UnknownPath, "`/metrics` is served on the admin listener")),
-        },
+        Ok(Served::Page(page)) => return pages::serve(&shared, page, &parts.headers),
         Err(error) => Err(error),
     };
     let mut exchange = Exchange::begin(&shared, &parts);

@@ -51,9 +51,10 @@ struct State {
     /// How it ends, once `outgoing` is empty.
     ending: Option<Ending>,
     began: bool,
+    /// Whether an event went out: what only keeps the connection open is no first byte.
+    spoke: bool,
     read_bytes: u64,
     last_sent: Instant,
-    last_event: Instant,
     last_progress: Instant,
     deadlines: Deadlines,
     timer: Timer,
@@ -89,9 +90,9 @@ impl StreamRelay {
             outgoing: VecDeque::new(),
             ending: None,
             began: false,
+            spoke: false,
             read_bytes: 0,
             last_sent: now,
-            last_event: now,
             last_progress: now,
             deadlines,
             timer: Timer::default(),
@@ -109,7 +110,7 @@ impl StreamRelay {
             return Poll::Ready(state.end().map(Err));
         };
         state.last_sent = Instant::now();
-        state.exchange.handed_over(bytes.len());
+        state.exchange.handed_over(bytes.len(), state.spoke);
         if state.outgoing.is_empty()
             && state.ends_cleanly()
             && let Some(state) = self.0.take()
@@ -173,20 +174,26 @@ impl State {
         let reader = &mut self.reader;
         let foreign = self.foreign;
         let (mut semantic, mut terminal) = (false, false);
+        let mut spoke = self.compressed && self.decoder.is_none();
         let relayed = self.framer.relay(readable, |event| {
             let facts = reader.read(event);
+            spoke |= event.has_data;
             semantic |= facts.semantic || foreign;
             terminal |= facts.terminal && !foreign;
             if foreign { Verdict::Forward } else { facts.verdict }
         });
-        let bytes = if self.compressed { chunk } else { relayed.bytes };
+        let mut bytes = if self.compressed { chunk } else { relayed.bytes };
+        if terminal && !self.compressed && bytes.ends_with(b"\r\n\r") {
+            // The last LF is still on its way, and nobody will wait for it.
+            bytes = [&bytes, b"\n".as_slice()].concat().into();
+        }
         if !bytes.is_empty() {
             self.outgoing.push_back(bytes);
         }
-        self.last_event = Instant::now();
+        self.spoke |= spoke || relayed.oversize;
         if semantic {
             self.began = true;
-            self.last_progress = self.last_event;
+            self.last_progress = Instant::now();
         }
         if terminal && !self.compressed {
             self.conclude();
@@ -214,7 +221,7 @@ impl State {
             return;
         }
         if self.exchange.operation.ends_with_done() && !facts.saw_done && !self.compressed {
-            self.outgoing.push_back(Bytes::from_static(error::DONE));
+            self.say(Bytes::from_static(error::DONE));
         }
         self.ending = Some(Ending::Completed);
     }
@@ -255,9 +262,17 @@ impl State {
     fn fail(&mut self, error: Error) {
         self.upstream = None;
         if self.takes_events_of_ours() {
-            self.outgoing.push_back(rescue::stream_event(&error));
+            self.say(rescue::stream_event(&error));
         }
         self.ending = Some(Ending::Failed(error));
+    }
+
+    /// Adds a last event of ours. One over the limit that was on its way is ended first, lest ours become part of it.
+    fn say(&mut self, event: Bytes) {
+        let rest = self.framer.finish(|_| Verdict::Drop);
+        let end = Bytes::from_static(rest.missing_end);
+        self.outgoing.extend([end, event].into_iter().filter(|bytes| !bytes.is_empty()));
+        self.spoke = true;
     }
 
     /// Whether a heartbeat or an error frame may stand in the stream: not in compressed bytes, nor in a grammar that is
@@ -278,7 +293,7 @@ impl State {
         } else {
             self.deadlines.before_first()
         };
-        let graced = self.reader.facts().saw_finish.then(|| self.last_event + GRACE);
+        let graced = self.reader.facts().saw_finish.then(|| self.last_progress + GRACE);
         let quiet = self.takes_events_of_ours() && self.framer.between_events();
         let beat = quiet.then(|| self.last_sent + heartbeat);
         let next = [Some(deadline), graced, beat].into_iter().flatten().min().unwrap_or(deadline);

@@ -8,6 +8,7 @@ use std::convert::Infallible;
 use std::error::Error;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -26,8 +27,8 @@ use tokio::net::{TcpListener, TcpStream};
 type Fault = Box<dyn Error + Send + Sync>;
 
 const REQUESTS: u32 = 20_000;
-const ROUNDS: usize = 7;
-const STREAMS: u32 = 64;
+const ROUNDS: usize = 15;
+const STREAMS: [u32; 4] = [1, 8, 64, 400];
 const CHUNKS: u32 = 200;
 const ANSWER: &[u8] = &[b'a'; 1024];
 const CHUNK: &[u8] = &[b'c'; 180];
@@ -77,7 +78,10 @@ async fn answer(
         return Ok(Response::new(Either::Left(Full::new(Bytes::from_static(ANSWER)))));
     }
     let chunks = stream::unfold(0, |sent| async move {
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        // Streams drift apart, as those of a provider do.
+        static TURN: AtomicU64 = AtomicU64::new(0);
+        let turn = TURN.fetch_add(1, Ordering::Relaxed).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 60;
+        tokio::time::sleep(Duration::from_millis(5 + turn)).await;
         (sent < CHUNKS).then(|| (Ok::<_, Infallible>(Frame::data(Bytes::from_static(CHUNK))), sent + 1))
     });
     Ok(Response::new(Either::Right(StreamBody::new(Box::pin(chunks)))))
@@ -201,6 +205,11 @@ fn admitted(url: &str) -> Result<Admitted, Fault> {
 }
 
 async fn against_bare_hyper() -> Result<(), Fault> {
+    for which in ["first", "second"] {
+        let start = std::time::Instant::now();
+        Client::new(ClientOptions::default())?;
+        println!("Client::new, {which}: {:?}", start.elapsed());
+    }
     let address = server(None)?;
     let url = format!("http://{address}/one");
     let admitted = admitted(&url)?;
@@ -240,13 +249,15 @@ async fn http1_against_http2() -> Result<(), Fault> {
         println!("TLS, {callers:2} callers: HTTP/1.1 {a:6.0} ns, HTTP/2 {b:6.0} ns per request");
     }
     let url = format!("https://{address}/stream");
-    let (mut a, mut b) = (Vec::new(), Vec::new());
-    for _ in 0..3 {
-        a.push(pooled(&one, &admitted, &url, STREAMS).await? / f64::from(CHUNKS));
-        b.push(pooled(&two, &admitted, &url, STREAMS).await? / f64::from(CHUNKS));
+    for streams in STREAMS {
+        let (mut a, mut b) = (Vec::new(), Vec::new());
+        for _ in 0..3 {
+            a.push(pooled(&one, &admitted, &url, streams).await? / f64::from(CHUNKS));
+            b.push(pooled(&two, &admitted, &url, streams).await? / f64::from(CHUNKS));
+        }
+        let (a, b) = (median(&mut a), median(&mut b));
+        println!("TLS, {streams:3} streams: HTTP/1.1 {a:6.0} ns, HTTP/2 {b:6.0} ns per chunk");
     }
-    let (a, b) = (median(&mut a), median(&mut b));
-    println!("TLS, {STREAMS} streams: HTTP/1.1 {a:6.0} ns, HTTP/2 {b:6.0} ns per chunk");
     println!("HTTP/1.1 {:?}\nHTTP/2   {:?}", one.stats(), two.stats());
     Ok(())
 }

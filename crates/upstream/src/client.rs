@@ -275,8 +275,7 @@ impl Client {
     /// Starts the task that closes unused connections, unless it runs.
     fn watch(&self) {
         if !self.0.sweeping.swap(true, Ordering::SeqCst) {
-            let every = (self.0.limits.idle / 4).clamp(Duration::from_millis(10), Duration::from_secs(5));
-            tokio::spawn(sweep(Arc::downgrade(&self.0), every));
+            tokio::spawn(sweep(Arc::downgrade(&self.0), self.0.limits.sweep));
         }
     }
 }
@@ -309,6 +308,7 @@ async fn sweep(inner: Weak<Inner>, every: Duration) {
     loop {
         tokio::time::sleep(every).await;
         let Some(inner) = inner.upgrade() else { return };
+        inner.connector.counters.ticks.fetch_add(1, Ordering::Relaxed);
         for origin in inner.origins() {
             origin.sweep();
         }

@@ -141,6 +141,11 @@ async fn dial(host: &str, port: u16, place: &str, step: &Step) -> Result<TcpStre
     let addresses = resolve(host, port, place).await?;
     step.enter(1);
     let tcp = race(&addresses).await.map_err(|e| {
+        // EMFILE and ENFILE: the gateway's own want, not the provider's fault.
+        if matches!(e.raw_os_error(), Some(23 | 24)) {
+            let message = "the gateway has no file descriptor left for a connection; try again shortly";
+            return Fault::new(ErrorKind::Overloaded, message);
+        }
         let hint = match e.kind() {
             io::ErrorKind::ConnectionRefused => "nothing listens there; is the server up and the port right?",
             io::ErrorKind::TimedOut | io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => {

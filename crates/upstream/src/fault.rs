@@ -28,7 +28,10 @@ impl Fault {
 
 impl From<Fault> for Error {
     fn from(fault: Fault) -> Self {
-        Error::provider(fault.kind, fault.retry, fault.message)
+        match fault.kind {
+            ErrorKind::Overloaded => Error::gateway(fault.kind, fault.message),
+            _ => Error::provider(fault.kind, fault.retry, fault.message),
+        }
     }
 }
 

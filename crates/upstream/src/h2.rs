@@ -10,7 +10,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use h2::client::{Connection, SendRequest};
@@ -52,8 +52,7 @@ pub(crate) struct H2Conn {
     task: OnceLock<AbortHandle>,
     shown: Arc<Shown>,
     meter: Arc<Meter>,
-    born: Instant,
-    /// Milliseconds after `born` when the last stream ended.
+    /// The sweeper's tick when the last stream ended.
     idle_since: AtomicU64,
 }
 
@@ -118,13 +117,10 @@ impl Drop for H2Lease {
     fn drop(&mut self) {
         self.origin.counters.in_flight.fetch_sub(1, Ordering::Relaxed);
         if self.conn.shown.in_flight.fetch_sub(1, Ordering::Relaxed) == 1 {
-            self.conn.idle_since.store(millis(self.conn.born), Ordering::Relaxed);
+            let now = self.origin.counters.ticks.load(Ordering::Relaxed);
+            self.conn.idle_since.store(now, Ordering::Relaxed);
         }
     }
-}
-
-fn millis(since: Instant) -> u64 {
-    u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
 /// How an opening ended, for those who wait for it.
@@ -211,16 +207,13 @@ impl Streams {
         Place::Open(Opening { origin: Arc::downgrade(origin), id, tell })
     }
 
-    /// Closes what carried nothing for too long; returns how many connections are left.
-    pub(crate) fn sweep(&self, idle: Duration) -> usize {
-        let mut list = self.list();
+    /// Closes what carried nothing for too long.
+    pub(crate) fn sweep(&self, young: impl Fn(u64) -> bool) {
         // New places are given under this lock alone, so that a connection without streams gets none meanwhile.
-        list.conns.retain(|conn| {
-            let unused = millis(conn.born).saturating_sub(conn.idle_since.load(Ordering::Relaxed));
+        self.list().conns.retain(|conn| {
             let busy = conn.shown.in_flight.load(Ordering::Relaxed) > 0;
-            !conn.is_closed() && (busy || u128::from(unused) <= idle.as_millis())
+            !conn.is_closed() && (busy || young(conn.idle_since.load(Ordering::Relaxed)))
         });
-        list.conns.len()
     }
 
     /// Uses no connection again that carries nothing.
@@ -297,8 +290,7 @@ pub(crate) async fn start(
         task: OnceLock::new(),
         shown: shown.clone(),
         meter: meter.clone(),
-        born: Instant::now(),
-        idle_since: AtomicU64::new(0),
+        idle_since: AtomicU64::new(origin.counters.ticks.load(Ordering::Relaxed)),
     });
     // Listed before its task runs, which wakes those who will look for it.
     let lease = {

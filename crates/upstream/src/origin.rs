@@ -5,7 +5,7 @@
 
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http::header::{AUTHORIZATION, HOST, PROXY_AUTHORIZATION};
 use http::uri::{Authority, PathAndQuery, Scheme};
@@ -23,7 +23,10 @@ use crate::transport::Counters;
 /// The pool's bounds, the same for every origin of a client.
 #[derive(Clone, Copy)]
 pub(crate) struct Limits {
-    pub(crate) idle: Duration,
+    /// The sweeper's period.
+    pub(crate) sweep: Duration,
+    /// A connection that was unused for so many sweeps is closed.
+    pub(crate) idle_ticks: u64,
     pub(crate) max_idle: usize,
     pub(crate) max_streams: usize,
     pub(crate) http2: Http2Choice,
@@ -31,8 +34,12 @@ pub(crate) struct Limits {
 
 impl Limits {
     pub(crate) fn of(options: &ClientOptions) -> Self {
+        let sweep = (options.pool_idle / 11).clamp(Duration::from_millis(5), Duration::from_secs(5));
+        // Rounded down, and the first tick may come at once: never later than `pool_idle`.
+        let idle_ticks = (options.pool_idle.as_millis() / sweep.as_millis().max(1)).max(1);
         Self {
-            idle: options.pool_idle,
+            sweep,
+            idle_ticks: u64::try_from(idle_ticks).unwrap_or(u64::MAX),
             max_idle: options.max_idle_per_origin,
             max_streams: (options.max_streams_per_connection as usize).max(1),
             http2: options.http2,
@@ -51,7 +58,8 @@ pub(crate) enum Speaks {
 
 struct Idle {
     conn: Box<H1Conn>,
-    since: Instant,
+    /// The tick of its last use.
+    since: u64,
 }
 
 /// One origin.
@@ -145,25 +153,16 @@ impl Origin {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The warmest HTTP/1.1 connection that can take a request now.
+    /// The warmest HTTP/1.1 connection that can take a request now. The sweeper keeps the stack young.
     pub(crate) fn warm(self: &Arc<Self>) -> Option<H1Lease> {
         let mut idle = self.idle();
-        if idle.is_empty() {
-            return None;
-        }
-        let now = Instant::now();
         let mut at = idle.len();
         while let Some(index) = at.checked_sub(1) {
             at = index;
-            let entry = idle.get(index)?;
-            if now.duration_since(entry.since) > self.limits.idle {
-                // All below are older still.
-                idle.drain(..=index);
-                return None;
-            }
-            if entry.conn.is_closed() {
+            let conn = &idle.get(index)?.conn;
+            if conn.is_closed() {
                 idle.remove(index);
-            } else if entry.conn.is_ready() {
+            } else if conn.is_ready() {
                 let conn = idle.remove(index).conn;
                 drop(idle);
                 return Some(H1Lease::new(conn, self.clone(), true));
@@ -185,21 +184,16 @@ impl Origin {
         let mut idle = self.idle();
         // A surplus connection is dropped, which closes it in order.
         if idle.len() < self.limits.max_idle {
-            idle.push(Idle { conn, since: Instant::now() });
+            idle.push(Idle { conn, since: self.counters.ticks.load(Ordering::Relaxed) });
         }
     }
 
-    /// Closes what was unused for too long; returns how many connections are left to watch.
-    pub(crate) fn sweep(&self) -> usize {
-        let left = {
-            let mut idle = self.idle();
-            let now = Instant::now();
-            idle.retain(|entry| {
-                now.duration_since(entry.since) <= self.limits.idle && !entry.conn.is_closed()
-            });
-            idle.len()
-        };
-        left + self.streams.sweep(self.limits.idle)
+    /// Closes what was unused for too long.
+    pub(crate) fn sweep(&self) {
+        let now = self.counters.ticks.load(Ordering::Relaxed);
+        let young = |since: u64| now.saturating_sub(since) < self.limits.idle_ticks;
+        self.idle().retain(|entry| young(entry.since) && !entry.conn.is_closed());
+        self.streams.sweep(young);
     }
 
     /// Connections that carry nothing now.

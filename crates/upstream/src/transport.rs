@@ -17,6 +17,8 @@ pub(crate) struct Counters {
     pub(crate) open: AtomicUsize,
     pub(crate) opened: AtomicU64,
     pub(crate) in_flight: AtomicUsize,
+    /// The sweeper's rounds: the pool's clock, which costs a request nothing.
+    pub(crate) ticks: AtomicU64,
 }
 
 /// What is known of one connection from outside its task.

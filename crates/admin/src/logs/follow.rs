@@ -45,7 +45,7 @@ pub(crate) struct LogLag {
     get,
     path = "/api/v1/logs/follow",
     tag = "logs",
-    params(("Last-Event-ID" = Option<i64>, Header, description = "Resumes after this `seq`; beats `since`")),
+    params(("Last-Event-ID" = Option<i64>, Header, description = "Resumes after this `seq`")),
     responses(
         (status = 200, description = "Events without end", body = LogEntry, content_type = "text/event-stream"),
         (status = 400, description = "A parameter cannot be used", body = ErrorBody),

@@ -66,6 +66,7 @@ pub(crate) struct Server {
     #[schemars(extend("x-restart" = true))]
     pub(crate) listen: Option<OneOrMany>,
     /// Certificate and key; without them the listener speaks plain HTTP.
+    #[schemars(extend("x-restart" = true))]
     pub(crate) tls: Option<Tls>,
     /// Pause after which a silent stream gets a comment line (default 15s).
     pub(crate) heartbeat: Option<Span>,
@@ -121,8 +122,10 @@ pub(crate) struct Admin {
     #[schemars(extend("x-restart" = true))]
     pub(crate) listen: Option<OneOrMany>,
     /// The token that opens the API; `ADMIN_TOKEN` wins over it. Without one the gateway makes one at its first start.
+    #[schemars(extend("x-restart" = true))]
     pub(crate) token: Option<Secret>,
     /// Who may read `/metrics` (default `token`).
+    #[schemars(extend("x-restart" = true))]
     pub(crate) metrics: Option<MetricsWord>,
 }
 

@@ -32,6 +32,7 @@ pub(crate) struct Telemetry {
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Metrics {
     /// Pause between two snapshots (default 15s).
+    #[schemars(extend("x-restart" = true))]
     pub(crate) interval: Option<Span>,
 }
 

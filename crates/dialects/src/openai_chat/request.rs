@@ -122,7 +122,8 @@ pub fn read(body: &[u8]) -> Result<RequestFacts, RequestError> {
             "stream" => facts.stream = boolean(body, member, "stream")?,
             "stream_options" => facts.include_usage = include_usage(body, member)?,
             "previous_response_id" => {
-                facts.previous_response_id = Kind::of(body, &member.value) != Kind::Null;
+                // Given twice it counts if either does: which one the provider reads is its own affair.
+                facts.previous_response_id |= Kind::of(body, &member.value) != Kind::Null;
             }
             _ => {}
         }

@@ -1,0 +1,264 @@
+//! The gateway's binary as a process: started with an environment of its own, watched, signalled, ended.
+//!
+//! It is asked for free ports and for a log in JSON, where the line `listening` tells the addresses.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::sync::watch;
+
+use crate::DEADLINE;
+
+/// How to start it.
+pub struct GatewayOptions {
+    binary: PathBuf,
+    arguments: Vec<String>,
+    environment: BTreeMap<String, String>,
+    config: Option<String>,
+    data_dir: Option<Arc<TempDir>>,
+}
+
+// === impl GatewayOptions ===
+
+impl GatewayOptions {
+    /// The binary with nothing configured. In the gateway's own tests its path is
+    /// `env!("CARGO_BIN_EXE_magicapi-ai-gateway")`.
+    pub fn new(binary: impl Into<PathBuf>) -> Self {
+        let ports = [("LOG_FORMAT", "json"), ("PORT", "0"), ("ADMIN_LISTEN", "127.0.0.1:0")];
+        Self {
+            binary: binary.into(),
+            arguments: Vec::new(),
+            environment: ports.into_iter().map(|(name, value)| (name.into(), value.into())).collect(),
+            config: None,
+            data_dir: None,
+        }
+    }
+
+    /// Sets a variable. There are no others but `PATH`, `HOME`, `DATA_DIR` and those that [`Self::new`] sets.
+    pub fn env(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.environment.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// Takes a variable away again.
+    pub fn without_env(mut self, name: &str) -> Self {
+        self.environment.remove(name);
+        self
+    }
+
+    /// Adds an argument.
+    pub fn arg(mut self, argument: impl Into<String>) -> Self {
+        self.arguments.push(argument.into());
+        self
+    }
+
+    /// Starts it with this configuration file, which then is [`Gateway::config_path`].
+    pub fn config(mut self, yaml: impl Into<String>) -> Self {
+        self.config = Some(yaml.into());
+        self
+    }
+
+    /// Uses the data directory of an earlier start.
+    pub fn data_dir(mut self, directory: &Arc<TempDir>) -> Self {
+        self.data_dir = Some(directory.clone());
+        self
+    }
+
+    /// The process, not started, and its data directory: for starts that are meant to fail.
+    pub fn command(&self) -> (Command, Arc<TempDir>) {
+        let fresh = || Arc::new(TempDir::new().expect("a temporary directory"));
+        let directory = self.data_dir.clone().unwrap_or_else(fresh);
+        let mut command = Command::new(&self.binary);
+        command
+            .env_clear()
+            .env("PATH", "/usr/local/bin:/usr/bin:/bin")
+            .env("HOME", directory.path())
+            .env("DATA_DIR", directory.path().join("data"))
+            .envs(&self.environment)
+            .current_dir(directory.path())
+            .stdin(Stdio::null())
+            .args(&self.arguments);
+        if let Some(yaml) = &self.config {
+            let path = directory.path().join("gateway.yaml");
+            fs::write(&path, yaml).expect("the configuration file");
+            command.arg("--config").arg(path);
+        }
+        (command, directory)
+    }
+}
+
+/// A running gateway; it is killed when dropped.
+pub struct Gateway {
+    /// The data plane, `http://127.0.0.1:PORT`.
+    pub address: String,
+    /// The admin plane, in the same form.
+    pub admin_address: String,
+    /// Where it runs: `data` (its `DATA_DIR`), `gateway.yaml`, whatever it writes under a relative path.
+    pub data_dir: Arc<TempDir>,
+    /// Its process id.
+    pub pid: u32,
+    child: Child,
+    log: Log,
+}
+
+// === impl Gateway ===
+
+impl Gateway {
+    /// Starts it and waits until it listens.
+    ///
+    /// # Panics
+    /// When it ends, or does not listen within [`DEADLINE`]: with what it logged.
+    pub async fn start(options: GatewayOptions) -> Self {
+        let (mut command, data_dir) = options.command();
+        let mut child =
+            command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the gateway's binary");
+        let log = Log::read(child.stderr.take().expect("stderr"));
+        let pid = child.id();
+        let mut this =
+            Self { address: String::new(), admin_address: String::new(), data_dir, pid, child, log };
+        let line = this.wait_for_log(|line| line["message"] == "listening").await;
+        let field = |name: &str| line[name].as_str().expect("an address").to_owned();
+        (this.address, this.admin_address) = (field("address"), field("admin"));
+        this
+    }
+
+    /// The URL of a path on the data plane.
+    pub fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.address)
+    }
+
+    /// The URL of a path on the admin plane.
+    pub fn admin_url(&self, path: &str) -> String {
+        format!("{}{path}", self.admin_address)
+    }
+
+    /// Its `DATA_DIR`.
+    pub fn data_path(&self) -> PathBuf {
+        self.data_dir.path().join("data")
+    }
+
+    /// The file that [`GatewayOptions::config`] wrote.
+    pub fn config_path(&self) -> PathBuf {
+        self.data_dir.path().join("gateway.yaml")
+    }
+
+    /// A path below its working directory.
+    pub fn path(&self, relative: impl AsRef<Path>) -> PathBuf {
+        self.data_dir.path().join(relative)
+    }
+
+    /// The admin token that it made.
+    pub fn admin_token(&self) -> String {
+        let path = self.data_path().join("admin.token");
+        fs::read_to_string(&path).expect("the generated token").trim().to_owned()
+    }
+
+    /// Every line that it logged so far.
+    pub fn log(&self) -> Vec<String> {
+        self.log.lines()
+    }
+
+    /// Waits until a line of the log, read as JSON, is the one that is looked for.
+    ///
+    /// # Panics
+    /// When it does not come within [`DEADLINE`], or the process ends before.
+    pub async fn wait_for_log(&self, wanted: impl Fn(&Value) -> bool) -> Value {
+        let mut changes = self.log.changes.clone();
+        let waiting = async {
+            loop {
+                // Read before the lines, so that the last ones are seen before an end is.
+                let ended = *changes.borrow_and_update() == LOG_ENDED;
+                let values = self.log.lines().into_iter().filter_map(|line| serde_json::from_str(&line).ok());
+                if let Some(found) = values.into_iter().find(|value| wanted(value)) {
+                    return Some(found);
+                }
+                if ended || changes.changed().await.is_err() {
+                    return None;
+                }
+            }
+        };
+        let waited = tokio::time::timeout(DEADLINE, waiting).await.ok();
+        let found =
+            waited.unwrap_or_else(|| panic!("not logged in {DEADLINE:?}; the log:\n{}", self.log.tail()));
+        found.unwrap_or_else(|| panic!("the gateway ended first; its log:\n{}", self.log.tail()))
+    }
+
+    /// Sends a signal by name, `TERM` or `HUP`.
+    pub fn signal(&self, name: &str) {
+        // std cannot send signals, and a crate for one call in tests is not worth its place.
+        let name = format!("-{}", name.trim_start_matches("SIG"));
+        let status = Command::new("kill").arg(name).arg(self.pid.to_string()).status().expect("kill");
+        assert!(status.success(), "no process {}", self.pid);
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Panics
+    /// When it still runs after the deadline.
+    pub async fn wait(&mut self, deadline: Duration) -> ExitStatus {
+        let end = Instant::now() + deadline;
+        loop {
+            if let Some(status) = self.child.try_wait().expect("a child") {
+                return status;
+            }
+            assert!(Instant::now() < end, "still running after {deadline:?}; the log:\n{}", self.log.tail());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Ends it as a machine that loses power would.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// The count that stands for "the process closed its log".
+const LOG_ENDED: usize = usize::MAX;
+
+/// The lines of stderr, gathered by a thread.
+struct Log {
+    lines: Arc<Mutex<Vec<String>>>,
+    changes: watch::Receiver<usize>,
+}
+
+// === impl Log ===
+
+impl Log {
+    fn read(stderr: ChildStderr) -> Self {
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let (change, changes) = watch::channel(0);
+        let kept = lines.clone();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+                kept.push(line);
+                change.send_replace(kept.len());
+            }
+            change.send_replace(LOG_ENDED);
+        });
+        Self { lines, changes }
+    }
+
+    fn lines(&self) -> Vec<String> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn tail(&self) -> String {
+        let lines = self.lines();
+        lines[lines.len().saturating_sub(40)..].join("\n")
+    }
+}

@@ -1,0 +1,23 @@
+//! For tests only: the real binary as a process, an HTTP client that shows when bytes arrive, and the records that the
+//! `file` exporter wrote.
+//!
+//! Layer: none; no crate may depend on it outside of tests. It knows the gateway only as a caller or an operator does:
+//! environment, files, sockets, signals. Deadlines are generous: they end a hung test, they measure nothing.
+//! The house rules on files and edges are in `tests/tidy.rs` and `tests/edges.rs`.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on panics")]
+
+pub mod facade;
+pub mod gateway;
+pub mod http;
+pub mod records;
+pub mod wire;
+
+pub use gateway::{Gateway, GatewayOptions};
+pub use http::{Response, Streaming, request, stream};
+pub use records::{read_records, wait_for_records};
+
+use std::time::Duration;
+
+/// What a test waits at most for something that takes milliseconds on an idle machine.
+pub const DEADLINE: Duration = Duration::from_mins(1);
