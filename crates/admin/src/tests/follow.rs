@@ -16,7 +16,7 @@ struct Events {
 impl Events {
     async fn open(place: &Place, query: &str, headers: &str) -> Self {
         let request = format!(
-            "GET /api/v1/logs/follow{query} HTTP/1.1\r\nHost: localhost\r\n{}\r\n{headers}\r\n",
+            "GET /api/v1/logs/follow{query} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{}\r\n{headers}\r\n",
             authorization()
         );
         let mut events = Self { stream: place.connect(&request).await, text: String::new() };

@@ -19,8 +19,9 @@ use tokio::net::TcpListener;
 
 use super::source::{Failure, Source};
 use super::table::Entry;
-use super::{LogsCommand, Pages, collect, run, run_on};
+use super::{LogsCommand, Pages, collect, run};
 
+const DATABASE: &str = "magicapi.db";
 const TOKEN: &str = "token-of-the-test";
 
 #[derive(Parser)]
@@ -44,7 +45,7 @@ impl HealthSource for Nobody {
 
 fn open(dir: &Path) -> Arc<Store> {
     let options = StoreOptions {
-        path: dir.join(super::DATABASE),
+        path: dir.join(DATABASE),
         retention_age: Duration::from_hours(24),
         retention_size: 1 << 30,
     };
@@ -85,11 +86,11 @@ fn note(dir: &Path, admin: &str, token: &str) {
 }
 
 async fn source(dir: &Path) -> Source {
-    Source::open(dir, Some(&dir.join(super::DATABASE))).await.unwrap_or_else(|failure| panic!("{failure}"))
+    Source::open(dir, Some(&dir.join(DATABASE))).await.unwrap_or_else(|failure| panic!("{failure}"))
 }
 
 async fn refused(dir: &Path) -> String {
-    match Source::open(dir, Some(&dir.join(super::DATABASE))).await {
+    match Source::open(dir, Some(&dir.join(DATABASE))).await {
         Ok(_) => panic!("opened"),
         Err(failure) => failure.to_string(),
     }
@@ -215,17 +216,19 @@ async fn the_exit_status_says_whether_anything_was_found() {
     };
     let dir = tempfile::tempdir().expect("dir");
     let path = dir.path();
-    is(run(command(&["search"]), path).await, 2);
-    is(run_on(command(&["search"]), path, None).await, 2);
+    let database = path.join(DATABASE);
+    let on = async |words: &[&str]| run(command(words), path, Some(&database)).await;
+    is(on(&["search"]).await, 2);
+    is(run(command(&["search"]), path, None).await, 2);
     let store = open(path);
-    is(run(command(&["search"]), path).await, 1);
-    is(run(command(&["tail"]), path).await, 1);
+    is(on(&["search"]).await, 1);
+    is(on(&["tail"]).await, 1);
     let id = add(&store, "groq").await.to_string();
-    is(run(command(&["search"]), path).await, 0);
-    is(run(command(&["search", "nothing like it"]), path).await, 1);
-    is(run(command(&["search", "--json", "--provider", "groq", "needle"]), path).await, 0);
-    is(run(command(&["search", "--since", "soon"]), path).await, 2);
-    is(run(command(&["tail", "-n", "1"]), path).await, 0);
-    is(run(command(&["show", &id]), path).await, 0);
-    is(run(command(&["show", "other"]), path).await, 1);
+    is(on(&["search"]).await, 0);
+    is(on(&["search", "nothing like it"]).await, 1);
+    is(on(&["search", "--json", "--provider", "groq", "needle"]).await, 0);
+    is(on(&["search", "--since", "soon"]).await, 2);
+    is(on(&["tail", "-n", "1"]).await, 0);
+    is(on(&["show", &id]).await, 0);
+    is(on(&["show", "other"]).await, 1);
 }
