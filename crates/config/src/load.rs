@@ -68,7 +68,13 @@ impl Loaded {
         };
         let problem = match entry.source {
             Source::File { .. } => error.message.clone(),
-            Source::Environment | Source::Default => format!("exporter `{}`: {}", entry.name, error.message),
+            // No line of a file shows which setting is meant.
+            Source::Environment | Source::Default if error.key.is_empty() => {
+                format!("exporter `{}`: {}", entry.name, error.message)
+            }
+            Source::Environment | Source::Default => {
+                format!("exporter `{}`: `{}`: {}", entry.name, error.key, error.message)
+            }
         };
         Diagnostic::new(place, key, problem)
     }

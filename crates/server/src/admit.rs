@@ -109,6 +109,9 @@ impl Applicant<'_> {
             Some(key) => Ok(Credential::Gateway(key.clone())),
             None if !provider.needs_key() => Ok(Credential::None),
             None if self.snapshot.config.auth.mode == AuthMode::Passthrough => {
+                if !self.presented.is_empty() {
+                    return Err(no_credential(choice, true));
+                }
                 let name = &choice.slot.name;
                 Err(unauthenticated(format!(
                     "no credential came and the gateway holds no key for `{name}`; send your `{name}` key as \

@@ -42,18 +42,23 @@ impl Content {
 
 /// Upgrades are refused until realtime is built: only 426 makes a client fall back at once. An offer of cleartext
 /// HTTP/2 (`Upgrade: h2c`) may be ignored and is.
-pub(crate) fn no_upgrade(parts: &Parts, operation: Operation) -> Result<(), Error> {
-    let websocket = parts
-        .headers
+pub(crate) fn no_websocket(headers: &HeaderMap) -> Result<(), Error> {
+    let websocket = headers
         .get(header::UPGRADE)
         .is_some_and(|value| value.to_str().is_ok_and(|v| v.to_ascii_lowercase().contains("websocket")));
-    if websocket || operation == Operation::Realtime {
-        return Err(Error::client(
-            ErrorKind::UpgradeRequired,
-            "WebSocket connections are not served; use the HTTP form of the API",
-        ));
-    }
-    Ok(())
+    if websocket { Err(upgrade_refused()) } else { Ok(()) }
+}
+
+/// Realtime has no other form.
+pub(crate) fn no_realtime(operation: Operation) -> Result<(), Error> {
+    if operation == Operation::Realtime { Err(upgrade_refused()) } else { Ok(()) }
+}
+
+fn upgrade_refused() -> Error {
+    Error::client(
+        ErrorKind::UpgradeRequired,
+        "WebSocket connections are not served; use the HTTP form of the API",
+    )
 }
 
 /// Reads what of the body must be read. A body that names a model is held; others pass through.

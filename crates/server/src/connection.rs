@@ -26,6 +26,9 @@ const MAX_STREAMS: u32 = 256;
 /// HTTP/2 windows: a large request body must not wait for round trips.
 const WINDOW: u32 = 1 << 20;
 
+/// Pause between two looks at the requests that outlive their connections.
+const LOOK: Duration = Duration::from_millis(5);
+
 /// Idle HTTP/2 peers are pinged, so that dead ones are noticed.
 const PING: Duration = Duration::from_secs(30);
 
@@ -76,8 +79,8 @@ impl Serving {
     async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(&self, stream: S) {
         let shared = self.shared.clone();
         let service = service_fn(move |request| {
-            let shared = shared.clone();
-            async move { Ok::<_, std::convert::Infallible>(stack::handle(shared, request).await) }
+            let answer = stack::handle(&shared, request);
+            async move { Ok::<_, std::convert::Infallible>(answer.await) }
         });
         let builder = self.builder();
         let patience = self.shared.snapshot().config.server.limits.header_read;
@@ -126,9 +129,13 @@ impl Serving {
         self.finish.send_replace(true);
     }
 
-    /// Waits until no connection is open.
+    /// Waits until no connection is open and no request is under way: those whose client has left outlive their
+    /// connection, and all of them write their rows at their end.
     pub(crate) async fn all_ended(&self) {
         let _ = self.open.subscribe().wait_for(|open| *open == 0).await;
+        while self.shared.counts.in_flight.load(Ordering::Relaxed) > 0 {
+            tokio::time::sleep(LOOK).await;
+        }
     }
 
     /// Ends what is left.

@@ -19,7 +19,7 @@ use magicapi_telemetry::{BodyKind, Finished, Tap};
 
 use crate::request::Watch;
 use crate::rescue;
-use crate::snapshot::{Shared, Snapshot};
+use crate::snapshot::{Phase, Shared, Snapshot};
 
 /// What the caller got when it left before the answer's head: nginx's word.
 const CLIENT_CLOSED_REQUEST: u16 = 499;
@@ -197,6 +197,11 @@ impl Exchange {
         self.response_coding = text(headers, &header::CONTENT_ENCODING);
     }
 
+    /// The client left before it was given the head.
+    pub(crate) fn head_was_not_taken(&mut self) {
+        self.facts.status_code = 0;
+    }
+
     /// Bytes were handed to the client. `speaks`: they hold some of the answer, so that the first of them is the answer's.
     pub(crate) fn handed_over(&mut self, bytes: usize, speaks: bool) {
         if speaks && self.facts.ttfb_ms.is_none() {
@@ -237,6 +242,14 @@ impl Exchange {
     }
 
     fn settle(&mut self, ending: Ending) {
+        let ending = match ending {
+            // Whose connection the process cut did not leave.
+            Ending::ClientClosed if self.shared.phase() == Phase::Cutting => Ending::Failed(Error::gateway(
+                ErrorKind::ShuttingDown,
+                "the gateway ended before the answer was whole",
+            )),
+            ending => ending,
+        };
         let facts = &mut self.facts;
         facts.latency_ms = millis(self.started.elapsed());
         match ending {

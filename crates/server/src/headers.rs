@@ -113,6 +113,10 @@ pub(crate) fn to_caller(
 ) -> FromProvider {
     remove_hop_by_hop(headers);
     headers.remove(header::SET_COOKIE);
+    // What the gateway says of itself nobody else says for it.
+    let ours: Vec<HeaderName> =
+        headers.keys().filter(|name| name.as_str().starts_with("x-gateway-")).cloned().collect();
+    remove_all(headers, &ours);
     if !matches!(credential, Credential::Caller(_)) {
         headers.remove(&OPENAI_ACCOUNT[0]);
     }

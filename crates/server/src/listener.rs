@@ -76,6 +76,9 @@ fn bind_one(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
+/// How long what is cut may take to end.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
 /// Accepts on all listeners until the drain's delay is over, then finishes what runs. Returns once every connection
 /// has ended or was cut.
 pub async fn serve(shared: Arc<Shared>, listeners: Vec<TcpListener>, tls: Option<TlsAcceptor>) {
@@ -100,8 +103,10 @@ pub async fn serve(shared: Arc<Shared>, listeners: Vec<TcpListener>, tls: Option
     let _ = ended.await;
     shared.enter(Phase::Cutting);
     // Streams that are left get their error frame; whoever does not read it is cut.
-    let _ = tokio::time::timeout(Duration::from_secs(2), serving.all_ended()).await;
+    let _ = tokio::time::timeout(LAST_WORDS, serving.all_ended()).await;
     serving.abort_connections();
+    // Whoever was cut writes its rows before telemetry and store end.
+    let _ = tokio::time::timeout(LAST_WORDS, serving.all_ended()).await;
 }
 
 async fn accept(serving: Arc<Serving>, listener: TcpListener) {

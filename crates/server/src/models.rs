@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::Method;
+use http::request::Parts;
 use magicapi_config::AuthMode;
 use magicapi_dialects::openai_chat::Operation;
+use magicapi_kernel::Identity;
 use magicapi_model::{Error, ErrorKind, Secret};
 use serde_json::{Value, json};
 
@@ -15,20 +17,22 @@ use crate::snapshot::{ProviderSlot, Snapshot};
 /// The dialect's own provider: its models need no prefix.
 const OWN_PROVIDER: &str = "openai";
 
-/// The list or one model; `None` when the request is to be sent to a provider: it names one, or the caller brings its
-/// own key.
+/// The list or one model, as far as the caller may use them; `None` when the request is to be sent to a provider: it
+/// names one, wants to change something, or the caller brings its own key.
 pub(crate) fn answer(
     snapshot: &Snapshot,
     call: &Call,
-    headers: &HeaderMap,
+    parts: &Parts,
     presented: &[Secret],
+    identity: Option<&Identity>,
 ) -> Result<Option<Bytes>, Error> {
-    let asks_models = matches!(call.operation, Operation::Models | Operation::Model);
+    let asks_models = matches!(call.operation, Operation::Models | Operation::Model)
+        && matches!(parts.method, Method::GET | Method::HEAD);
     let own_key = snapshot.config.auth.mode == AuthMode::Passthrough && !presented.is_empty();
-    if !asks_models || call.provider.is_some() || headers.contains_key("x-provider") || own_key {
+    if !asks_models || call.provider.is_some() || parts.headers.contains_key("x-provider") || own_key {
         return Ok(None);
     }
-    let rows = list(snapshot);
+    let rows = list(snapshot, identity);
     if call.operation == Operation::Models {
         return Ok(Some(json!({ "object": "list", "data": rows }).to_string().into()));
     }
@@ -44,15 +48,19 @@ pub(crate) fn answer(
     })
 }
 
-fn list(snapshot: &Snapshot) -> Vec<Value> {
+fn list(snapshot: &Snapshot, identity: Option<&Identity>) -> Vec<Value> {
     let configured = snapshot.slots().into_iter().filter(|slot| slot.configured);
-    configured.flat_map(|slot| rows_of(snapshot, slot)).collect()
+    configured.flat_map(|slot| rows_of(snapshot, slot, identity)).collect()
 }
 
-fn rows_of(snapshot: &Snapshot, slot: &Arc<ProviderSlot>) -> Vec<Value> {
+fn rows_of(snapshot: &Snapshot, slot: &Arc<ProviderSlot>, identity: Option<&Identity>) -> Vec<Value> {
+    let may_use = |model: &str| {
+        identity.is_none_or(|identity| snapshot.access.allows(identity, &slot.name, model))
+    };
     let Ok(provider) = &slot.provider else { return Vec::new() };
     let rows = snapshot.prices.rows_of(provider.catalogue_name());
     rows.iter()
+        .filter(|row| may_use(&row.model))
         .map(|row| {
             json!({
                 "id": id_for_callers(snapshot, slot, &row.model),

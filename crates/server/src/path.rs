@@ -131,9 +131,15 @@ fn key_use(operation: Operation, method: &Method, below: &str) -> KeyUse {
         operation if posts_only(operation) => KeyUse::Open,
         Operation::Models | Operation::Model if *method == Method::GET => KeyUse::Open,
         Operation::Files | Operation::Batches | Operation::ResponseById => KeyUse::OwnedIds,
-        _ if ACCOUNT.contains(&below.split('/').next().unwrap_or_default()) => KeyUse::Never,
+        _ if is_account(below) => KeyUse::Never,
         _ => KeyUse::Unlisted,
     }
+}
+
+/// Some providers' addresses lack the version, which then stands in the path.
+fn is_account(below: &str) -> bool {
+    let below = below.strip_prefix("v1/").unwrap_or(below);
+    ACCOUNT.contains(&below.split('/').next().unwrap_or_default())
 }
 
 /// A path must mean the same to us and to the provider: no dot segments, no escaped separators. A model's id may hold

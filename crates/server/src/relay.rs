@@ -32,6 +32,8 @@ struct State {
     deadlines: Deadlines,
     timer: Timer,
     last_progress: Instant,
+    /// Whether the listener asked for the body, and so has taken the head.
+    asked: bool,
     on_client_gone: OnClientGone,
 }
 
@@ -56,7 +58,7 @@ impl Relay {
             let room = announced.unwrap_or(0).min(limit as u64);
             Vec::with_capacity(usize::try_from(room).unwrap_or(0))
         });
-        Self(Some(Box::new(State {
+        let mut relay = Self(Some(Box::new(State {
             exchange,
             upstream,
             status,
@@ -68,13 +70,20 @@ impl Relay {
             deadlines,
             timer: Timer::default(),
             last_progress: Instant::now(),
+            asked: false,
             on_client_gone,
-        })))
+        })));
+        // An answer without a body is given with its head: the listener does not ask for one.
+        if relay.0.as_ref().is_some_and(|state| state.is_whole()) {
+            relay.end(Ending::Completed);
+        }
+        relay
     }
 
     /// The next piece.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let Some(state) = &mut self.0 else { return Poll::Ready(None) };
+        state.asked = true;
         match state.poll(cx) {
             Poll::Pending => Poll::Pending,
             Poll::Ready(Some(Ok(data))) => {
@@ -113,7 +122,8 @@ impl Relay {
 
     fn end(&mut self, ending: Ending) {
         if let Some(state) = self.0.take() {
-            state.end(ending);
+            let whole = matches!(ending, Ending::Completed);
+            state.end(ending, whole);
         }
     }
 }
@@ -121,11 +131,14 @@ impl Relay {
 impl Drop for Relay {
     /// The client left. By default the upstream goes with it; a provider that bills the whole answer anyway is read on.
     fn drop(&mut self) {
-        let Some(state) = self.0.take() else { return };
+        let Some(mut state) = self.0.take() else { return };
+        if !state.asked {
+            state.exchange.head_was_not_taken();
+        }
         if state.on_client_gone == OnClientGone::Drain && tokio::runtime::Handle::try_current().is_ok() {
             tokio::spawn(state.drain());
         } else {
-            state.end(Ending::ClientClosed);
+            state.end(Ending::ClientClosed, false);
         }
     }
 }
@@ -189,8 +202,8 @@ impl State {
         self.announced == Some(self.received) || self.upstream.is_end_stream()
     }
 
-    fn end(mut self: Box<Self>, ending: Ending) {
-        let whole = matches!(ending, Ending::Completed);
+    /// `whole`: the provider's answer was read to its end, whoever was still there to take it.
+    fn end(mut self: Box<Self>, ending: Ending, whole: bool) {
         let mut said = None;
         if let Some(collected) = self.collected.take() {
             let body = Bytes::from(collected);
@@ -245,12 +258,23 @@ impl State {
     }
 
     async fn drain(mut self: Box<Self>) {
-        while let Some(Ok(_)) = std::future::poll_fn(|cx| self.poll(cx)).await {
-            if self.received > self.limit as u64 {
-                break;
+        let shared = self.exchange.shared.clone();
+        let whole = tokio::select! {
+            whole = self.read_on() => whole,
+            () = shared.cutting() => false,
+        };
+        self.end(Ending::ClientClosed, whole);
+    }
+
+    /// Reads on for nobody, up to the limit; tells whether it came to the end.
+    async fn read_on(&mut self) -> bool {
+        loop {
+            match std::future::poll_fn(|cx| self.poll(cx)).await {
+                None => return true,
+                Some(Ok(_)) if self.received <= self.limit as u64 => {}
+                Some(_) => return false,
             }
         }
-        self.end(Ending::ClientClosed);
     }
 }
 

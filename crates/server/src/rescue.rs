@@ -50,7 +50,7 @@ pub(crate) fn outcome(error: &Error) -> Outcome {
             K::ConnectTimeout | K::FirstTokenTimeout | K::IdleTimeout | K::AttemptTimeout | K::TotalTimeout,
             _,
         ) => Outcome::TimedOut,
-        (K::StreamTruncated, _) => Outcome::Truncated,
+        (K::StreamTruncated | K::ShuttingDown, _) => Outcome::Truncated,
         (_, Origin::Provider) => Outcome::ProviderError,
         (kind, _) if status(kind).0.is_client_error() => Outcome::Blocked,
         _ => Outcome::GatewayError,

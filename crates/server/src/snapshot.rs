@@ -172,6 +172,12 @@ impl Shared {
         }
     }
 
+    /// Waits until what is left is cut.
+    pub(crate) async fn cutting(&self) {
+        // The sender lives as long as this.
+        let _ = self.phase_changed.subscribe().wait_for(|phase| *phase == Phase::Cutting).await;
+    }
+
     /// Moves on to a phase.
     pub fn enter(&self, phase: Phase) {
         self.phase.store(phase as u8, Ordering::Release);

@@ -18,17 +18,35 @@ use crate::route;
 use crate::snapshot::Shared;
 use crate::{admit, identify, models, pages};
 
-/// Answers one request of the data plane.
-pub(crate) async fn handle(shared: Arc<Shared>, request: Request<Incoming>) -> Response<AnswerBody> {
+/// Answers one request of the data plane. Its exchange begins here, not when the future is first polled: a client that
+/// leaves in between has asked all the same.
+pub(crate) fn handle(
+    shared: &Arc<Shared>,
+    request: Request<Incoming>,
+) -> impl Future<Output = Response<AnswerBody>> + Send + use<> {
     let (parts, body) = request.into_parts();
-    let served = match path::classify(&parts.method, parts.uri.path()) {
-        Ok(Served::Call(call)) => Ok(call),
-        Ok(Served::Page(page)) => return pages::serve(&shared, page, &parts.headers),
-        Err(error) => Err(error),
+    let begun = match path::classify(&parts.method, parts.uri.path()) {
+        Ok(Served::Page(page)) => Err(pages::serve(shared, page, &parts.headers)),
+        Ok(Served::Call(call)) => Ok((Exchange::begin(shared, &parts), Ok(call))),
+        Err(error) => Ok((Exchange::begin(shared, &parts), Err(error))),
     };
-    let mut exchange = Exchange::begin(&shared, &parts);
+    async move {
+        match begun {
+            Ok((exchange, served)) => answer(exchange, served, parts, body).await,
+            Err(page) => page,
+        }
+    }
+}
+
+async fn answer(
+    mut exchange: Box<Exchange>,
+    served: Result<Call, Error>,
+    parts: Parts,
+    body: Incoming,
+) -> Response<AnswerBody> {
     let echo = reply::echoed_id(&parts.headers, &exchange);
-    let response = match served {
+    // Before the path: clients open a WebSocket with GET where the HTTP form of the same API is a POST.
+    let response = match ask::no_websocket(&parts.headers).and(served) {
         Ok(call) => match prepare(&mut exchange, parts, body, &call).await {
             Ok(Prepared::Ask(ask)) if ask.on_client_gone() == OnClientGone::Drain => {
                 ask_to_the_end(exchange, *ask).await
@@ -57,14 +75,14 @@ async fn prepare(
     call: &Call,
 ) -> Result<Prepared, Error> {
     exchange.set_operation(call.operation);
-    ask::no_upgrade(&parts, call.operation)?;
+    ask::no_realtime(call.operation)?;
     let presented = identify::presented(&parts.headers)?;
     let snapshot = exchange.snapshot.clone();
     let identity = admit::identify(&snapshot, &presented)?;
     if let Some(identity) = &identity {
         exchange.set_identity(identity);
     }
-    if let Some(json) = models::answer(&snapshot, call, &parts.headers, &presented)? {
+    if let Some(json) = models::answer(&snapshot, call, &parts, &presented, identity.as_deref())? {
         return Ok(Prepared::Own(json));
     }
     let content = ask::read_body(exchange, &parts.headers, body, call).await?;
@@ -96,8 +114,12 @@ async fn ask_provider(mut exchange: Box<Exchange>, ask: Ask) -> Response<AnswerB
 /// As [`ask_provider`], on a task of its own: a provider that bills the whole answer anyway is waited for although the
 /// client may leave before the head.
 async fn ask_to_the_end(exchange: Box<Exchange>, ask: Ask) -> Response<AnswerBody> {
-    match tokio::spawn(ask_provider(exchange, ask)).await {
-        Ok(response) => response,
-        Err(_) => reply::failed(),
-    }
+    let shared = exchange.shared.clone();
+    let asking = async move {
+        tokio::select! {
+            response = ask_provider(exchange, ask) => response,
+            () = shared.cutting() => reply::failed(),
+        }
+    };
+    tokio::spawn(asking).await.unwrap_or_else(|_| reply::failed())
 }

@@ -53,6 +53,8 @@ struct State {
     began: bool,
     /// Whether an event went out: what only keeps the connection open is no first byte.
     spoke: bool,
+    /// Whether the listener asked for the body, and so has taken the head.
+    asked: bool,
     read_bytes: u64,
     last_sent: Instant,
     last_progress: Instant,
@@ -91,6 +93,7 @@ impl StreamRelay {
             ending: None,
             began: false,
             spoke: false,
+            asked: false,
             read_bytes: 0,
             last_sent: now,
             last_progress: now,
@@ -104,6 +107,7 @@ impl StreamRelay {
     /// The next bytes.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let Some(state) = &mut self.0 else { return Poll::Ready(None) };
+        state.asked = true;
         std::task::ready!(state.fill(cx));
         let Some(bytes) = state.outgoing.pop_front() else {
             let Some(state) = self.0.take() else { return Poll::Ready(None) };
@@ -130,6 +134,9 @@ impl Drop for StreamRelay {
     /// The client left. By default the upstream goes with it; a provider that bills the whole answer anyway is read on.
     fn drop(&mut self) {
         let Some(mut state) = self.0.take() else { return };
+        if !state.asked {
+            state.exchange.head_was_not_taken();
+        }
         let drains = state.on_client_gone == OnClientGone::Drain && state.ending.is_none();
         if drains && tokio::runtime::Handle::try_current().is_ok() {
             tokio::spawn(state.drain());
@@ -169,19 +176,23 @@ impl State {
             return;
         }
         self.read_bytes += chunk.len() as u64;
-        self.exchange.response_chunk(&chunk);
         let readable = if self.compressed { self.decode(&chunk) } else { chunk.clone() };
         let reader = &mut self.reader;
         let foreign = self.foreign;
-        let (mut semantic, mut terminal) = (false, false);
+        let (mut semantic, mut terminal, mut late) = (false, false, 0);
         let mut spoke = self.compressed && self.decoder.is_none();
         let relayed = self.framer.relay(readable, |event| {
             let facts = reader.read(event);
             spoke |= event.has_data;
+            late += if terminal { event.raw.len() } else { 0 };
             semantic |= facts.semantic || foreign;
             terminal |= facts.terminal && !foreign;
             if foreign { Verdict::Forward } else { facts.verdict }
         });
+        // What follows the end is no part of the answer, and whether it came in the same read is chance.
+        late = if terminal && !self.compressed { late + self.framer.buffered() } else { 0 };
+        let kept = chunk.len().saturating_sub(late);
+        self.exchange.response_chunk(chunk.get(..kept).unwrap_or_default());
         let mut bytes = if self.compressed { chunk } else { relayed.bytes };
         if terminal && !self.compressed && bytes.ends_with(b"\r\n\r") {
             // The last LF is still on its way, and nobody will wait for it.

@@ -173,3 +173,33 @@ fn promises_have_tests() {
     refuse(&broken);
     assert!(reasons * 10 <= rows, "{reasons} of {rows} promises have a reason instead of a test");
 }
+
+/// `docs/record.md` has every key that `encode.rs` writes and every word of the closed lists.
+#[test]
+fn the_page_of_the_record_is_complete() {
+    let read = |path: &str| fs::read_to_string(root().join(path)).expect(path);
+    let page = read("docs/record.md");
+    let mut words = BTreeSet::new();
+    let kinds = read("crates/model/src/error.rs");
+    words.extend(
+        kinds.lines().filter_map(|line| Some(line.split_once(" = \"")?.1.strip_suffix("\",")?.to_owned())),
+    );
+    for path in ["crates/model/src/outcome.rs", "crates/dialects/src/openai_chat/operation.rs"] {
+        let arms = read(path);
+        words.extend(
+            arms.lines()
+                .filter_map(|line| Some(line.split_once(" => \"")?.1.strip_suffix("\",")?.to_owned())),
+        );
+    }
+    let encoder = read("crates/plugin/src/encode.rs");
+    for (name, prefix) in [("struct Ids", ""), ("struct Tokens", "tokens."), ("struct Metadata", "")] {
+        let fields = encoder.split(name).nth(1).and_then(|rest| rest.split("\n}").next()).expect(name);
+        let names = fields.lines().filter_map(|line| line.strip_prefix("    ")?.split_once(": "));
+        words.extend(
+            names.filter(|(field, _)| *field != "tokens").map(|(field, _)| format!("{prefix}{field}")),
+        );
+    }
+    assert!(words.len() > 80, "the files are read wrongly: {words:?}");
+    let missing = words.into_iter().filter(|word| !page.contains(&format!("`{word}`")));
+    refuse(&missing.map(|word| format!("docs/record.md lacks `{word}`")).collect::<Vec<_>>());
+}
