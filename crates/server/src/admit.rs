@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use magicapi_config::{AuthMode, OnFull};
-use magicapi_kernel::{Admitted, Credential, Identity, Provider};
+use magicapi_kernel::{Admitted, Credential, Identity};
 use magicapi_model::{Error, ErrorKind, Secret};
 
 use crate::path::{Call, KeyUse};
@@ -116,12 +116,12 @@ impl Applicant<'_> {
                 Err(unauthenticated(format!(
                     "no credential came and the gateway holds no key for `{name}`; send your `{name}` key as \
                      `Authorization: Bearer <key>`, or set `{}` for the gateway",
-                    key_variable(provider.as_ref())
+                    provider.key_setting()
                 )))
             }
             None => Err(crate::route::not_configured(
                 &choice.slot.name,
-                &format!("it has no key; set `{}` for the gateway", key_variable(provider.as_ref())),
+                &format!("it has no key; set `{}` for the gateway", provider.key_setting()),
             )),
         }
     }
@@ -176,9 +176,4 @@ impl Applicant<'_> {
         );
         Err(Error::client(ErrorKind::Forbidden, message).param("model"))
     }
-}
-
-/// The variable that holds a provider's key, by the rule `<PROVIDER>_API_KEY`.
-fn key_variable(provider: &dyn Provider) -> String {
-    format!("{}_API_KEY", provider.catalogue_name().to_ascii_uppercase())
 }

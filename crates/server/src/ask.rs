@@ -267,6 +267,8 @@ async fn understood(
     if !(foreign && speaks_json(operation)) {
         return Ok(response);
     }
+    let retry_after = response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
+    let retry_after = retry_after.map(str::to_owned);
     let mut body = response.into_body();
     let mut page = Vec::new();
     let read = async {
@@ -278,10 +280,17 @@ async fn understood(
         }
     };
     let _ = tokio::time::timeout(EXCERPT.1, read).await;
-    let message =
-        format!("the provider answered {} with {kind} instead of JSON: {}", status.as_u16(), words(&page));
-    Err(Error::provider(ErrorKind::ProviderStatus, Retry::Later, message)
-        .context("provider_status", status.as_str().to_owned()))
+    let message = format!(
+        "the provider answered {} with {kind} instead of JSON; is its address right? It says: {}",
+        status.as_u16(),
+        words(&page)
+    );
+    let error = Error::provider(ErrorKind::ProviderStatus, Retry::Later, message)
+        .context("provider_status", status.as_str().to_owned());
+    Err(match retry_after {
+        Some(after) => error.context("retry_after", after),
+        None => error,
+    })
 }
 
 const fn speaks_json(operation: Operation) -> bool {

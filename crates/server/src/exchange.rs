@@ -19,7 +19,8 @@ use magicapi_telemetry::{BodyKind, Finished, Tap};
 
 use crate::request::Watch;
 use crate::rescue;
-use crate::snapshot::{Phase, Shared, Snapshot};
+use crate::shutdown::Left;
+use crate::snapshot::{Shared, Snapshot};
 
 /// What the caller got when it left before the answer's head: nginx's word.
 const CLIENT_CLOSED_REQUEST: u16 = 499;
@@ -68,6 +69,8 @@ pub(crate) struct Exchange {
     pub(crate) started: Instant,
     /// How long the gateway waited for the request's body.
     pub(crate) waited: Duration,
+    /// Whether the client left by itself.
+    pub(crate) left: Left,
     tap: TapPlace,
     attempt: Option<Attempt>,
     attempts: Vec<AttemptRow>,
@@ -105,6 +108,7 @@ impl Exchange {
             operation: Operation::Other,
             started: Instant::now(),
             waited: Duration::ZERO,
+            left: Left::default(),
             tap: TapPlace::Own(shared.telemetry.tap()),
             attempt: None,
             attempts: Vec::new(),
@@ -197,9 +201,12 @@ impl Exchange {
         self.response_coding = text(headers, &header::CONTENT_ENCODING);
     }
 
-    /// The client left before it was given the head.
-    pub(crate) fn head_was_not_taken(&mut self) {
-        self.facts.status_code = 0;
+    /// The answer's body was dropped before its end. `asked`: the listener had asked for it, and so taken the head.
+    pub(crate) fn dropped(&mut self, asked: bool) {
+        self.left.note(&self.shared);
+        if !asked {
+            self.facts.status_code = 0;
+        }
     }
 
     /// Bytes were handed to the client. `speaks`: they hold some of the answer, so that the first of them is the answer's.
@@ -244,7 +251,7 @@ impl Exchange {
     fn settle(&mut self, ending: Ending) {
         let ending = match ending {
             // Whose connection the process cut did not leave.
-            Ending::ClientClosed if self.shared.phase() == Phase::Cutting => Ending::Failed(Error::gateway(
+            Ending::ClientClosed if self.left.was_cut(&self.shared) => Ending::Failed(Error::gateway(
                 ErrorKind::ShuttingDown,
                 "the gateway ended before the answer was whole",
             )),

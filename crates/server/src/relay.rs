@@ -132,9 +132,7 @@ impl Drop for Relay {
     /// The client left. By default the upstream goes with it; a provider that bills the whole answer anyway is read on.
     fn drop(&mut self) {
         let Some(mut state) = self.0.take() else { return };
-        if !state.asked {
-            state.exchange.head_was_not_taken();
-        }
+        state.exchange.dropped(state.asked);
         if state.on_client_gone == OnClientGone::Drain && tokio::runtime::Handle::try_current().is_ok() {
             tokio::spawn(state.drain());
         } else {

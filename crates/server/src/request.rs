@@ -77,7 +77,7 @@ pub(crate) async fn hold(
 ) -> Result<Held, Error> {
     let announced = body.size_hint().exact();
     if announced.is_some_and(|bytes| bytes > limit as u64) {
-        return Err(too_large(limit as u64));
+        return Err(too_large(limit as u64, "body"));
     }
     let mut share = Share::none(shared.clone());
     let raw = read(&mut body, &mut share, limit, pause).await?;
@@ -110,7 +110,7 @@ async fn read(body: &mut Incoming, share: &mut Share, limit: usize, pause: Durat
         };
         let Ok(data) = frame.into_data() else { continue };
         if whole.len() + data.len() > limit {
-            return Err(too_large(limit as u64));
+            return Err(too_large(limit as u64, "body"));
         }
         share.grow(data.len())?;
         whole.extend_from_slice(&data);
@@ -125,11 +125,11 @@ fn unreadable(error: &hyper::Error) -> Error {
     Error::client(ErrorKind::ClientClosed, format!("the request's body could not be read: {error}"))
 }
 
-fn too_large(limit: u64) -> Error {
+fn too_large(limit: u64, key: &str) -> Error {
     Error::client(
         ErrorKind::BodyTooLarge,
         format!(
-            "the body is larger than the {limit} bytes that this path takes; send less, or raise `server.limits`"
+            "the body is larger than the {limit} bytes that this path takes; send less, or raise `server.limits.{key}`"
         ),
     )
 }
@@ -150,7 +150,10 @@ fn undecodable(error: DecodeError, limit: usize) -> Error {
     match error {
         DecodeError::TooLarge => Error::client(
             ErrorKind::BodyTooLarge,
-            format!("the body unpacks to more than the {limit} bytes that this path takes"),
+            format!(
+                "the body unpacks to more than the {limit} bytes that this path takes; send less, or raise \
+                 `server.limits.body`"
+            ),
         ),
         DecodeError::Corrupt | DecodeError::Truncated => Error::client(
             ErrorKind::InvalidRequest,
@@ -178,7 +181,7 @@ impl<W> Passing<W> {
     /// Passes `body` on, at most `limit` bytes of it.
     pub(crate) fn new(body: Incoming, limit: u64, watch: W) -> Result<Self, Error> {
         if body.size_hint().exact().is_some_and(|bytes| bytes > limit) {
-            return Err(too_large(limit));
+            return Err(too_large(limit, "upload"));
         }
         Ok(Self { body, left: limit, limit, watch })
     }
@@ -199,7 +202,7 @@ impl<W: Watch + Unpin> Body for Passing<W> {
         };
         if let Some(data) = frame.data_ref() {
             let Some(left) = self.left.checked_sub(data.len() as u64) else {
-                return Poll::Ready(Some(Err(too_large(self.limit))));
+                return Poll::Ready(Some(Err(too_large(self.limit, "upload"))));
             };
             self.left = left;
             self.watch.piece(data);

@@ -75,9 +75,11 @@ pub(crate) fn rescue(error: &Error) -> Rescued {
     let mut headers = HeaderMap::new();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert("x-gateway-error-origin", HeaderValue::from_static(error.origin.as_str()));
-    let allow = error.context.iter().find(|(name, _)| *name == "allow");
-    if let Some(allow) = allow.and_then(|(_, methods)| HeaderValue::from_str(methods).ok()) {
-        headers.insert(header::ALLOW, allow);
+    for (fact, header) in [("allow", header::ALLOW), ("retry_after", header::RETRY_AFTER)] {
+        let found = error.context.iter().find(|(name, _)| *name == fact);
+        if let Some(value) = found.and_then(|(_, value)| HeaderValue::from_str(value).ok()) {
+            headers.insert(header, value);
+        }
     }
     match error.kind {
         // A client that wanted another protocol falls back at once only when this connection ends.

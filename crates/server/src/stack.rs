@@ -15,6 +15,7 @@ use crate::exchange::Exchange;
 use crate::path::{self, Call, Served};
 use crate::reply;
 use crate::route;
+use crate::shutdown::{Left, Waiting};
 use crate::snapshot::Shared;
 use crate::{admit, identify, models, pages};
 
@@ -113,13 +114,17 @@ async fn ask_provider(mut exchange: Box<Exchange>, ask: Ask) -> Response<AnswerB
 
 /// As [`ask_provider`], on a task of its own: a provider that bills the whole answer anyway is waited for although the
 /// client may leave before the head.
-async fn ask_to_the_end(exchange: Box<Exchange>, ask: Ask) -> Response<AnswerBody> {
+async fn ask_to_the_end(mut exchange: Box<Exchange>, ask: Ask) -> Response<AnswerBody> {
     let shared = exchange.shared.clone();
+    exchange.left = Left::shared();
+    let mut waiting = Waiting { left: exchange.left.clone(), shared: shared.clone(), answered: false };
     let asking = async move {
         tokio::select! {
             response = ask_provider(exchange, ask) => response,
             () = shared.cutting() => reply::failed(),
         }
     };
-    tokio::spawn(asking).await.unwrap_or_else(|_| reply::failed())
+    let response = tokio::spawn(asking).await.unwrap_or_else(|_| reply::failed());
+    waiting.answered = true;
+    response
 }

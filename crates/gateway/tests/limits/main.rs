@@ -1,0 +1,41 @@
+//! What a client may cost the gateway: heads, connections, descriptors and bodies have bounds, each with an answer that
+//! says so and a way back; and the protocols of the listener, in the clear and under TLS.
+
+mod bodies;
+mod connections;
+mod descriptors;
+mod protocols;
+#[path = "../setting/mod.rs"]
+mod setting;
+mod tls;
+
+use std::net::SocketAddr;
+
+use magicapi_testkit::Gateway;
+use magicapi_testkit::wire::{Answer, Wire, request};
+use serde_json::{Value, json};
+
+/// Where the data plane listens.
+fn address(gateway: &Gateway) -> SocketAddr {
+    let authority = gateway.address.split_once("://").expect("a URL").1;
+    authority.parse().expect("an address")
+}
+
+/// Asks for a page over a connection that stays open.
+async fn ask(wire: &mut Wire, path: &str) -> Option<Answer> {
+    wire.send(&request("GET", path, &[], b"")).await;
+    wire.answer().await
+}
+
+/// A configuration with limits.
+fn limits(limits: &Value) -> Value {
+    json!({ "server": { "limits": limits } })
+}
+
+/// A connection that was served once, so that the gateway has surely accepted it.
+async fn served(gateway: &Gateway) -> Wire {
+    let mut wire = Wire::connect(address(gateway)).await;
+    let answer = ask(&mut wire, "/health").await.expect("an answer");
+    assert_eq!(answer.head.status, 200);
+    wire
+}

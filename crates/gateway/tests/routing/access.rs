@@ -1,0 +1,114 @@
+//! What the gateway's own key is never used for, and what a caller's own key still may do.
+
+use magicapi_testkit::Response;
+use magicapi_testkit::http::request;
+use serde_json::json;
+
+use crate::setting::Setting;
+use crate::{assert_error, start};
+
+/// Paths that reach into the account behind a key.
+const GUARDED: [(&str, &str); 22] = [
+    ("GET", "/v1/files"),
+    ("POST", "/v1/files"),
+    ("GET", "/v1/files/file-1/content"),
+    ("DELETE", "/v1/files/file-1"),
+    ("POST", "/v1/uploads"),
+    ("POST", "/v1/batches"),
+    ("GET", "/v1/batches/batch_1"),
+    ("GET", "/v1/responses/resp_1"),
+    ("DELETE", "/v1/responses/resp_1"),
+    ("POST", "/v1/responses/resp_1/cancel"),
+    ("GET", "/v1/chat/completions"),
+    ("GET", "/v1/chat/completions/chatcmpl-1"),
+    ("DELETE", "/v1/models/ft:gpt-4o:me"),
+    ("POST", "/v1/vector_stores"),
+    ("GET", "/v1/fine_tuning/jobs"),
+    ("GET", "/v1/organization/users"),
+    ("GET", "/v1/dashboard/billing/usage"),
+    ("GET", "/openai/v1/files"),
+    ("GET", "/proxy/groq/files"),
+    ("GET", "/v1/%66iles"),
+    ("GET", "/v1//files"),
+    ("GET", "/v1/ORGANIZATION/users"),
+];
+
+async fn call(setting: &Setting, method: &str, path: &str, headers: &[(&str, &str)]) -> Response {
+    let headers: Vec<_> = headers.iter().copied().chain([("content-type", "application/json")]).collect();
+    let body = if method == "POST" { "{}" } else { "" };
+    request(method, &setting.gateway.url(path), &headers, body).await
+}
+
+#[tokio::test]
+async fn our_key_never_reaches_into_the_account_behind_it() {
+    for mode in ["passthrough", "open"] {
+        let setting = start(json!({ "auth": { "mode": mode } })).await;
+        for (method, path) in GUARDED {
+            let answer = call(&setting, method, path, &[]).await;
+            let text = assert_error(&answer, 403, "forbidden");
+            assert!(!text.contains("sk-ours"), "{text}");
+        }
+        assert_eq!(setting.mock.stats().requests, 0, "{mode}");
+    }
+}
+
+#[tokio::test]
+async fn a_callers_own_key_may_do_what_it_may_do() {
+    let setting = start(json!({})).await;
+    for (method, path) in GUARDED {
+        call(&setting, method, path, &[("authorization", "Bearer sk-mine")]).await;
+        let received = setting.received();
+        assert_eq!(received.header("authorization"), Some("Bearer sk-mine"), "{path}");
+        assert_eq!(received.method, method, "{path}");
+    }
+    assert_eq!(setting.mock.received().len(), GUARDED.len());
+}
+
+/// Stored responses have no owner yet, however the body names one.
+#[tokio::test]
+async fn a_stored_response_is_not_continued_with_our_key() {
+    let setting = start(json!({})).await;
+    let url = setting.gateway.url("/v1/responses");
+    let json = ("content-type", "application/json");
+    for body in [
+        r#"{"model":"gpt-4o","input":"x","previous_response_id":"resp_1"}"#,
+        r#"{"model":"gpt-4o","input":"x","previous_response_id":"resp_1","previous_response_id":null}"#,
+        r#"{"model":"gpt-4o","input":"x","previous_\u0072esponse_id":"resp_1"}"#,
+    ] {
+        let answer = request("POST", &url, &[json], body).await;
+        assert_error(&answer, 403, "forbidden");
+        assert_eq!(answer.json()["error"]["param"], "previous_response_id");
+    }
+    assert_eq!(setting.mock.stats().requests, 0);
+    let fresh = r#"{"model":"gpt-4o","input":"x","previous_response_id":null}"#;
+    assert_eq!(request("POST", &url, &[json], fresh).await.status, 200);
+    let own = [json, ("authorization", "Bearer sk-mine")];
+    let continued = r#"{"model":"gpt-4o","input":"x","previous_response_id":"resp_1"}"#;
+    assert_eq!(request("POST", &url, &own, continued).await.status, 200);
+}
+
+/// The operator opens one path with one method; what concerns the account itself stays shut.
+#[tokio::test]
+async fn the_operator_may_open_a_path_but_no_account() {
+    let rules = [
+        "POST /v1/vector_stores",
+        "GET /v1/organization/users",
+        "GET /proxy/groq/v1/organization/users",
+        "GET /v1/files",
+    ];
+    let setting = start(json!({ "auth": { "passthrough": rules } })).await;
+    let answer = call(&setting, "POST", "/v1/vector_stores", &[]).await;
+    assert_eq!(answer.header("x-gateway-error-origin"), "provider", "the mock knows no such path");
+    assert_eq!(setting.received().path, "/openai/v1/vector_stores");
+    for (method, path) in [
+        ("GET", "/v1/vector_stores"),
+        ("POST", "/v1/vector_stores/vs_1"),
+        ("POST", "/openai/v1/vector_stores"),
+        ("GET", "/v1/organization/users"),
+        ("GET", "/proxy/groq/v1/organization/users"),
+        ("GET", "/v1/files"),
+    ] {
+        assert_error(&call(&setting, method, path, &[]).await, 403, "forbidden");
+    }
+    assert_eq!(setting.mock.stats().requests, 1);
+}

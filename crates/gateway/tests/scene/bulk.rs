@@ -1,0 +1,170 @@
+//! A scripted Elasticsearch: takes `_bulk` requests and keeps what was created; can be cut off, in front of a real one
+//! as well.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
+
+/// Documents by id.
+type Documents = Arc<Mutex<BTreeMap<String, Value>>>;
+
+/// A cluster that takes everything.
+pub(crate) struct Bulk {
+    /// Where it listens.
+    pub(crate) address: SocketAddr,
+    documents: Documents,
+    serving: JoinHandle<()>,
+}
+
+impl Bulk {
+    /// Listens on this address; port 0 is any free one.
+    pub(crate) async fn start(address: SocketAddr) -> Self {
+        let listener = TcpListener::bind(address).await.expect("a free address");
+        let address = listener.local_addr().expect("an address");
+        let documents = Documents::default();
+        let kept = documents.clone();
+        let serving = tokio::spawn(async move {
+            let mut connections = JoinSet::new();
+            while let Ok((socket, _)) = listener.accept().await {
+                connections.spawn(serve(socket, kept.clone()));
+            }
+        });
+        Self { address, documents, serving }
+    }
+
+    /// The documents that it has.
+    pub(crate) fn documents(&self) -> BTreeMap<String, Value> {
+        self.documents.lock().expect("documents").clone()
+    }
+}
+
+impl Drop for Bulk {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}
+
+async fn serve(mut socket: TcpStream, documents: Documents) -> Option<()> {
+    let mut received = Vec::new();
+    loop {
+        let head = loop {
+            if let Some(end) = received.windows(4).position(|four| four == b"\r\n\r\n") {
+                break String::from_utf8(received.drain(..end + 4).collect()).ok()?;
+            }
+            more(&mut socket, &mut received).await?;
+        };
+        let header = |name: &str| {
+            head.lines().find_map(|line| {
+                let (key, value) = line.split_once(':')?;
+                key.eq_ignore_ascii_case(name).then(|| value.trim().to_owned())
+            })
+        };
+        let length = header("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
+        while received.len() < length {
+            more(&mut socket, &mut received).await?;
+        }
+        let mut body: Vec<u8> = received.drain(..length).collect();
+        if header("content-encoding").as_deref() == Some("gzip") {
+            let mut plain = Vec::new();
+            flate2::read::GzDecoder::new(&body[..]).read_to_end(&mut plain).ok()?;
+            body = plain;
+        }
+        let answer = answer(&head, &String::from_utf8(body).ok()?, &documents);
+        socket.write_all(answer.as_bytes()).await.ok()?;
+    }
+}
+
+async fn more(socket: &mut TcpStream, received: &mut Vec<u8>) -> Option<()> {
+    let read = socket.read_buf(received).await.ok()?;
+    (read > 0).then_some(())
+}
+
+fn answer(head: &str, body: &str, documents: &Documents) -> String {
+    let (status, answer) = match head.split(' ').nth(1).unwrap_or_default() {
+        path if path.contains("/_bulk") => ("200 OK", create(body, documents)),
+        path if path.contains("/_cluster/health") => ("200 OK", r#"{"status":"green"}"#.to_owned()),
+        _ if head.starts_with("PUT ") => ("200 OK", r#"{"acknowledged":true}"#.to_owned()),
+        _ => ("404 Not Found", "{}".to_owned()),
+    };
+    let length = answer.len();
+    format!("HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{answer}")
+}
+
+/// Pairs of lines: `create` with an id, and the document. One that is there already is a conflict.
+fn create(body: &str, documents: &Documents) -> String {
+    let mut documents = documents.lock().expect("documents");
+    let lines: Vec<&str> = body.lines().collect();
+    let mut items = Vec::new();
+    for pair in lines.chunks(2) {
+        let action: Value = serde_json::from_str(pair[0]).expect("an action");
+        let id = action["create"]["_id"].as_str().expect("an id").to_owned();
+        let status = if documents.contains_key(&id) { 409 } else { 201 };
+        documents.entry(id).or_insert_with(|| serde_json::from_str(pair[1]).expect("a document"));
+        items.push(format!("{{\"create\":{{\"status\":{status}}}}}"));
+    }
+    format!("{{\"errors\":false,\"items\":[{}]}}", items.join(","))
+}
+
+/// A way to a server that can be cut: connections break at once, new ones are refused.
+pub(crate) struct Way {
+    /// Where it begins.
+    pub(crate) address: SocketAddr,
+    open: watch::Sender<bool>,
+    serving: JoinHandle<()>,
+}
+
+impl Way {
+    /// Opens a way to that address.
+    pub(crate) async fn to(target: SocketAddr) -> Self {
+        let mut listener = Some(TcpListener::bind("127.0.0.1:0").await.expect("a free address"));
+        let address = listener.as_ref().and_then(|one| one.local_addr().ok()).expect("an address");
+        let (open, mut state) = watch::channel(true);
+        let serving = tokio::spawn(async move {
+            loop {
+                let taken = match listener.take() {
+                    Some(taken) => taken,
+                    None => TcpListener::bind(address).await.expect("the same address"),
+                };
+                // Dropped when it is cut, and every connection with it.
+                let mut connections = JoinSet::new();
+                tokio::select! {
+                    () = forward(&taken, target, &mut connections) => {}
+                    _ = state.wait_for(|open| !open) => {}
+                }
+                drop((taken, connections));
+                if state.wait_for(|open| *open).await.is_err() {
+                    return;
+                }
+            }
+        });
+        Self { address, open, serving }
+    }
+
+    /// Cuts or opens it.
+    pub(crate) fn set(&self, open: bool) {
+        self.open.send_replace(open);
+    }
+}
+
+impl Drop for Way {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}
+
+async fn forward(listener: &TcpListener, target: SocketAddr, connections: &mut JoinSet<()>) {
+    while let Ok((mut near, _)) = listener.accept().await {
+        connections.spawn(async move {
+            if let Ok(mut far) = TcpStream::connect(target).await {
+                let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+            }
+        });
+    }
+}

@@ -1,0 +1,271 @@
+//! Events on their way: at once, whole, and as they came.
+
+use std::io::Read;
+use std::time::{Duration, Instant};
+
+use flate2::read::MultiGzDecoder;
+use magicapi_testkit::wire::Part;
+use serde_json::{Value, json};
+
+use crate::stage::puppet::Puppet;
+use crate::stage::{Process, Stage, chat, streaming, streaming_with_usage};
+
+const KEEP_ALIVE: &[u8] = b": keep-alive\n\n";
+
+fn event(text: &str) -> Vec<u8> {
+    let chunk = json!({ "id": "c", "object": "chat.completion.chunk", "model": "m",
+        "choices": [{ "index": 0, "delta": { "content": text }, "finish_reason": null }] });
+    format!("data: {chunk}\n\n").into_bytes()
+}
+
+fn finish() -> Vec<u8> {
+    let chunk = json!({ "id": "c", "object": "chat.completion.chunk", "model": "m",
+        "choices": [{ "index": 0, "delta": {}, "finish_reason": "stop" }],
+        "usage": { "prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7 } });
+    format!("data: {chunk}\n\ndata: [DONE]\n\n").into_bytes()
+}
+
+async fn puppet(changes: Value) -> (Puppet, Process) {
+    let puppet = Puppet::start().await;
+    let gateway = Process::start(&puppet.base_url(), changes).await;
+    (puppet, gateway)
+}
+
+async fn ask(gateway: &Process, case: &str) -> magicapi_testkit::wire::Wire {
+    let mut wire = magicapi_testkit::wire::Wire::connect(gateway.address).await;
+    wire.send(&chat(case, &json!({}), &streaming())).await;
+    wire
+}
+
+#[tokio::test]
+async fn each_event_arrives_before_the_next_is_sent() {
+    let (puppet, gateway) = puppet(json!({})).await;
+    let mut wire = ask(&gateway, "paced").await;
+    let mut hand = puppet.asked().await;
+    hand.stream().await;
+    let head = wire.head().await.expect("the head comes before any event");
+    assert_eq!(head.status, 200);
+    assert_eq!(head.header("content-type"), Some("text/event-stream"));
+    assert_eq!(head.header("x-accel-buffering"), Some("no"));
+    assert_eq!(head.header("cache-control"), Some("no-cache, no-transform"));
+    assert_eq!(head.header("content-length"), None);
+    assert_eq!(head.header("content-encoding"), None);
+    for n in 0..50 {
+        let event = event(&format!("word {n} ✓"));
+        hand.send(&event).await;
+        assert_eq!(wire.part().await, Part::Data(event), "event {n}");
+    }
+    hand.send(&finish()).await;
+    assert_eq!(wire.part().await, Part::Data(finish()));
+    assert_eq!(wire.part().await, Part::End, "the end does not wait for the provider's");
+    hand.end().await;
+    let left = gateway.stop().await;
+    assert_eq!(left.metadata("paced")["outcome"], "completed");
+    assert_eq!(left.metadata("paced")["tokens"]["total"], 7);
+}
+
+#[tokio::test]
+async fn all_whole_events_go_out_in_one_write_and_no_half_one() {
+    let (puppet, gateway) = puppet(json!({})).await;
+    let mut wire = ask(&gateway, "batched").await;
+    let mut hand = puppet.asked().await;
+    hand.stream().await;
+    let (five, sixth) =
+        ([event("a"), event("b"), event("c"), event("d"), event("e")].concat(), event("sixth"));
+    let (begun, rest) = sixth.split_at(20);
+    hand.send(&[five.as_slice(), begun].concat()).await;
+    wire.head().await.expect("a head");
+    assert_eq!(wire.part().await, Part::Data(five));
+    for byte in rest {
+        hand.send(&[*byte]).await;
+    }
+    assert_eq!(wire.part().await, Part::Data(sixth));
+    hand.send(&finish()).await;
+    hand.end().await;
+    assert_eq!(wire.part().await, Part::Data(finish()));
+    assert_eq!(wire.part().await, Part::End);
+}
+
+#[tokio::test]
+async fn single_bytes_come_out_as_whole_events() {
+    let stage = Stage::start(json!({})).await;
+    let script = json!({ "write_bytes": 1, "text": "Grüße, 世界! 🦀 and some more words", "crlf": "lf" });
+    let answer = stage.answer("bytes", &script, &streaming_with_usage()).await;
+    assert!(answer.whole);
+    for part in &answer.parts {
+        let text = std::str::from_utf8(part).expect("no character is cut");
+        assert!(text.starts_with("data: ") && text.ends_with("\n\n"), "no whole event: {text:?}");
+        assert_eq!(text.matches("data: ").count(), 1, "events wait for others: {text:?}");
+    }
+    let left = stage.gateway.stop().await;
+    let delta = &left.record("bytes")["attributes"]["response"]["choices"][0]["delta"];
+    assert_eq!(delta["content"], "Grüße, 世界! 🦀 and some more words");
+}
+
+#[tokio::test]
+async fn every_grammar_passes_byte_for_byte() {
+    let stage = Stage::start(json!({})).await;
+    let base = json!({ "text": "one two, three ✓", "raw_chunks": null });
+    let oddities = [
+        ("plain", json!({})),
+        ("crlf", json!({ "crlf": "crlf" })),
+        ("cr", json!({ "crlf": "cr" })),
+        ("no_space", json!({ "no_space": true })),
+        ("comments", json!({ "comments": true })),
+        ("all", json!({ "crlf": "crlf", "no_space": true, "comments": true, "write_bytes": 3 })),
+        ("every_chunk", json!({ "usage_placement": "every_chunk" })),
+        ("x_groq", json!({ "usage_placement": "x_groq" })),
+    ];
+    for (case, oddity) in oddities {
+        let mut script = base.clone();
+        script.as_object_mut().expect("a script").remove("raw_chunks");
+        script.as_object_mut().expect("a script").extend(oddity.as_object().expect("an oddity").clone());
+        let answer = stage.answer(case, &script, &streaming_with_usage()).await;
+        let number = stage.mock.stats().requests;
+        let straight = stage.straight(&script, &streaming_with_usage()).await.text();
+        let straight = straight.replace(&format!("mock-{}", number + 1), &format!("mock-{number}"));
+        let straight = straight.replace(&format!("req_mock_{}", number + 1), &format!("req_mock_{number}"));
+        assert_eq!(answer.text(), straight, "{case}");
+        assert!(answer.whole, "{case}");
+    }
+    let left = stage.gateway.stop().await;
+    for (case, _) in
+        [("plain", ()), ("crlf", ()), ("cr", ()), ("all", ()), ("every_chunk", ()), ("x_groq", ())]
+    {
+        let record = &left.record(case)["attributes"];
+        assert_eq!(record["metadata"]["outcome"], "completed", "{case}");
+        assert_eq!(record["metadata"]["tokens"]["output"], 4, "{case}");
+        assert_eq!(record["response"]["choices"][0]["delta"]["content"], "one two, three ✓", "{case}");
+    }
+}
+
+#[tokio::test]
+async fn empty_events_and_what_follows_done_are_left_out() {
+    let stage = Stage::start(json!({})).await;
+    let script = json!({ "text": "a b", "empty_events": true, "event_after_done": { "late": true } });
+    let answer = stage.answer("odd", &script, &streaming_with_usage()).await;
+    let text = answer.text();
+    assert!(!text.contains("data: \n") && !text.contains("late"), "{text}");
+    assert!(text.ends_with("data: [DONE]\n\n") && text.matches("[DONE]").count() == 1, "{text}");
+    let straight = stage.straight(&script, &streaming_with_usage()).await.text();
+    assert!(straight.contains("data: \n\n") && straight.contains("late"), "the provider sends them");
+    let expected = straight.replace("data: \n\n", "").replace("mock-2", "mock-1");
+    assert_eq!(text, expected.split("data: {\"late\"").next().expect("a part"));
+    let left = stage.gateway.stop().await;
+    assert_eq!(left.metadata("odd")["outcome"], "completed");
+}
+
+#[tokio::test]
+async fn an_event_over_a_mebibyte_passes_as_read() {
+    const SIZE: usize = 3 << 20;
+    let stage = Stage::start(json!({})).await;
+    let answer = stage.answer("huge", &json!({ "huge_event_bytes": SIZE }), &streaming()).await;
+    let straight = stage.straight(&json!({ "huge_event_bytes": SIZE }), &streaming()).await;
+    let largest = answer.parts.iter().map(Vec::len).max().expect("parts");
+    assert!(largest < SIZE, "it was held whole: {largest}");
+    let (answer, straight) = (answer.text(), straight.text().replace("mock-2", "mock-1"));
+    // The provider was asked for usage, which shows as `"usage":null`.
+    assert_eq!(answer.replace(",\"usage\":null", ""), straight);
+    let left = stage.gateway.stop().await;
+    let record = &left.record("huge")["attributes"];
+    assert_eq!(record["metadata"]["outcome"], "completed");
+    assert_eq!(record["metadata"]["tokens"]["input"], 2);
+    let said = record["response"]["choices"][0]["delta"]["content"].as_str().expect("content");
+    assert_eq!(said.len(), SIZE);
+}
+
+#[tokio::test]
+async fn a_forced_coding_is_forwarded_and_read_beside() {
+    let stage = Stage::start(json!({})).await;
+    let script = json!({ "content_encoding": "gzip", "text": "one two three", "gap_ms": 2 });
+    let answer = stage.answer("gzip", &script, &streaming()).await;
+    assert_eq!(answer.head.header("content-encoding"), Some("gzip"));
+    let mut plain = String::new();
+    MultiGzDecoder::new(answer.body().as_slice()).read_to_string(&mut plain).expect("the provider's gzip");
+    assert!(plain.ends_with("data: [DONE]\n\n"), "{plain}");
+    let sent = &stage.mock.received()[0];
+    assert_eq!(sent.header("accept-encoding"), Some("identity"), "streams are asked for plain");
+    let left = stage.gateway.stop().await;
+    let record = &left.record("gzip")["attributes"];
+    assert_eq!(record["metadata"]["outcome"], "completed");
+    assert_eq!(record["metadata"]["tokens"]["output"], 3);
+    assert_eq!(record["response"]["choices"][0]["delta"]["content"], "one two three");
+    assert_eq!(record["metadata"]["response_size"], answer.body().len());
+}
+
+#[tokio::test]
+async fn several_choices_and_parallel_tool_calls_are_kept_apart() {
+    let stage = Stage::start(json!({})).await;
+    let answer = stage.answer("n", &json!({ "n": 3, "text": "same for all" }), &streaming()).await;
+    assert!(answer.text().ends_with("data: [DONE]\n\n"));
+    let calls = json!([
+        { "id": "call_a", "name": "weather", "arguments": { "city": "Zürich", "days": [1, 2, 3] } },
+        { "id": "call_b", "name": "time", "arguments": { "zone": "Europe/Zurich" } },
+        { "id": "call_c", "name": "nothing", "arguments": "{}" },
+    ]);
+    stage.answer("tools", &json!({ "tool_calls": calls, "chunk_bytes": 5 }), &streaming()).await;
+    let left = stage.gateway.stop().await;
+    let choices = left.record("n")["attributes"]["response"]["choices"].as_array().expect("choices");
+    assert_eq!(choices.len(), 3);
+    for (index, choice) in choices.iter().enumerate() {
+        assert_eq!(
+            (choice["index"].as_u64(), &choice["finish_reason"]),
+            (Some(index as u64), &json!("stop"))
+        );
+        assert_eq!(choice["delta"]["content"], "same for all");
+    }
+    assert_eq!(left.metadata("n")["finish_reasons"], json!(["stop", "stop", "stop"]));
+    let delta = &left.record("tools")["attributes"]["response"]["choices"][0]["delta"];
+    for (index, call) in calls.as_array().expect("calls").iter().enumerate() {
+        let joined = &delta["tool_calls"][index];
+        assert_eq!((&joined["id"], &joined["function"]["name"]), (&call["id"], &call["name"]));
+        let arguments = joined["function"]["arguments"].as_str().expect("arguments");
+        let expected =
+            call["arguments"].as_str().map_or_else(|| call["arguments"].to_string(), str::to_owned);
+        assert_eq!(arguments, expected);
+    }
+    assert_eq!(left.metadata("tools")["finish_reasons"], json!(["tool_calls"]));
+}
+
+#[tokio::test]
+async fn heartbeats_stand_between_events_and_are_no_first_byte() {
+    let (puppet, gateway) = puppet(json!({ "server": { "heartbeat": "200ms" } })).await;
+    let mut wire = ask(&gateway, "beats").await;
+    let mut hand = puppet.asked().await;
+    let asked = Instant::now();
+    hand.stream().await;
+    wire.head().await.expect("a head");
+    for _ in 0..3 {
+        assert_eq!(wire.part().await, Part::Data(KEEP_ALIVE.to_vec()));
+    }
+    let before_the_first = asked.elapsed().as_millis();
+    hand.send(&event("first")).await;
+    assert_eq!(next_but_beats(&mut wire).await, event("first"));
+    // An event over the limit is on its way in parts: nothing may stand within it.
+    let large = event(&"x".repeat(2 << 20));
+    let (begun, rest) = large.split_at(large.len() - 100);
+    hand.send(begun).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    hand.send(&[rest, finish().as_slice()].concat()).await;
+    hand.end().await;
+    let mut all = Vec::new();
+    while let Part::Data(data) = wire.part().await {
+        all.extend_from_slice(&data);
+    }
+    let all = String::from_utf8(all).expect("text");
+    let at = all.find("data: ").expect("the event");
+    assert_eq!(all[at..].as_bytes(), [large, finish()].concat(), "the event was interrupted");
+    let left = gateway.stop().await;
+    let ttfb = left.metadata("beats")["ttfb"].as_u64().expect("a time");
+    assert!(u128::from(ttfb) >= before_the_first, "a heartbeat counted: {ttfb} < {before_the_first}");
+}
+
+async fn next_but_beats(wire: &mut magicapi_testkit::wire::Wire) -> Vec<u8> {
+    loop {
+        match wire.part().await {
+            Part::Data(data) if data == KEEP_ALIVE => {}
+            Part::Data(data) => return data,
+            other => panic!("{other:?}"),
+        }
+    }
+}
