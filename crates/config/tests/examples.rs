@@ -19,10 +19,9 @@ fn minimal() {
 #[test]
 fn team_keys() {
     let hash = format!("sha256:{}", "0".repeat(64));
-    let env =
-        [("OPENAI_API_KEY", "k"), ("ANTHROPIC_API_KEY", "k"), ("APP_1_HASH", &hash), ("APP_2_HASH", &hash)];
+    let env = [("OPENAI_API_KEY", "k"), ("APP_1_HASH", &hash), ("APP_2_HASH", &hash)];
     let loaded = good(load_file(&env, &example("team-keys.yaml")));
-    assert_eq!(loaded.config.auth.keys[1].models, ["openai/gpt-*", "anthropic/*"]);
+    assert_eq!(loaded.config.auth.keys[1].models, ["openai/gpt-*", "ollama/*"]);
 }
 
 #[test]

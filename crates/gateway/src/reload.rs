@@ -121,8 +121,7 @@ fn watch(files: &[PathBuf], asked: &Arc<Notify>) -> Option<RecommendedWatcher> {
     let changed = move |event: notify::Result<notify::Event>| {
         let ours = |path: &PathBuf| {
             // Kubernetes swaps the `..data` link of a mounted directory.
-            path.file_name()
-                .is_some_and(|name| name == "..data" || names.iter().any(|known| known == name))
+            path.file_name().is_some_and(|name| name == "..data" || names.iter().any(|known| known == name))
         };
         if event.is_ok_and(|event| !event.kind.is_access() && event.paths.iter().any(ours)) {
             asked.notify_one();

@@ -151,7 +151,8 @@ fn ledger(config: &Config, store: Option<&Store>) -> Arc<dyn Ledger> {
 /// From here on signals and changed files are heeded: before anybody is told that the gateway listens.
 fn obey(shared: &Arc<Shared>, reloader: Arc<Reloader>) -> Result<(), String> {
     let asked = Arc::new(Notify::new());
-    signals::watch(shared.clone(), asked.clone()).map_err(|error| format!("cannot watch signals: {error}"))?;
+    signals::watch(shared.clone(), asked.clone())
+        .map_err(|error| format!("cannot watch signals: {error}"))?;
     reloader.start(asked);
     Ok(())
 }

@@ -1,4 +1,5 @@
 //! Bodies that are large, binary or of unknown length, both ways: held or passed through, never changed.
+#![allow(clippy::expect_used, clippy::panic, reason = "clippy does not see that this is part of tests")]
 
 mod stage;
 

@@ -1,4 +1,5 @@
 //! Each key of `auth`, `providers`, `prices` and `upstream`: flipped, and the difference seen by caller or provider.
+#![allow(clippy::expect_used, clippy::panic, reason = "clippy does not see that this is part of tests")]
 
 mod setting;
 
@@ -9,15 +10,9 @@ use magicapi_testkit::http::post_json;
 use magicapi_testkit::{Gateway, stream};
 use serde_json::{Value, json};
 
-use crate::setting::{CHAT, OUR_KEY, Setting, configuration, eventually, options, question};
+use crate::setting::{CHAT, OUR_KEY, Setting, configuration, eventually, hash_of, options, question};
 
 const KEY: &str = "a-virtual-key";
-
-/// `sha256:` of [`KEY`], as `keys create` would print it.
-fn hash_of(key: &str) -> String {
-    let hex: String = magicapi_policies::hash_of(key).iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("sha256:{hex}")
-}
 
 fn entry(changes: &[(&str, Value)]) -> Value {
     let mut entry = json!({ "name": "app-1", "hash": hash_of(KEY) });

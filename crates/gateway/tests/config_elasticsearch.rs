@@ -1,5 +1,6 @@
 //! Each key of the exporter `elasticsearch`, and `retry.max_age` of any: what the cluster sees of it. The cluster is
 //! the mock, which knows none of its paths; that the real one understands is shown elsewhere.
+#![allow(clippy::expect_used, clippy::panic, reason = "clippy does not see that this is part of tests")]
 
 mod setting;
 

@@ -1,4 +1,5 @@
 //! The variables of design section 1: each one set alone, and the difference seen from outside.
+#![allow(clippy::expect_used, clippy::panic, reason = "clippy does not see that this is part of tests")]
 
 mod setting;
 

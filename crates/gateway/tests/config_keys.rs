@@ -1,4 +1,5 @@
 //! `tests/keys.toml` names, for every key of the schema, a test that sees what the key does.
+#![allow(clippy::expect_used, clippy::panic, reason = "clippy does not see that this is part of tests")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

@@ -1,4 +1,5 @@
 //! Each key of `server`, `admin`, `data_dir`, `store`, `ledger`: flipped, and the difference seen from outside.
+#![allow(clippy::expect_used, clippy::panic, reason = "clippy does not see that this is part of tests")]
 
 mod setting;
 

@@ -1,4 +1,5 @@
 //! Each key of `timeouts`: set to a moment, and the provider's silence ended by exactly that one.
+#![allow(clippy::expect_used, clippy::panic, reason = "clippy does not see that this is part of tests")]
 
 mod setting;
 

@@ -163,7 +163,9 @@ async fn the_page_has_the_requests_and_is_well_formed() {
 /// The sum of a counter's series.
 fn total(page: &str, name: &str) -> u64 {
     let of = |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']));
-    let value = |line: &str| line.rsplit(' ').next().and_then(|value| value.parse::<u64>().ok());
+    let value = |line: &str| {
+        line.rsplit(' ').next().and_then(|value| value.trim_end_matches(".0").parse::<u64>().ok())
+    };
     page.lines().filter(of).filter_map(value).sum()
 }
 

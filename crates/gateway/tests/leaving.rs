@@ -1,5 +1,6 @@
 //! Who leaves when: a client in each phase of its request, and the process itself (invariants 3 and 4). Whatever happens,
 //! the upstream is let go and one record, one ledger row and one attempt row stay.
+#![allow(clippy::expect_used, clippy::panic, reason = "clippy does not see that this is part of tests")]
 
 mod stage;
 

@@ -1,4 +1,5 @@
 //! Reload through the real binary: SIGHUP and changed files, whole or not at all, requests in flight undisturbed.
+#![allow(clippy::expect_used, clippy::panic, reason = "clippy does not see that this is part of tests")]
 
 mod setting;
 
@@ -14,7 +15,7 @@ use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject as _};
 use serde_json::{Value, json};
 
 use crate::setting::{
-    CHAT, RECORDS, Setting, configuration, eventually, mock, options, question, records_file,
+    CHAT, RECORDS, Setting, configuration, eventually, hash_of, mock, options, question, records_file,
 };
 
 const RELOADED: &str = "configuration reloaded";
@@ -164,14 +165,9 @@ async fn keys_that_need_a_restart_are_refused_and_the_rest_is_taken() {
 
 #[tokio::test]
 async fn a_revoked_key_opens_nothing_any_more() {
-    let hash = |key: &str| -> String {
-        magicapi_policies::hash_of(key).iter().map(|byte| format!("{byte:02x}")).collect()
-    };
     let keys = |names: &[&str]| {
-        let keys: Vec<Value> = names
-            .iter()
-            .map(|name| json!({ "name": name, "hash": format!("sha256:{}", hash(name)) }))
-            .collect();
+        let keys: Vec<Value> =
+            names.iter().map(|name| json!({ "name": name, "hash": hash_of(name) })).collect();
         json!({ "auth": { "mode": "keys", "keys": keys } })
     };
     let setting = Setting::start(keys(&["first", "second"])).await;

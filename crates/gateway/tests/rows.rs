@@ -2,6 +2,7 @@
 //! through the real binary against the mock provider.
 //!
 //! A row's tests are made by the list at the end; `every_row_is_tested` compares the list with the catalogue.
+#![allow(clippy::expect_used, clippy::panic, reason = "clippy does not see that this is part of tests")]
 
 use magicapi_kernel::{ErrorShape, UsageInStreams};
 use magicapi_mock::{MockOptions, MockServer, Received};
@@ -351,7 +352,8 @@ fn every_row_is_tested() {
 async fn a_token_goes_as_bearer_to_azure() {
     const TOKEN: &str = "eyJhbGciOiJSUzI1NiJ9.eyJhdWQiOiJ4In0.c2ln";
     let setting = Setting::of("azure", "passthrough").await;
-    let body = json!({ "model": "azure/deployment", "messages": [{ "role": "user", "content": "hi" }] }).to_string();
+    let body =
+        json!({ "model": "azure/deployment", "messages": [{ "role": "user", "content": "hi" }] }).to_string();
     let answer = setting.ask(&json!({}), &[("api-key", TOKEN)], &body).await;
     assert_eq!(answer.status, 200, "{}", answer.text());
     let received = setting.received();
@@ -363,8 +365,7 @@ async fn a_token_goes_as_bearer_to_azure() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_price_that_the_provider_reports_is_used_when_the_table_has_none() {
     let setting = Setting::of("openrouter", "open").await;
-    let usage =
-        json!({ "prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15, "cost": 0.000_123 });
+    let usage = json!({ "prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15, "cost": 0.000_123 });
     let script = json!({ "usage": usage }).to_string();
     let url = setting.gateway.url("/v1/chat/completions");
     let body = json!({ "model": "openrouter/z/free", "messages": [{ "role": "user", "content": "hi" }] });

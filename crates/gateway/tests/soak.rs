@@ -1,6 +1,7 @@
 //! Many and large: nothing is lost or doubled, nothing stays behind, memory keeps its bounds, no stream waits for another.
 //!
 //! Each test runs small by default and at full size with `--ignored`.
+#![allow(clippy::expect_used, clippy::panic, reason = "clippy does not see that this is part of tests")]
 
 mod stage;
 
@@ -176,7 +177,9 @@ async fn large_streams(streams: usize, chunks: u64, memory: u64) {
     let mock = MockServer::start(MockOptions::default()).await.expect("the mock");
     let capture =
         json!({ "max_response": "1MiB", "max_chunks": "1MiB", "memory": format!("{}MiB", memory / MIB) });
-    let gateway = Process::start(&mock.base_url(), json!({ "telemetry": { "capture": capture } })).await;
+    // The provider shares this machine and its cores: that it is slow to accept is not what is tested.
+    let changes = json!({ "telemetry": { "capture": capture }, "timeouts": { "connect": "60s" } });
+    let gateway = Process::start(&mock.base_url(), changes).await;
     let before = gateway.resident();
     let peak = Peak::watch(gateway.pid());
     let mut tasks = JoinSet::new();
@@ -186,7 +189,8 @@ async fn large_streams(streams: usize, chunks: u64, memory: u64) {
             let script = json!({ "chunks": chunks, "chunk_bytes": CHUNK });
             let mut wire = Wire::connect(address).await;
             wire.send(&chat(&number.to_string(), &script, &streaming())).await;
-            assert_eq!(wire.head().await.expect("a head").status, 200);
+            let head = wire.head().await.expect("a head");
+            assert_eq!(head.status, 200, "stream {number}: {:?}", wire.part().await);
             let (mut bytes, mut last) = (0, Vec::new());
             while let Part::Data(data) = wire.part().await {
                 bytes += data.len() as u64;

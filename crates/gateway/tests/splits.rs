@@ -2,6 +2,7 @@
 //! (invariant 3); and where nothing is edited, those bytes are the provider's own (invariant 1).
 //!
 //! Every offset is tried at the level of `dialects`; here a sample goes through the real binary.
+#![allow(clippy::expect_used, clippy::panic, reason = "clippy does not see that this is part of tests")]
 
 mod stage;
 

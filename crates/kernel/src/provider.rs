@@ -173,6 +173,11 @@ pub trait Provider: Send + Sync {
 
     /// Whether `traceparent` and `tracestate` are sent on.
     fn trace(&self) -> bool;
+
+    /// Where the operator sets its key: a variable or a key of the file.
+    fn key_setting(&self) -> String {
+        format!("providers.{}.api_key", self.name())
+    }
 }
 
 #[cfg(test)]

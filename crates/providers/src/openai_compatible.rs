@@ -117,6 +117,14 @@ impl Provider for OpenAiCompatible {
     fn trace(&self) -> bool {
         self.trace
     }
+
+    /// The row's variable belongs to the entry of the row's own name.
+    fn key_setting(&self) -> String {
+        match &self.row.key_env {
+            Some(variable) if self.name == self.row.name => variable.clone(),
+            _ => format!("providers.{}.api_key", self.name),
+        }
+    }
 }
 
 #[cfg(test)]

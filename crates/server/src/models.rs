@@ -54,9 +54,8 @@ fn list(snapshot: &Snapshot, identity: Option<&Identity>) -> Vec<Value> {
 }
 
 fn rows_of(snapshot: &Snapshot, slot: &Arc<ProviderSlot>, identity: Option<&Identity>) -> Vec<Value> {
-    let may_use = |model: &str| {
-        identity.is_none_or(|identity| snapshot.access.allows(identity, &slot.name, model))
-    };
+    let may_use =
+        |model: &str| identity.is_none_or(|identity| snapshot.access.allows(identity, &slot.name, model));
     let Ok(provider) = &slot.provider else { return Vec::new() };
     let rows = snapshot.prices.rows_of(provider.catalogue_name());
     rows.iter()

@@ -197,7 +197,7 @@ mod tests {
     fn call(method: &Method, path: &str) -> (Operation, String, Option<String>, KeyUse) {
         match classify(method, path).expect(path) {
             Served::Call(call) => (call.operation, call.below_base, call.provider, call.key_use),
-            other => panic!("{path}: {other:?}"),
+            Served::Page(page) => panic!("{path}: {page:?}"),
         }
     }
 

@@ -16,6 +16,10 @@ use crate::fault::Fault;
 use crate::origin::Origin;
 use crate::transport::{Meter, Transport};
 
+/// What one connection may read ahead of whoever reads the answer, and the largest head. hyper's own 400 KiB are two
+/// thirds of a gigabyte once a thousand callers are slower than their provider.
+const READ_BYTES: usize = 64 << 10;
+
 /// An open connection. Dropping it lets hyper close in order; [`H1Lease`] cuts it instead.
 pub(crate) struct H1Conn {
     sender: SendRequest<RequestBody>,
@@ -28,9 +32,9 @@ impl H1Conn {
     pub(crate) async fn start(transport: Transport, place: &str) -> Result<Box<Self>, Fault> {
         let meter = transport.meter().clone();
         let (sender, connection) =
-            http1::Builder::new().handshake(TokioIo::new(transport)).await.map_err(|e| {
-                Fault::new(ErrorKind::ConnectFailed, format!("{place} closed before the request: {e}"))
-            })?;
+            http1::Builder::new().max_buf_size(READ_BYTES).handshake(TokioIo::new(transport)).await.map_err(
+                |e| Fault::new(ErrorKind::ConnectFailed, format!("{place} closed before the request: {e}")),
+            )?;
         let task = tokio::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "an HTTP/1.1 connection to a provider ended");

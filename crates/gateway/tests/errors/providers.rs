@@ -42,7 +42,8 @@ async fn a_page_instead_of_an_answer() {
 
 #[tokio::test]
 async fn a_provider_that_is_not_there() {
-    let closed = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
+    let closed =
+        std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
     let at = |address: &str| json!({ "providers": { "openai": { "base_url": address } } });
     let refused = Setting::start(at(&format!("http://{closed}/v1"))).await;
     assert_both(&refused, "unreachable", &json!({})).await;
@@ -60,7 +61,8 @@ async fn a_provider_that_is_not_there() {
 #[tokio::test]
 async fn a_provider_that_speaks_something_else() {
     let plain = Setting::start(json!({})).await;
-    let tls = json!({ "providers": { "openai": { "base_url": format!("https://{}/v1", plain.mock.addr()) } } });
+    let tls =
+        json!({ "providers": { "openai": { "base_url": format!("https://{}/v1", plain.mock.addr()) } } });
     let setting = Setting::start(tls).await;
     let answer = ask(&setting, &json!({}), false).await;
     assert_eq!((answer.status, answer.json()["error"]["code"].as_str()), (502, Some("tls_failed")));

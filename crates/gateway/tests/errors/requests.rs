@@ -61,7 +61,8 @@ async fn bodies_that_cannot_be_read() {
         assert_answer(name, &post(&setting, &[], body).await);
     }
     assert_blocked(&setting, count).await;
-    let within = post(&setting, &[], r#"{"model":"gpt-4o","messages":[{"role":"user","content":"x"}]}"#).await;
+    let within =
+        post(&setting, &[], r#"{"model":"gpt-4o","messages":[{"role":"user","content":"x"}]}"#).await;
     assert_eq!(within.status, 200, "{}", within.text());
     let nested = post(&setting, &[], deep(126)).await;
     assert_eq!(nested.header("x-gateway-error-origin"), "provider", "126 levels are the provider's to judge");
@@ -84,10 +85,18 @@ async fn bodies_in_codings_and_sizes_that_are_not_taken() {
     assert_answer("two_codings", &post(&setting, &[("content-encoding", "gzip, br")], plain).await);
     assert_answer("not_gzip", &post(&setting, &[("content-encoding", "gzip")], plain).await);
     let half = gzip(plain);
-    assert_answer("half_gzip", &post(&setting, &[("content-encoding", "gzip")], &half[..half.len() / 2]).await);
+    assert_answer(
+        "half_gzip",
+        &post(&setting, &[("content-encoding", "gzip")], &half[..half.len() / 2]).await,
+    );
     assert_blocked(&setting, 5).await;
     let whole = post(&setting, &[("content-encoding", "gzip")], half.clone()).await;
-    assert_eq!(whole.header("x-gateway-error-origin"), "provider", "the mock does not unpack: {}", whole.text());
+    assert_eq!(
+        whole.header("x-gateway-error-origin"),
+        "provider",
+        "the mock does not unpack: {}",
+        whole.text()
+    );
     assert_eq!(setting.received().body, half, "sent on as received, coding and all");
     assert_eq!(setting.received().header("content-encoding"), Some("gzip"));
 }
@@ -155,8 +164,9 @@ async fn providers_and_credentials_that_are_missing() {
 #[tokio::test]
 async fn keys_that_are_missing_wrong_or_limited() {
     let key = |name: &str, key: &str, models: &Value| {
-        let digits: String = magicapi_policies::hash_of(key).iter().map(|byte| format!("{byte:02x}")).collect();
-        json!({ "name": name, "hash": format!("sha256:{digits}"), "models": models })
+        let digits: Vec<_> =
+            magicapi_policies::hash_of(key).iter().map(|byte| format!("{byte:02x}")).collect();
+        json!({ "name": name, "hash": format!("sha256:{}", digits.concat()), "models": models })
     };
     let auth = json!({ "mode": "keys", "keys": [key("app", "vk-1", &json!(["openai/gpt-4o", "groq/*"]))] });
     let setting = Setting::start(json!({ "auth": auth })).await;

@@ -18,7 +18,8 @@ fn assert_start(name: &str, options: &GatewayOptions) {
 
 #[test]
 fn a_wrong_configuration() {
-    let yaml = "server:\n  listn: \"127.0.0.1:3000\"\n  heartbeat: fast\nproviders:\n  grok: { api_key: k }\n";
+    let yaml =
+        "server:\n  listn: \"127.0.0.1:3000\"\n  heartbeat: fast\nproviders:\n  grok: { api_key: k }\n";
     assert_start("config_wrong", &GatewayOptions::new(BINARY).config(yaml));
     let broken = "server:\n  listen: [ \"127.0.0.1:3000\"\nauth: {}\n";
     assert_start("config_broken_yaml", &GatewayOptions::new(BINARY).config(broken));
@@ -43,7 +44,8 @@ fn beyond_loopback_without_keys() {
 fn an_address_that_is_taken() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = taken.local_addr().expect("an address").port().to_string();
-    let options = GatewayOptions::new(BINARY).env("HOST", "127.0.0.1").env("PORT", port).env("RUST_LOG", "off");
+    let options =
+        GatewayOptions::new(BINARY).env("HOST", "127.0.0.1").env("PORT", port).env("RUST_LOG", "off");
     let said = String::from_utf8_lossy(&output(&options).stderr).into_owned();
     assert_start("address_taken", &options);
     assert!(said.contains("PORT"), "{said}");

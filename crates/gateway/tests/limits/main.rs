@@ -1,5 +1,6 @@
 //! What a client may cost the gateway: heads, connections, descriptors and bodies have bounds, each with an answer that
 //! says so and a way back; and the protocols of the listener, in the clear and under TLS.
+#![allow(clippy::expect_used, clippy::panic, reason = "clippy does not see that this is part of tests")]
 
 mod bodies;
 mod connections;

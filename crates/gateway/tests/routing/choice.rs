@@ -35,7 +35,10 @@ async fn the_provider_is_chosen_in_the_stated_order() {
         assert_eq!(answer.status, 200, "{path} {headers:?} {model}: {}", answer.text());
         let wanted = (provider.to_owned(), upstream.to_owned());
         assert_eq!(went_to(&setting), wanted, "{path} {headers:?} {model}");
-        assert_eq!((answer.header("x-gateway-provider"), answer.header("x-gateway-model")), (provider, upstream));
+        assert_eq!(
+            (answer.header("x-gateway-provider"), answer.header("x-gateway-model")),
+            (provider, upstream)
+        );
     }
 }
 
@@ -110,4 +113,16 @@ async fn one_model_is_found_with_its_slash_escaped_or_not() {
     let own = [("authorization", "Bearer sk-mine")];
     let answer = magicapi_testkit::http::get(&setting.gateway.url("/v1/models"), &own).await;
     assert_eq!((answer.status, setting.received().path.as_str()), (200, "/openai/v1/models"));
+}
+
+/// The variable or key of the file that a text names is the one that is read.
+#[tokio::test]
+async fn a_missing_key_is_named_as_it_is_set() {
+    let base = "http://127.0.0.1:9/openai/v1";
+    let providers = json!({ "azure": { "base_url": base }, "mine": { "type": "azure", "base_url": base } });
+    let setting = start(json!({ "auth": { "mode": "passthrough" }, "providers": providers })).await;
+    for (provider, key) in [("azure", "AZURE_OPENAI_API_KEY"), ("mine", "providers.mine.api_key")] {
+        let text = assert_error(&ask(&setting, &[], &format!("{provider}/m")).await, 401, "unauthenticated");
+        assert!(text.contains(&format!("`{key}`")), "{text}");
+    }
 }

@@ -117,8 +117,8 @@ async fn no_credential_of_the_caller_crosses_in_keys_and_open_mode() {
 
 fn hash_of(key: &str) -> String {
     let bytes = magicapi_policies::hash_of(key);
-    let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("sha256:{digits}")
+    let digits: Vec<_> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("sha256:{}", digits.concat())
 }
 
 fn keys() -> Value {
@@ -186,5 +186,8 @@ async fn a_keys_models_are_judged_after_routing() {
     let ids: Vec<&str> =
         list["data"].as_array().expect("a list").iter().filter_map(|row| row["id"].as_str()).collect();
     assert!(ids.contains(&GROQS) && ids.contains(&"gpt-4o"), "{ids:?}");
-    assert!(!ids.contains(&"gpt-4o-mini") && !ids.contains(&"local/gpt-4o"), "what it cannot use is not listed");
+    assert!(
+        !ids.contains(&"gpt-4o-mini") && !ids.contains(&"local/gpt-4o"),
+        "what it cannot use is not listed"
+    );
 }

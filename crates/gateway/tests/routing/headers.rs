@@ -60,7 +60,11 @@ async fn what_goes_to_the_provider() {
     }
     assert_eq!(received.header("host"), Some(setting.mock.addr().to_string().as_str()));
     assert_eq!(received.header("content-length"), Some(received.body.len().to_string().as_str()));
-    assert_eq!(received.header("accept-encoding"), Some("gzip, br;q=0.5"), "what the record's reader can undo");
+    assert_eq!(
+        received.header("accept-encoding"),
+        Some("gzip, br;q=0.5"),
+        "what the record's reader can undo"
+    );
 
     let record = setting.record(1).await;
     for (name, value) in [("org_id", "o"), ("user_id", "u"), ("thread_id", "t"), ("experiment_id", "e")] {
@@ -73,7 +77,8 @@ async fn what_goes_to_the_provider() {
 #[tokio::test]
 async fn a_callers_key_takes_its_account_along() {
     let setting = start(json!({})).await;
-    let headers = [("authorization", "Bearer sk-mine"), ("openai-organization", "org-1"), ("openai-project", "p-1")];
+    let headers =
+        [("authorization", "Bearer sk-mine"), ("openai-organization", "org-1"), ("openai-project", "p-1")];
     let script = json!({ "headers": { "openai-organization": "org-of-key" } });
     let answer = setting.chat(&script, &headers).await;
     let received = setting.received();
@@ -94,11 +99,15 @@ async fn what_goes_to_the_caller() {
         "x-gateway-cache": "hit",
     } });
     for stream in [false, true] {
-        let answer =
-            if stream { setting.streamed(&script).await } else { setting.chat(&script, &[]).await };
-        for gone in ["set-cookie", "openai-organization", "keep-alive", "x-gateway-error-origin",
-            "x-gateway-params-dropped", "x-gateway-cache"]
-        {
+        let answer = if stream { setting.streamed(&script).await } else { setting.chat(&script, &[]).await };
+        for gone in [
+            "set-cookie",
+            "openai-organization",
+            "keep-alive",
+            "x-gateway-error-origin",
+            "x-gateway-params-dropped",
+            "x-gateway-cache",
+        ] {
             assert_eq!(answer.header(gone), "", "{gone} came through");
         }
         let custom: Vec<_> = answer.headers.get_all("x-custom").iter().collect();

@@ -1,4 +1,5 @@
 //! Which provider gets a request, with whose credential, and which headers cross the gateway.
+#![allow(clippy::expect_used, clippy::panic, reason = "clippy does not see that this is part of tests")]
 
 mod access;
 mod choice;

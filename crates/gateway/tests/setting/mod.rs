@@ -175,6 +175,14 @@ pub(crate) fn question() -> Value {
     json!({ "model": "gpt-4o-mini", "messages": [{ "role": "user", "content": "hello there" }] })
 }
 
+/// `sha256:…` of a virtual key, as `keys create` prints it.
+pub(crate) fn hash_of(key: &str) -> String {
+    let digit = |value: u8| char::from_digit(u32::from(value), 16).expect("a digit");
+    let hash = magicapi_policies::hash_of(key);
+    let digits = hash.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]);
+    format!("sha256:{}", digits.collect::<String>())
+}
+
 /// Waits until `look` finds something.
 pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, look: impl FnMut() -> F) -> T {
     magicapi_testkit::wire::until(what, look).await
