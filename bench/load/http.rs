@@ -32,15 +32,16 @@ impl Connection {
             self.more().await?;
         };
         let head = String::from_utf8(head)?.to_ascii_lowercase();
-        if !head.starts_with("http/1.1 200") {
-            return Err(format!("not a 200: {}", head.lines().next().unwrap_or_default()).into());
-        }
         let header = |name: &str| head.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
-        match header("content-length:") {
-            Some(length) => self.exactly(length.parse()?).await,
-            None if header("transfer-encoding:") == Some("chunked") => self.chunks().await,
-            None => Err("an answer without length".into()),
+        let body = match header("content-length:") {
+            Some(length) => self.exactly(length.parse()?).await?,
+            None if header("transfer-encoding:") == Some("chunked") => self.chunks().await?,
+            None => return Err("an answer without length".into()),
+        };
+        if head.starts_with("http/1.1 200") {
+            return Ok(body);
         }
+        Err(format!("not a 200: {head}{}", String::from_utf8_lossy(&body)).into())
     }
 
     async fn chunks(&mut self) -> Result<Vec<u8>, Failure> {

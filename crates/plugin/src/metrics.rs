@@ -349,7 +349,9 @@ mod tests {
         build().add(2, &[("to", "a"), ("undeclared", "x")]);
         build().add(1, &[("to", "a")]);
         let seconds = meter.f64_histogram("took").with_boundaries(vec![1.0, 2.0]).build();
-        [0.5, 1.0, 1.5, 9.0, f64::NAN].into_iter().for_each(|value| seconds.record(value, &[]));
+        for value in [0.5, 1.0, 1.5, 9.0, f64::NAN] {
+            seconds.record(value, &[]);
+        }
         let snapshot = registry.snapshot();
         let [sent, took] = snapshot.metrics.as_slice() else { panic!("two metrics: {snapshot:?}") };
         assert_eq!((sent.name.as_str(), sent.points[0].labels[0].1.as_str()), ("demo_sent", "a"));

@@ -302,7 +302,7 @@ impl State {
         } else {
             self.deadlines.before_first()
         };
-        let graced = self.reader.facts().saw_finish.then(|| self.last_progress + GRACE);
+        let graced = (!self.foreign && self.reader.facts().saw_finish).then(|| self.last_progress + GRACE);
         let quiet = self.takes_events_of_ours() && self.framer.between_events();
         let beat = quiet.then(|| self.last_sent + heartbeat);
         let next = [Some(deadline), graced, beat].into_iter().flatten().min().unwrap_or(deadline);
