@@ -179,6 +179,11 @@ impl Decoder {
         Self { inner, failed, any_input: false }
     }
 
+    /// Sets what it may give from here on, whatever it gave before.
+    pub fn allow(&mut self, limit_bytes: usize) {
+        self.sink().left = limit_bytes;
+    }
+
     /// Decodes the next bytes; what they give is appended to `out`, also before an error. After an error every further
     /// call gives the same error.
     pub fn push(&mut self, input: &[u8], out: &mut Vec<u8>) -> Result<(), DecodeError> {

@@ -26,6 +26,8 @@ pub(crate) struct Applicant<'a> {
     pub(crate) presented: &'a [Secret],
     /// Whether the body continues a stored response.
     pub(crate) previous_response: bool,
+    /// Whether the body names models beside the one that was routed.
+    pub(crate) more_models: bool,
 }
 
 /// The virtual key of the caller; `None` where the mode asks for none. Needs no route, so it comes first.
@@ -161,6 +163,14 @@ impl Applicant<'_> {
 
     fn model_access(&self, identity: &Identity, choice: &Choice) -> Result<(), Error> {
         let (provider, model) = (choice.slot.name.as_str(), choice.model.as_deref().unwrap_or_default());
+        if self.more_models && !identity.models.is_empty() {
+            let message = format!(
+                "`models` names models beside `model`, and the key `{}` is bound to a list that they are not compared \
+                 with; name one model",
+                identity.name
+            );
+            return Err(Error::client(ErrorKind::Forbidden, message).param("models"));
+        }
         if self.snapshot.access.allows(identity, provider, model) {
             return Ok(());
         }

@@ -9,6 +9,7 @@ use http::request::Parts;
 use http::{HeaderMap, Request, Response, header};
 use http_body::Body;
 use hyper::body::Incoming;
+use magicapi_dialects::encoding::{Coding, Decoder};
 use magicapi_dialects::openai_chat::{
     Edits, Operation, ParameterRules, RequestError, RequestFacts, request as dialect,
 };
@@ -37,6 +38,11 @@ impl Content {
     /// Whether it continues a stored response.
     pub(crate) fn previous_response(&self) -> bool {
         matches!(self, Self::Held { facts, .. } if facts.previous_response_id)
+    }
+
+    /// Whether it names models to fall back to beside `model`, as OpenRouter takes them.
+    pub(crate) fn more_models(&self) -> bool {
+        matches!(self, Self::Held { facts, .. } if facts.has("models"))
     }
 }
 
@@ -68,10 +74,7 @@ pub(crate) async fn read_body(
     body: Incoming,
     call: &Call,
 ) -> Result<Content, Error> {
-    let multipart = headers.get(header::CONTENT_TYPE).is_some_and(|kind| {
-        kind.to_str().is_ok_and(|kind| kind.to_ascii_lowercase().starts_with("multipart/"))
-    });
-    if !call.operation.names_model() || multipart {
+    if !call.operation.names_model() || is_form(call.operation, headers) {
         return Ok(if body.is_end_stream() { Content::Empty } else { Content::Passing(body) });
     }
     let limits = exchange.snapshot.config.server.limits;
@@ -83,12 +86,26 @@ pub(crate) async fn read_body(
     let coded = held.coding.is_some();
     let (raw, plain, share) = held.into_parts();
     let facts = dialect::read(&plain).map_err(|error| refused(&error))?;
+    if facts.model.as_ref().is_some_and(|model| model.len() > LONGEST_MODEL) {
+        let message = format!("`model` is longer than {LONGEST_MODEL} bytes, which no model's name is");
+        return Err(Error::client(ErrorKind::InvalidRequest, message).param("model"));
+    }
     if facts.model.is_none() && must_name_model(call.operation) {
         let message = "`model` is missing; name the model as a string, for example \"gpt-4o\" or \"groq/llama-3.1-8b-instant\"";
         return Err(Error::client(ErrorKind::InvalidRequest, message).param("model"));
     }
     exchange.facts.requested_model.clone_from(&facts.model);
     Ok(Content::Held { raw, plain, coded, facts, share })
+}
+
+/// Longest name of a model. It goes into a header, the log, the record and the ledger, none of which a caller may fill.
+const LONGEST_MODEL: usize = 1024;
+
+/// Whether the body is a form, as image edits may have. Anywhere else the type would be the caller's way around reading
+/// the body: many a server reads JSON whatever its type says.
+fn is_form(operation: Operation, headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    operation == Operation::Images && kind.to_ascii_lowercase().starts_with("multipart/")
 }
 
 const fn must_name_model(operation: Operation) -> bool {
@@ -263,12 +280,19 @@ async fn understood(
         response.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     let status = response.status();
+    if status.is_informational() {
+        // 101: nobody asked for another protocol, and the caller's connection would change to it.
+        let message = format!("the provider answered {} where an answer belongs", status.as_u16());
+        return Err(Error::provider(ErrorKind::ProtocolError, Retry::Later, message));
+    }
     let foreign = kind == "text/html" || (kind == "text/plain" && !status.is_success());
     if !(foreign && speaks_json(operation)) {
         return Ok(response);
     }
     let retry_after = response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
     let retry_after = retry_after.map(str::to_owned);
+    let coding =
+        response.headers().get(header::CONTENT_ENCODING).and_then(|v| Coding::parse(v.to_str().ok()?));
     let mut body = response.into_body();
     let mut page = Vec::new();
     let read = async {
@@ -283,7 +307,7 @@ async fn understood(
     let message = format!(
         "the provider answered {} with {kind} instead of JSON; is its address right? It says: {}",
         status.as_u16(),
-        words(&page)
+        words(&plain(page, coding))
     );
     let error = Error::provider(ErrorKind::ProviderStatus, Retry::Later, message)
         .context("provider_status", status.as_str().to_owned());
@@ -295,6 +319,15 @@ async fn understood(
 
 const fn speaks_json(operation: Operation) -> bool {
     !matches!(operation, Operation::Other | Operation::Files | Operation::Speech | Operation::Transcription)
+}
+
+/// What can be read of the beginning of a page.
+fn plain(page: Vec<u8>, coding: Option<Coding>) -> Vec<u8> {
+    let Some(coding) = coding else { return page };
+    let mut plain = Vec::new();
+    // It may end early or go on for long: what came out until then is enough.
+    let _ = Decoder::new(coding, EXCERPT.0).push(&page, &mut plain);
+    plain
 }
 
 /// The readable words of a page: tags, scripts and white space left out, cut to a line.

@@ -162,8 +162,9 @@ impl Drop for Open {
     }
 }
 
-/// Tells a connection that there is no room, without reading its request.
-pub(crate) async fn turn_away(mut stream: TcpStream) {
+/// Tells a connection that there is no room. Its request is waited for, but not read: some clients drop an answer that
+/// comes before they asked. Takes at most twice `patience`.
+pub(crate) async fn turn_away(mut stream: TcpStream, patience: Duration) {
     let rescued = rescue::rescue(&Error::gateway(
         ErrorKind::Overloaded,
         "the gateway has as many connections as it may; try again shortly",
@@ -175,6 +176,9 @@ pub(crate) async fn turn_away(mut stream: TcpStream) {
         rescued.body.len()
     );
     let answer = [head.as_bytes(), &rescued.body].concat();
+    if tokio::time::timeout(patience, stream.readable()).await.is_err() {
+        return;
+    }
     let told = async {
         stream.write_all(&answer).await?;
         stream.shutdown().await?;
@@ -183,5 +187,5 @@ pub(crate) async fn turn_away(mut stream: TcpStream) {
         while tokio::io::AsyncReadExt::read(&mut stream, &mut sink).await? > 0 {}
         std::io::Result::Ok(())
     };
-    let _ = tokio::time::timeout(Duration::from_secs(1), told).await;
+    let _ = tokio::time::timeout(patience, told).await;
 }

@@ -7,8 +7,9 @@ use magicapi_kernel::{Credential, Provider};
 use crate::identify::CREDENTIAL_HEADERS;
 
 /// RFC 9110 section 7.6.1, and what older peers still send.
-const HOP_BY_HOP: [HeaderName; 8] = [
+const HOP_BY_HOP: [HeaderName; 9] = [
     header::CONNECTION,
+    HeaderName::from_static("proxy-connection"),
     HeaderName::from_static("keep-alive"),
     header::PROXY_AUTHENTICATE,
     header::PROXY_AUTHORIZATION,
@@ -111,6 +112,10 @@ pub(crate) fn to_caller(
     provider: &dyn Provider,
     credential: &Credential,
 ) -> FromProvider {
+    if headers.contains_key(header::TRANSFER_ENCODING) {
+        // It overrules a length beside it (RFC 9112, 6.3), which would cut the answer short.
+        headers.remove(header::CONTENT_LENGTH);
+    }
     remove_hop_by_hop(headers);
     headers.remove(header::SET_COOKIE);
     // What the gateway says of itself nobody else says for it.

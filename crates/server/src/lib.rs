@@ -27,6 +27,7 @@ mod stack;
 mod stream;
 mod timer;
 mod tls;
+mod unpack;
 
 pub use listener::{bind, serve};
 pub use snapshot::{Counts, Phase, ProviderSlot, Shared, Snapshot};

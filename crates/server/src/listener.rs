@@ -17,6 +17,9 @@ use crate::tls::TlsAcceptor;
 /// What the kernel may queue before `accept`.
 const BACKLOG: i32 = 1024;
 
+/// What a connection that is turned away gets for its request, and again for our answer.
+const TURN_AWAY: Duration = Duration::from_secs(1);
+
 /// Pause after an `accept` that failed for want of memory or descriptors, so that it cannot spin.
 const BREATH: Duration = Duration::from_millis(50);
 
@@ -119,7 +122,7 @@ async fn accept(serving: Arc<Serving>, listener: TcpListener) {
                 // Give up the spare descriptor for one connection, to tell it so.
                 drop(reserve.take());
                 if let Ok((stream, _)) = listener.accept().await {
-                    connection::turn_away(stream).await;
+                    connection::turn_away(stream, BREATH).await;
                 }
                 reserve = std::fs::File::open("/dev/null").ok();
                 tokio::time::sleep(BREATH).await;
@@ -138,7 +141,7 @@ fn admit_connection(serving: &Arc<Serving>, stream: TcpStream, peer: SocketAddr)
     let limit = serving.shared.snapshot().config.server.limits.connections as u64;
     if counts.connections.load(Ordering::Relaxed) >= limit {
         counts.connections_refused.fetch_add(1, Ordering::Relaxed);
-        tokio::spawn(connection::turn_away(stream));
+        tokio::spawn(connection::turn_away(stream, TURN_AWAY));
         return;
     }
     serving.spawn(stream, peer);

@@ -14,6 +14,7 @@ use magicapi_upstream::ResponseBody;
 use tokio::time::Instant;
 
 use crate::exchange::{Ending, Exchange, Learned};
+use crate::request::{Share, TRUSTED};
 use crate::timer::{Deadlines, Timer};
 
 /// Hands a body on.
@@ -26,6 +27,8 @@ struct State {
     coding: Option<Coding>,
     /// The body so far, while it is short enough to be read whole.
     collected: Option<Vec<u8>>,
+    /// What `collected` takes of the budget for held bodies.
+    share: Share,
     limit: usize,
     announced: Option<u64>,
     received: u64,
@@ -55,15 +58,17 @@ impl Relay {
         let coding = headers.get(header::CONTENT_ENCODING).and_then(|v| Coding::parse(v.to_str().ok()?));
         let limit = exchange.snapshot.config.server.limits.body;
         let collected = may_be_json(headers).then(|| {
-            let room = announced.unwrap_or(0).min(limit as u64);
+            let room = announced.unwrap_or(0).min(limit as u64).min(TRUSTED);
             Vec::with_capacity(usize::try_from(room).unwrap_or(0))
         });
+        let share = Share::none(exchange.shared.clone());
         let mut relay = Self(Some(Box::new(State {
             exchange,
             upstream,
             status,
             coding,
             collected,
+            share,
             limit,
             announced,
             received: 0,
@@ -182,11 +187,13 @@ impl State {
         self.received += data.len() as u64;
         self.last_progress = Instant::now();
         match &mut self.collected {
-            Some(collected) if collected.len() + data.len() <= self.limit => {
+            Some(collected)
+                if collected.len() + data.len() <= self.limit && self.share.grow(data.len()).is_ok() =>
+            {
                 collected.extend_from_slice(data);
             }
             Some(_) => {
-                // Too long to be held: from here on the tap gets pieces, and the usage stays unknown.
+                // Too long to be held, by itself or with all others: from here on the tap gets pieces, and the usage stays unknown.
                 let collected = self.collected.take().unwrap_or_default();
                 self.exchange.response_chunk(&collected);
                 self.exchange.response_chunk(data);

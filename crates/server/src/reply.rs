@@ -104,10 +104,20 @@ pub(crate) fn refuse(mut exchange: Box<Exchange>, error: Error) -> Response<Answ
     let mut rescued = rescue::rescue(&error);
     exchange.head(rescued.status, &rescued.headers, BodyKind::Whole);
     own_headers(&mut rescued.headers, &exchange);
-    exchange.response_whole(rescued.body.clone());
-    exchange.handed_over(rescued.body.len(), true);
+    // Whoever left gets nothing of it.
+    if error.kind != ErrorKind::ClientClosed {
+        say(&mut exchange, &rescued.body);
+    }
     exchange.finish(Ending::Failed(error));
     made(rescued.status, rescued.headers, rescued.body)
+}
+
+/// Notes a body of the gateway's own as handed over; HEAD gets none.
+fn say(exchange: &mut Exchange, body: &Bytes) {
+    if exchange.facts.method != "HEAD" {
+        exchange.response_whole(body.clone());
+        exchange.handed_over(body.len(), true);
+    }
 }
 
 /// Answers with a document of the gateway's own.
@@ -116,8 +126,7 @@ pub(crate) fn own(mut exchange: Box<Exchange>, json: Bytes) -> Response<AnswerBo
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     exchange.head(StatusCode::OK, &headers, BodyKind::Whole);
     own_headers(&mut headers, &exchange);
-    exchange.response_whole(json.clone());
-    exchange.handed_over(json.len(), true);
+    say(&mut exchange, &json);
     exchange.finish(Ending::Completed);
     made(StatusCode::OK, headers, json)
 }

@@ -1,5 +1,6 @@
 //! The caller's body: held where it must be read, streamed where it need not be.
 
+use std::error::Error as _;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -15,9 +16,12 @@ use magicapi_model::{Error, ErrorKind};
 
 use crate::snapshot::Shared;
 
-/// Bytes of request bodies that all requests together may hold. Past it new bodies are a 503, not the end of the
-/// process.
+/// Bytes of bodies that all requests together may hold. Past it new request bodies are a 503 and answers are no longer
+/// collected, which is not the end of the process.
 const HELD_BYTES: usize = 2 << 30;
+
+/// A first reservation of an announced length is no larger: whoever announces more has to send it.
+pub(crate) const TRUSTED: u64 = 1 << 20;
 
 /// A body that is held; its share of [`HELD_BYTES`] is given back with it.
 pub(crate) struct Held {
@@ -44,11 +48,12 @@ pub(crate) struct Share {
 }
 
 impl Share {
-    fn none(shared: Arc<Shared>) -> Self {
+    pub(crate) fn none(shared: Arc<Shared>) -> Self {
         Self { shared, bytes: 0 }
     }
 
-    fn grow(&mut self, more: usize) -> Result<(), Error> {
+    /// Takes more of the budget, unless it is used up.
+    pub(crate) fn grow(&mut self, more: usize) -> Result<(), Error> {
         let before = self.shared.counts.held_bytes.fetch_add(more, Ordering::Relaxed);
         self.bytes += more;
         if before.saturating_add(more) > HELD_BYTES {
@@ -93,8 +98,6 @@ pub(crate) async fn hold(
 }
 
 async fn read(body: &mut Incoming, share: &mut Share, limit: usize, pause: Duration) -> Result<Bytes, Error> {
-    // A first reservation of what was announced, but no more than a client has to send to keep it.
-    const TRUSTED: u64 = 1 << 20;
     let announced = body.size_hint().exact().unwrap_or(0).min(TRUSTED);
     let mut whole = BytesMut::with_capacity(usize::try_from(announced).unwrap_or(0));
     loop {
@@ -122,7 +125,19 @@ async fn next_frame(body: &mut Incoming) -> Option<Result<Frame<Bytes>, hyper::E
 }
 
 fn unreadable(error: &hyper::Error) -> Error {
+    if breaks_the_framing(error) {
+        let message = "the body's transfer chunks are malformed: the connection carries something else than its head says";
+        return Error::client(ErrorKind::InvalidRequest, message);
+    }
     Error::client(ErrorKind::ClientClosed, format!("the request's body could not be read: {error}"))
+}
+
+/// Whether the client is there and sends what is no body, as against a client that has left.
+fn breaks_the_framing(error: &hyper::Error) -> bool {
+    let cause = error.source().and_then(|cause| cause.downcast_ref::<std::io::Error>());
+    cause.is_some_and(|cause| {
+        matches!(cause.kind(), std::io::ErrorKind::InvalidInput | std::io::ErrorKind::InvalidData)
+    })
 }
 
 fn too_large(limit: u64, key: &str) -> Error {

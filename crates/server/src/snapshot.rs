@@ -136,7 +136,7 @@ pub struct Counts {
     pub connections: AtomicU64,
     /// Connections turned away: over the limit or out of file descriptors.
     pub connections_refused: AtomicU64,
-    /// Bytes of request bodies held now.
+    /// Bytes of bodies held now: requests', and answers' that are collected for reading.
     pub held_bytes: AtomicUsize,
 }
 

@@ -99,6 +99,7 @@ async fn prepare(
         call,
         presented: &presented,
         previous_response: content.previous_response(),
+        more_models: content.more_models(),
     };
     let (admitted, credential) = applicant.admit(&choice, identity)?;
     let ask = ask::build(exchange, &mut parts, call, &choice, content, (admitted, credential))?;

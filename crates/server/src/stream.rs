@@ -9,9 +9,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, header};
 use http_body::{Body, Frame};
-use magicapi_dialects::encoding::{Coding, Decoder};
+use magicapi_dialects::encoding::Coding;
 use magicapi_dialects::openai_chat::{Operation, StreamReader, error};
-use magicapi_dialects::sse::{Framer, HEARTBEAT, Verdict};
+use magicapi_dialects::sse::{Event, Framer, HEARTBEAT, Relayed, Verdict};
 use magicapi_kernel::OnClientGone;
 use magicapi_model::{Error, ErrorKind, Retry};
 use magicapi_upstream::ResponseBody;
@@ -21,6 +21,7 @@ use crate::exchange::{Ending, Exchange, Learned};
 use crate::rescue;
 use crate::shutdown::Cut;
 use crate::timer::{Deadlines, Timer};
+use crate::unpack::Unpacker;
 
 /// A larger event is handed on as read.
 const MAX_EVENT_BYTES: usize = 1 << 20;
@@ -43,7 +44,7 @@ struct State {
     framer: Framer,
     reader: StreamReader,
     /// Undoes a content coding that nobody asked for, beside the relay.
-    decoder: Option<Decoder>,
+    unpacker: Unpacker,
     compressed: bool,
     /// The stream of a path that is passed through: its grammar is not ours to judge, so nothing is left out or added.
     foreign: bool,
@@ -88,7 +89,7 @@ impl StreamRelay {
             reader: StreamReader::new(asked_usage),
             compressed: coding.is_some(),
             foreign,
-            decoder: coding.flatten().map(|coding| Decoder::new(coding, usize::MAX)),
+            unpacker: Unpacker::new(coding.flatten()),
             outgoing: VecDeque::new(),
             ending: None,
             began: false,
@@ -174,19 +175,27 @@ impl State {
             return;
         }
         self.read_bytes += chunk.len() as u64;
-        let readable = if self.compressed { self.decode(&chunk) } else { chunk.clone() };
         let reader = &mut self.reader;
         let foreign = self.foreign;
         let (mut semantic, mut terminal, mut late) = (false, false, 0);
-        let mut spoke = self.compressed && self.decoder.is_none();
-        let relayed = self.framer.relay(readable, |event| {
+        let mut spoke = false;
+        let mut judge = |event: &Event<'_>| {
             let facts = reader.read(event);
             spoke |= event.has_data;
             late += if terminal { event.raw.len() } else { 0 };
             semantic |= facts.semantic || foreign;
             terminal |= facts.terminal && !foreign;
             if foreign { Verdict::Forward } else { facts.verdict }
-        });
+        };
+        let mut relayed = Relayed::default();
+        if self.compressed {
+            let framer = &mut self.framer;
+            let take = |plain| relayed.oversize |= framer.relay(plain, &mut judge).oversize;
+            self.unpacker.feed(&chunk, take);
+            spoke |= !self.unpacker.reads();
+        } else {
+            relayed = self.framer.relay(chunk.clone(), judge);
+        }
         // What follows the end is no part of the answer, and whether it came in the same read is chance.
         late = if terminal && !self.compressed { late + self.framer.buffered() } else { 0 };
         let kept = chunk.len().saturating_sub(late);
@@ -208,15 +217,6 @@ impl State {
             self.conclude();
             self.release(cx);
         }
-    }
-
-    /// The plain text of a compressed chunk; empty once it cannot be read any more.
-    fn decode(&mut self, chunk: &[u8]) -> Bytes {
-        let mut plain = Vec::new();
-        if self.decoder.as_mut().is_some_and(|decoder| decoder.push(chunk, &mut plain).is_err()) {
-            self.decoder = None;
-        }
-        plain.into()
     }
 
     /// The stream said that it is over: adds the terminator when the provider's is missing.
@@ -249,7 +249,10 @@ impl State {
             self.outgoing.extend([rest.bytes, end].into_iter().filter(|bytes| !bytes.is_empty()));
         }
         let facts = self.reader.facts();
-        if facts.error.is_some() || facts.is_complete() || !must_terminate(self.exchange.operation) {
+        // What could not be read cannot be found wanting: the transfer was whole.
+        let unreadable = self.compressed && !self.unpacker.reads();
+        let may_end = unreadable || !must_terminate(self.exchange.operation);
+        if facts.error.is_some() || facts.is_complete() || may_end {
             self.conclude();
         } else {
             let message = "the provider closed the stream before its answer was whole";

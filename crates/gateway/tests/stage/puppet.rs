@@ -68,7 +68,8 @@ impl Hand {
         self.raw(b"0\r\n\r\n").await;
     }
 
-    async fn raw(&mut self, bytes: &[u8]) {
+    /// Sends bytes as they are.
+    pub(crate) async fn raw(&mut self, bytes: &[u8]) {
         patiently("the provider's answer", self.socket.write_all(bytes)).await.expect("a gateway that reads");
     }
 
