@@ -31,5 +31,6 @@ pub use self::diff::{keep_restart_only, restart_only};
 pub use self::effective::{Effective, Origin};
 pub use self::environment::Environment;
 pub use self::load::{Flags, Loaded, Sources, load};
+pub use self::refuse::refusals_of;
 pub use self::schema::{key_paths, schema};
 pub use self::types::*;

@@ -2,25 +2,36 @@
 //! legal, as variables and as YAML.
 
 use crate::context::Context;
-use crate::diagnostics::Diagnostic;
+use crate::diagnostics::{Diagnostic, Place};
 use crate::types::{AuthMode, Config, Listen};
 
-/// The reasons not to start.
+/// The reasons not to start, each where its key's value comes from.
 pub(crate) fn refusals(cx: &Context<'_>, config: &Config) -> Vec<Diagnostic> {
-    let checks = [keys_without_keys, provider_key_in_the_open, admin_without_token];
-    checks.into_iter().filter_map(|check| check(cx, config)).collect()
+    let placed = |refusal: Diagnostic| Diagnostic { place: cx.at(&refusal.key, "").place, ..refusal };
+    refusals_of(config).into_iter().map(placed).collect()
 }
 
-fn keys_without_keys(cx: &Context<'_>, config: &Config) -> Option<Diagnostic> {
+/// The reasons not to run with `config`, wherever its values come from. A reload asks again: what [`crate::load`] judged
+/// is not what runs once [`crate::keep_restart_only`] has put the listeners back.
+pub fn refusals_of(config: &Config) -> Vec<Diagnostic> {
+    let checks = [keys_without_keys, provider_key_in_the_open, admin_without_token];
+    checks.into_iter().filter_map(|check| check(config)).collect()
+}
+
+fn refusal(key: &str, problem: impl Into<String>) -> Diagnostic {
+    Diagnostic::new(Place::Nowhere, key, problem)
+}
+
+fn keys_without_keys(config: &Config) -> Option<Diagnostic> {
     if config.auth.mode != AuthMode::Keys || !config.auth.keys.is_empty() {
         return None;
     }
     let problem = "`keys` demands a virtual key of every caller, but none is configured";
     let remedy = format!("Give each caller a key. As a variable:\n{ENV_KEYS}\nor in the file:\n{YAML_KEYS}");
-    Some(cx.at("auth.mode", problem).remedy(remedy))
+    Some(refusal("auth.mode", problem).remedy(remedy))
 }
 
-fn provider_key_in_the_open(cx: &Context<'_>, config: &Config) -> Option<Diagnostic> {
+fn provider_key_in_the_open(config: &Config) -> Option<Diagnostic> {
     if config.server.listen.is_loopback() || config.auth.mode == AuthMode::Keys {
         return None;
     }
@@ -39,10 +50,10 @@ fn provider_key_in_the_open(cx: &Context<'_>, config: &Config) -> Option<Diagnos
     let remedy = format!(
         "Demand a key of every caller. As a variable:\n{ENV_KEYS}{also}\nor in the file:\n{YAML_KEYS}\nOr listen on this machine only. As a variable:\n  HOST=127.0.0.1\nor in the file:\n  server:\n    listen: [ \"127.0.0.1:3000\", \"[::1]:3000\" ]\nOr configure no provider key, so that every caller brings its own."
     );
-    Some(cx.at("server.listen", problem).remedy(remedy))
+    Some(refusal("server.listen", problem).remedy(remedy))
 }
 
-fn admin_without_token(cx: &Context<'_>, config: &Config) -> Option<Diagnostic> {
+fn admin_without_token(config: &Config) -> Option<Diagnostic> {
     if config.admin.listen.is_loopback() || config.admin.token.is_some() {
         return None;
     }
@@ -51,7 +62,7 @@ fn admin_without_token(cx: &Context<'_>, config: &Config) -> Option<Diagnostic> 
         beyond(&config.admin.listen)
     );
     let remedy = "Set a token. As a variable:\n  ADMIN_TOKEN=<a long random text>\nor in the file:\n  admin:\n    token: \"${ADMIN_TOKEN}\"\nOr listen on this machine only. As a variable:\n  ADMIN_LISTEN=127.0.0.1:3001\nor in the file:\n  admin:\n    listen: \"127.0.0.1:3001\"";
-    Some(cx.at("admin.listen", problem).remedy(remedy))
+    Some(refusal("admin.listen", problem).remedy(remedy))
 }
 
 const ENV_KEYS: &str = "  GATEWAY_API_KEYS=app-1:<a long random text>";

@@ -83,6 +83,11 @@ impl Reloader {
             tracing::warn!(key, "changed, but takes a restart; the old value stays in force");
         }
         magicapi_config::keep_restart_only(&current.config, &mut loaded.config);
+        // The new file may be fit for the listeners that it names and not for those that are open.
+        let refusals = magicapi_config::refusals_of(&loaded.config);
+        if !refusals.is_empty() {
+            return Err(refusals.iter().map(ToString::to_string).collect());
+        }
         let snapshot = parts::snapshot(loaded.config.clone().into()).map_err(|problem| vec![problem])?;
         let mut workshop = self.workshop.lock().unwrap_or_else(PoisonError::into_inner);
         workshop.client = parts::client_options(&loaded.config).map_err(|problem| vec![problem])?;
