@@ -196,6 +196,7 @@ fn admin(list: &mut List, admin: &Admin) {
         MetricsAccess::Open => "open",
     };
     list.put("admin.metrics", metrics);
+    list.put("admin.hosts", admin.hosts.clone());
 }
 
 fn auth(list: &mut List, auth: &Auth) {

@@ -100,5 +100,6 @@ pub(crate) fn log_reader(store: &Arc<Store>) -> Arc<dyn RequestLogReader> {
 
 /// What the admin plane's `Host` may be besides loopback literals.
 pub(crate) fn admin_hosts(config: &Config) -> Vec<String> {
-    config.admin.listen.addresses.iter().map(|address| address.ip().to_string()).collect()
+    let addresses = config.admin.listen.addresses.iter().map(|address| address.ip().to_string());
+    addresses.chain(config.admin.hosts.iter().cloned()).collect()
 }

@@ -61,6 +61,17 @@ async fn admin_metrics_open_needs_no_token() {
     }
 }
 
+#[tokio::test]
+async fn admin_hosts_are_names_that_open_it() {
+    for (hosts, status) in [(json!([]), "403"), (json!(["gateway"]), "401")] {
+        let setting = Setting::start(json!({ "admin": { "hosts": hosts } })).await;
+        let mut peer = Raw::connect(&setting.gateway.admin_address).await;
+        peer.send("GET /health/details HTTP/1.1\r\nhost: gateway:3001\r\n\r\n").await.expect("sent");
+        let answer = peer.read_until("}").await.expect("an answer");
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{hosts}: {answer}");
+    }
+}
+
 fn heartbeats(answer: &Response) -> usize {
     answer.text().split("\n\n").filter(|block| block.starts_with(':')).count()
 }

@@ -127,6 +127,10 @@ pub(crate) struct Admin {
     /// Who may read `/metrics` (default `token`).
     #[schemars(extend("x-restart" = true))]
     pub(crate) metrics: Option<MetricsWord>,
+    /// Names under which it is reached, such as a service's name in a cluster: `Host` must be one of them, an address
+    /// that it listens on, or a loopback (default: none).
+    #[schemars(extend("x-restart" = true))]
+    pub(crate) hosts: Vec<String>,
 }
 
 /// Who may read `/metrics` on the admin plane.

@@ -54,7 +54,7 @@ pub(super) fn admin(cx: &mut Context<'_>, file: raw::Admin) -> Admin {
         Some(raw::MetricsWord::Open) => MetricsAccess::Open,
         Some(raw::MetricsWord::Token) | None => MetricsAccess::Token,
     };
-    Admin { listen, token, metrics }
+    Admin { listen, token, metrics, hosts: file.hosts }
 }
 
 /// `--data-dir`, `DATA_DIR`, the file, systemd's `$STATE_DIRECTORY`, `./magicapi-data`.

@@ -88,6 +88,8 @@ pub struct Admin {
     pub token: Option<Secret>,
     /// Who may read `/metrics`.
     pub metrics: MetricsAccess,
+    /// Names that `Host` may be, besides the addresses listened on and loopback literals.
+    pub hosts: Vec<String>,
 }
 
 /// Who may read `/metrics` on the admin plane.
