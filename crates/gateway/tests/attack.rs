@@ -4,6 +4,7 @@
 mod stage;
 
 use std::io::Write;
+use std::time::Duration;
 
 use magicapi_testkit::wire::{Answer, Wire, patiently, request, request_head};
 use serde_json::{Value, json};
@@ -180,4 +181,37 @@ async fn broken_chunks_are_the_callers_fault_and_a_caller_who_left_got_nothing()
             "{case}"
         );
     }
+}
+
+/// `first_token` counts from the request's end: until then the provider has nothing to answer.
+#[tokio::test]
+async fn a_slow_upload_is_not_the_providers_silence() {
+    let allowed = json!({ "auth": { "mode": "open", "passthrough": ["POST /v1/x"] }, "timeouts": { "first_token": "500ms" } });
+    let puppet = Puppet::start().await;
+    let gateway = Process::start(&puppet.base_url(), allowed).await;
+    let mut wire = Wire::connect(gateway.address).await;
+    wire.send(&request_head("POST", "/v1/x", &[("content-length", "6"), ("x-thread-id", "slow")])).await;
+    let upload = async {
+        for _ in 0..6 {
+            tokio::time::sleep(Duration::from_millis(250)).await;
+            wire.send(b"x").await;
+        }
+        wire.answer().await.expect("an answer")
+    };
+    let provider = async {
+        let mut hand = puppet.asked().await;
+        hand.raw(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}").await;
+        hand
+    };
+    let (answer, hand) = tokio::join!(upload, provider);
+    assert_eq!(answer.head.status, 200, "{}", answer.text());
+    drop((wire, hand));
+    // One that has been sent is waited for as long as ever.
+    let mut wire = Wire::connect(gateway.address).await;
+    wire.send(&request("POST", "/v1/x", &[("x-thread-id", "silent")], b"whole")).await;
+    let _hand = puppet.asked().await;
+    assert_eq!(wire.answer().await.expect("an answer").head.status, 504);
+    let left = gateway.stop().await;
+    assert_eq!(left.metadata("silent")["error_type"], "first_token_timeout");
+    assert_eq!(left.metadata("slow")["outcome"], "completed");
 }

@@ -163,6 +163,26 @@ async fn keys_that_need_a_restart_are_refused_and_the_rest_is_taken() {
     assert_eq!(setting.records(1).await[0]["resource"]["service.name"], "noveum_ai_gateway");
 }
 
+/// A file that names loopbacks is fit to run without keys; the listeners that are open are not.
+#[tokio::test]
+async fn a_reload_cannot_lend_the_providers_key_to_the_network() {
+    let beyond = json!({
+        "server": { "listen": "0.0.0.0:0" },
+        "auth": { "mode": "keys", "keys": [{ "name": "one", "hash": hash_of("mgk-one") }] },
+    });
+    let setting = Setting::start(beyond).await;
+    let url = format!("{}{CHAT}", setting.gateway.address);
+    for (number, mode) in ["open", "passthrough"].into_iter().enumerate() {
+        setting.rewrite(json!({ "server": { "listen": "127.0.0.1:0" }, "auth": { "mode": mode } }));
+        let refused = setting.logged(REFUSED, number + 1).await;
+        let problem = refused[number]["problem"].as_str().expect("a problem");
+        assert!(problem.contains("can be reached from other machines"), "{problem}");
+        assert_eq!(post_json(&url, &[], &question()).await.status, 401, "{mode}");
+    }
+    let own = [("authorization", "Bearer mgk-one")];
+    assert_eq!(post_json(&url, &own, &question()).await.status, 200, "the old one stays in force");
+}
+
 #[tokio::test]
 async fn a_revoked_key_opens_nothing_any_more() {
     let keys = |names: &[&str]| {

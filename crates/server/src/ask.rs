@@ -245,15 +245,11 @@ impl Ask {
 
     /// Sends it. Dropping the future closes the connection to the provider (invariant 4).
     pub(crate) async fn send(self, exchange: &mut Exchange) -> Result<Answered, Error> {
-        let deadlines = Deadlines::new(exchange.snapshot.config.timeouts, exchange.started.elapsed());
+        let mut deadlines = Deadlines::new(exchange.snapshot.config.timeouts, exchange.started.elapsed());
         exchange.attempt_begins(self.admitted.provider(), &self.credential);
         let client = exchange.snapshot.client.clone();
-        let (deadline, kind) = deadlines.before_first();
-        let response =
-            match tokio::time::timeout_at(deadline, client.send(&self.admitted, self.request)).await {
-                Ok(sent) => sent?,
-                Err(_) => return Err(deadlines.error(kind)),
-            };
+        let sending = client.send(&self.admitted, self.request);
+        let response = in_time(sending, exchange, &mut deadlines).await?;
         drop(self.share);
         exchange.attempt_answered(response.status());
         let response = understood(response, exchange.operation).await?;
@@ -265,6 +261,28 @@ impl Ask {
             dropped: self.dropped,
             deadlines,
         })
+    }
+}
+
+/// The answer's head before its deadline. An upload that goes on moves the deadline: the provider cannot answer what it
+/// does not have yet.
+async fn in_time(
+    sending: impl Future<Output = Result<Response<ResponseBody>, Error>>,
+    exchange: &Exchange,
+    deadlines: &mut Deadlines,
+) -> Result<Response<ResponseBody>, Error> {
+    let mut sending = std::pin::pin!(sending);
+    loop {
+        let (deadline, kind) = deadlines.before_first();
+        if let Ok(sent) = tokio::time::timeout_at(deadline, &mut sending).await {
+            return sent;
+        }
+        if let Some(moved) = exchange.upload_moved() {
+            deadlines.still_sent_at(moved.into());
+        }
+        if deadlines.before_first().0 <= tokio::time::Instant::now() {
+            return Err(deadlines.error(kind));
+        }
     }
 }
 

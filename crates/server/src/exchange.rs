@@ -42,6 +42,7 @@ enum TapPlace {
 struct Upload {
     tap: Tap,
     bytes: u64,
+    moved: Instant,
 }
 
 /// Feeds the tap from an upload's body.
@@ -51,6 +52,7 @@ impl Watch for UploadWatch {
     fn piece(&mut self, data: &Bytes) {
         let mut upload = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         upload.bytes += data.len() as u64;
+        upload.moved = Instant::now();
         upload.tap.request_chunk(data);
     }
 }
@@ -145,9 +147,17 @@ impl Exchange {
     pub(crate) fn watch_upload(&mut self) -> UploadWatch {
         let mut tap = Tap::off();
         self.tap(|own| std::mem::swap(own, &mut tap));
-        let upload = Arc::new(Mutex::new(Upload { tap, bytes: 0 }));
+        let upload = Arc::new(Mutex::new(Upload { tap, bytes: 0, moved: Instant::now() }));
         self.tap = TapPlace::Shared(upload.clone());
         UploadWatch(upload)
+    }
+
+    /// When an upload last went on.
+    pub(crate) fn upload_moved(&self) -> Option<Instant> {
+        match &self.tap {
+            TapPlace::Own(_) => None,
+            TapPlace::Shared(upload) => Some(upload.lock().unwrap_or_else(PoisonError::into_inner).moved),
+        }
     }
 
     /// Gives the tap a piece of the answer, before any edit.

@@ -53,6 +53,11 @@ impl Deadlines {
         }
     }
 
+    /// The request was still on its way at `moment`: until then nothing was to be expected of the provider.
+    pub(crate) fn still_sent_at(&mut self, moment: Instant) {
+        self.first_token = self.first_token.max(moment + self.timeouts.first_token);
+    }
+
     /// The next deadline before the first semantic byte.
     pub(crate) fn before_first(&self) -> Deadline {
         let candidates = [
