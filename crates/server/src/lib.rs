@@ -11,6 +11,7 @@ mod exchange;
 mod finish;
 mod headers;
 mod identify;
+mod labels;
 mod listener;
 mod models;
 mod opening;
