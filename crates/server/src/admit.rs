@@ -24,8 +24,8 @@ pub(crate) struct Applicant<'a> {
     pub(crate) call: &'a Call,
     /// The credentials that came.
     pub(crate) presented: &'a [Secret],
-    /// Whether the body continues a stored response.
-    pub(crate) previous_response: bool,
+    /// The member of the body that continues something stored in the provider's account.
+    pub(crate) continues: Option<&'static str>,
     /// Whether the body names models beside the one that was routed.
     pub(crate) more_models: bool,
 }
@@ -132,10 +132,12 @@ impl Applicant<'_> {
     fn our_key_may(&self, choice: &Choice) -> Result<(), Error> {
         let forbidden = |message: String| Err(Error::client(ErrorKind::Forbidden, message));
         let (method, path) = (self.method, self.path);
-        if self.previous_response {
-            let message = "`previous_response_id` reaches into the account of the gateway's key, where responses have \
-                           no owner yet; send the conversation itself, or use your own provider key";
-            return Err(Error::client(ErrorKind::Forbidden, message).param("previous_response_id"));
+        if let Some(member) = self.continues {
+            let message = format!(
+                "`{member}` reaches into the account of the gateway's key, where what is stored has no owner yet; send \
+                 the conversation itself, or use your own provider key"
+            );
+            return Err(Error::client(ErrorKind::Forbidden, message).param(member));
         }
         match self.call.key_use {
             KeyUse::Open => Ok(()),

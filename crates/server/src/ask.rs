@@ -35,9 +35,12 @@ pub(crate) enum Content {
 }
 
 impl Content {
-    /// Whether it continues a stored response.
-    pub(crate) fn previous_response(&self) -> bool {
-        matches!(self, Self::Held { facts, .. } if facts.previous_response_id)
+    /// The member that continues something stored in the provider's account.
+    pub(crate) const fn continues(&self) -> Option<&'static str> {
+        match self {
+            Self::Held { facts, .. } => facts.continues,
+            _ => None,
+        }
     }
 
     /// Whether it names models to fall back to beside `model`, as OpenRouter takes them.

@@ -98,7 +98,7 @@ async fn prepare(
         path: parts.uri.path(),
         call,
         presented: &presented,
-        previous_response: content.previous_response(),
+        continues: content.continues(),
         more_models: content.more_models(),
     };
     let (admitted, credential) = applicant.admit(&choice, identity)?;

@@ -77,8 +77,9 @@ pub struct RequestFacts {
     pub stream: bool,
     /// The caller's own `stream_options.include_usage`.
     pub include_usage: bool,
-    /// Whether `previous_response_id` is given (and not `null`).
-    pub previous_response_id: bool,
+    /// The member that continues something stored in the provider's account: `previous_response_id`, `conversation`
+    /// (of `/responses`), given and not `null`.
+    pub continues: Option<&'static str>,
     /// Every top-level member in order, names decoded.
     pub(super) members: Vec<(Box<str>, Place)>,
     /// Length of the body that was read.
@@ -121,10 +122,11 @@ pub fn read(body: &[u8]) -> Result<RequestFacts, RequestError> {
             "model" => facts.model = Some(string(body, member)?),
             "stream" => facts.stream = boolean(body, member, "stream")?,
             "stream_options" => facts.include_usage = include_usage(body, member)?,
-            "previous_response_id" => {
-                // Given twice it counts if either does: which one the provider reads is its own affair.
-                facts.previous_response_id |= Kind::of(body, &member.value) != Kind::Null;
+            // Given twice it counts if either does: which one the provider reads is its own affair.
+            "previous_response_id" if is_given(body, member) => {
+                facts.continues = Some("previous_response_id");
             }
+            "conversation" if is_given(body, member) => facts.continues = Some("conversation"),
             _ => {}
         }
     }
@@ -147,6 +149,10 @@ fn string(body: &[u8], member: &Member<'_>) -> Result<String, RequestError> {
         expected: "a string",
         found: Kind::of(body, &member.value),
     })
+}
+
+fn is_given(body: &[u8], member: &Member<'_>) -> bool {
+    Kind::of(body, &member.value) != Kind::Null
 }
 
 fn boolean(body: &[u8], member: &Member<'_>, field: &'static str) -> Result<bool, RequestError> {
@@ -190,14 +196,14 @@ mod tests {
         );
         assert_eq!((got.model.as_deref(), got.stream, got.include_usage), (Some("gpt-4"), true, true));
         assert_eq!(got.names().collect::<Vec<_>>(), ["model", "stream", "stream_options", "x", "x"]);
-        assert!(got.has("x") && !got.has("y") && !got.previous_response_id);
+        assert!(got.has("x") && !got.has("y") && got.continues.is_none());
         let none = facts("{}");
         assert_eq!((none.model, none.stream, none.include_usage), (None, false, false));
-        assert!(facts(r#"{"previous_response_id":"r"}"#).previous_response_id);
-        assert!(
-            !facts(r#"{"previous_response_id":null,"stream":null,"stream_options":null}"#)
-                .previous_response_id
-        );
+        assert_eq!(facts(r#"{"previous_response_id":"r"}"#).continues, Some("previous_response_id"));
+        assert_eq!(facts(r#"{"conversation":{"id":"c"}}"#).continues, Some("conversation"));
+        let nulls =
+            r#"{"previous_response_id":null,"conversation":null,"stream":null,"stream_options":null}"#;
+        assert_eq!(facts(nulls).continues, None);
         assert!(!facts(r#"{"stream_options":{"include_usage":null}}"#).include_usage);
     }
 

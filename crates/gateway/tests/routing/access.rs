@@ -79,6 +79,10 @@ async fn a_stored_response_is_not_continued_with_our_key() {
         assert_error(&answer, 403, "forbidden");
         assert_eq!(answer.json()["error"]["param"], "previous_response_id");
     }
+    let conversation = r#"{"model":"gpt-4o","input":"x","conversation":"conv_1"}"#;
+    let answer = request("POST", &url, &[json], conversation).await;
+    assert_error(&answer, 403, "forbidden");
+    assert_eq!(answer.json()["error"]["param"], "conversation");
     assert_eq!(setting.mock.stats().requests, 0);
     let fresh = r#"{"model":"gpt-4o","input":"x","previous_response_id":null}"#;
     assert_eq!(request("POST", &url, &[json], fresh).await.status, 200);
