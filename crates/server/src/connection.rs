@@ -176,9 +176,7 @@ pub(crate) async fn turn_away(mut stream: TcpStream, patience: Duration) {
         rescued.body.len()
     );
     let answer = [head.as_bytes(), &rescued.body].concat();
-    if tokio::time::timeout(patience, stream.readable()).await.is_err() {
-        return;
-    }
+    let _ = tokio::time::timeout(patience, stream.readable()).await;
     let told = async {
         stream.write_all(&answer).await?;
         stream.shutdown().await?;

@@ -122,7 +122,7 @@ async fn accept(serving: Arc<Serving>, listener: TcpListener) {
                 // Give up the spare descriptor for one connection, to tell it so.
                 drop(reserve.take());
                 if let Ok((stream, _)) = listener.accept().await {
-                    connection::turn_away(stream, BREATH).await;
+                    connection::turn_away(stream, TURN_AWAY / 2).await;
                 }
                 reserve = std::fs::File::open("/dev/null").ok();
                 tokio::time::sleep(BREATH).await;

@@ -63,10 +63,11 @@ pub(crate) async fn exchange(
     let mut pump = match body {
         _ if ends => None,
         // Given whole, h2 sends it as the windows open; the bytes are shared, not copied.
-        RequestBody::Full(bytes) => match stream.send_data(bytes, true) {
-            Ok(()) => None,
-            Err(e) => return Err((Failure::H2(e), lease)),
-        },
+        RequestBody::Full(bytes) => {
+            // It fails when the peer has ended the stream already: why is told by the answer's side.
+            let _ = stream.send_data(bytes, true);
+            None
+        }
         body @ RequestBody::Stream(_) => Some(Box::new(Pump { body, stream, held: Bytes::new() })),
     };
     let answered = poll_fn(|cx| {
