@@ -162,7 +162,7 @@ impl Drop for Open {
     }
 }
 
-/// Tells a connection that there is no room. Its request is waited for, but not read: some clients drop an answer that
+/// Tells a connection that there is no room. Its request is waited for: some clients drop an answer that
 /// comes before they asked. Takes at most twice `patience`.
 pub(crate) async fn turn_away(mut stream: TcpStream, patience: Duration) {
     let rescued = rescue::rescue(&Error::gateway(
@@ -176,7 +176,7 @@ pub(crate) async fn turn_away(mut stream: TcpStream, patience: Duration) {
         rescued.body.len()
     );
     let answer = [head.as_bytes(), &rescued.body].concat();
-    let _ = tokio::time::timeout(patience, stream.readable()).await;
+    let _ = tokio::time::timeout(patience, request_head(&mut stream)).await;
     let told = async {
         stream.write_all(&answer).await?;
         stream.shutdown().await?;
@@ -186,4 +186,16 @@ pub(crate) async fn turn_away(mut stream: TcpStream, patience: Duration) {
         std::io::Result::Ok(())
     };
     let _ = tokio::time::timeout(patience, told).await;
+}
+
+/// Reads until the head of a request has come; its content does not matter.
+async fn request_head(stream: &mut TcpStream) {
+    let mut head = Vec::new();
+    let mut piece = [0u8; 1024];
+    while !head.windows(4).any(|end| end == b"\r\n\r\n") && head.len() < (8 << 10) {
+        match tokio::io::AsyncReadExt::read(stream, &mut piece).await {
+            Ok(read) if read > 0 => head.extend_from_slice(&piece[..read]),
+            _ => return,
+        }
+    }
 }

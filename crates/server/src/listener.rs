@@ -18,7 +18,7 @@ use crate::tls::TlsAcceptor;
 const BACKLOG: i32 = 1024;
 
 /// What a connection that is turned away gets for its request, and again for our answer.
-const TURN_AWAY: Duration = Duration::from_secs(1);
+const TURN_AWAY: Duration = Duration::from_secs(2);
 
 /// Pause after an `accept` that failed for want of memory or descriptors, so that it cannot spin.
 const BREATH: Duration = Duration::from_millis(50);
