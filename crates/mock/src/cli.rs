@@ -36,7 +36,7 @@ pub struct MockArgs {
 /// Runs the mock until ctrl-c, or until the future is dropped.
 #[expect(clippy::print_stdout, reason = "the address line is the command's output")]
 pub async fn run(args: MockArgs) -> io::Result<()> {
-    let file = match &args.script {
+    let script = match &args.script {
         Some(path) => {
             ScriptFile::from_json(&read(path)?).map_err(|err| named(path, &io::Error::other(err)))?
         }
@@ -48,12 +48,12 @@ pub async fn run(args: MockArgs) -> io::Result<()> {
     };
     let options = MockOptions {
         listen: args.listen,
-        script: None,
+        script,
         tls,
         http2_max_streams: args.http2_max_streams,
         record: args.record,
     };
-    let mut server = MockServer::start_with(options, file).await?;
+    let mut server = MockServer::start(options).await?;
     println!("mock provider listening on {}", server.base_url());
     tokio::select! {
         result = tokio::signal::ctrl_c() => result?,

@@ -45,7 +45,7 @@ impl Got {
 }
 
 pub(crate) async fn server(script: Script) -> MockServer {
-    MockServer::start(MockOptions { script: Some(script), record: true, ..MockOptions::default() })
+    MockServer::start(MockOptions { script: script.into(), record: true, ..MockOptions::default() })
         .await
         .unwrap()
 }

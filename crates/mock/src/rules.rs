@@ -29,7 +29,14 @@ impl ScriptFile {
         if value.get("rules").is_some() || value.get("default").is_some() {
             return Ok(serde_json::from_value(value)?);
         }
-        Ok(Self { rules: Vec::new(), default: serde_json::from_value(value)? })
+        Ok(serde_json::from_value::<Script>(value)?.into())
+    }
+}
+
+impl From<Script> for ScriptFile {
+    /// One script for all.
+    fn from(default: Script) -> Self {
+        Self { rules: Vec::new(), default }
     }
 }
 

@@ -18,7 +18,6 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::ledger::{Connection, Ledger, MockStats, Received};
 use crate::rules::{Playbook, ScriptFile};
-use crate::script::Script;
 use crate::service::{Shared, handle};
 use crate::tls::MockTls;
 
@@ -30,8 +29,8 @@ const MAX_HEADER_BYTES: u32 = 1 << 20;
 pub struct MockOptions {
     /// Address to listen on; port 0 = any free port.
     pub listen: SocketAddr,
-    /// Default script of every request.
-    pub script: Option<Script>,
+    /// Scripts of the requests that bring none.
+    pub script: ScriptFile,
     /// Speaks TLS with this certificate; plain text without.
     pub tls: Option<MockTls>,
     /// SETTINGS_MAX_CONCURRENT_STREAMS of HTTP/2 connections; `None` = the HTTP library's default.
@@ -44,7 +43,7 @@ impl Default for MockOptions {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
-            script: None,
+            script: ScriptFile::default(),
             tls: None,
             http2_max_streams: None,
             record: false,
@@ -63,18 +62,13 @@ pub struct MockServer {
 impl MockServer {
     /// Starts a server on the current tokio runtime; it listens when this returns.
     pub async fn start(options: MockOptions) -> io::Result<Self> {
-        let default = options.script.clone().unwrap_or_default();
-        Self::start_with(options, ScriptFile { rules: Vec::new(), default }).await
-    }
-
-    /// Starts a server with rules; `options.script` is then not looked at.
-    pub async fn start_with(options: MockOptions, file: ScriptFile) -> io::Result<Self> {
         let acceptor = options.tls.as_ref().map(MockTls::acceptor).transpose()?;
         let scheme = if acceptor.is_some() { "https" } else { "http" };
         let listener = TcpListener::bind(options.listen).await?;
         let addr = listener.local_addr()?;
         let ledger = Arc::new(Ledger::new(options.record));
-        let shared = Arc::new(Shared { playbook: Playbook::new(file), ledger: Arc::clone(&ledger) });
+        let shared =
+            Arc::new(Shared { playbook: Playbook::new(options.script), ledger: Arc::clone(&ledger) });
         let mut http = Builder::new(TokioExecutor::new());
         http.http2().max_header_list_size(MAX_HEADER_BYTES);
         if let Some(limit) = options.http2_max_streams {

@@ -14,15 +14,19 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::try_join_all;
 use futures_util::stream;
-use http::{HeaderMap, Request, Response};
+use http::{Request, Response};
 use http_body::{Body, Frame};
 use http_body_util::{BodyExt as _, Either, Full, StreamBody};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use magicapi_kernel::{Admitted, BaseUrl, Credential, OnClientGone, Provider, Quirks};
-use magicapi_model::Secret;
+use magicapi_kernel::Admitted;
 use magicapi_upstream::{Client, ClientOptions, Http2Choice, RequestBody};
 use tokio::net::{TcpListener, TcpStream};
+
+#[path = "../src/tests/stub.rs"]
+mod stub;
+
+use stub::admitted;
 
 type Fault = Box<dyn Error + Send + Sync>;
 
@@ -32,36 +36,6 @@ const STREAMS: [u32; 4] = [1, 8, 64, 400];
 const CHUNKS: u32 = 200;
 const ANSWER: &[u8] = &[b'a'; 1024];
 const CHUNK: &[u8] = &[b'c'; 180];
-
-struct Stub(BaseUrl, Quirks);
-
-impl Provider for Stub {
-    fn name(&self) -> &'static str {
-        "stub"
-    }
-    fn catalogue_name(&self) -> &'static str {
-        "stub"
-    }
-    fn base_url(&self) -> &BaseUrl {
-        &self.0
-    }
-    fn gateway_key(&self) -> Option<&Secret> {
-        None
-    }
-    fn needs_key(&self) -> bool {
-        false
-    }
-    fn authorize(&self, _: &Credential, _: &mut HeaderMap) {}
-    fn quirks(&self) -> &Quirks {
-        &self.1
-    }
-    fn on_client_gone(&self) -> OnClientGone {
-        OnClientGone::Cancel
-    }
-    fn trace(&self) -> bool {
-        false
-    }
-}
 
 /// Processor time of this thread, in nanoseconds.
 fn used() -> Result<u64, Fault> {
@@ -199,11 +173,6 @@ fn authority() -> Result<(Vec<u8>, tokio_rustls::TlsAcceptor), Fault> {
         .with_single_cert(vec![certificate.der().clone()], der)?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok((certificate.pem().into_bytes(), Arc::new(config).into()))
-}
-
-#[expect(clippy::disallowed_methods, reason = "a measurement admits itself")]
-fn admitted(url: &str) -> Result<Admitted, Fault> {
-    Ok(Admitted::new(Arc::new(Stub(BaseUrl::parse(url)?, Quirks::default())), None))
 }
 
 async fn against_bare_hyper() -> Result<(), Fault> {

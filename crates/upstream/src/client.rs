@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
 use http::uri::Authority;
-use http::{HeaderMap, Method, Request, Response, Uri};
+use http::{Request, Response, Uri};
 use magicapi_kernel::Admitted;
 use magicapi_model::{Error, ErrorKind, Retry};
 use magicapi_plugin::Http;
@@ -28,6 +28,9 @@ use crate::transport::Counters;
 
 /// A request that no pooled connection could begin goes to a new one after so many tries.
 const MAX_POOLED_TRIES: usize = 8;
+/// A peer that closed a connection while it was idle says so within a round trip, or a few lost packets. Whoever closes
+/// later had the request, and may bill it.
+pub(crate) const STALE: Duration = Duration::from_secs(3);
 /// How long a connection whose task has not had its turn is waited for before another is opened.
 const SETTLE: Duration = Duration::from_millis(2);
 
@@ -86,39 +89,21 @@ enum Lease {
     H2(H2Lease),
 }
 
-/// What is needed to send a request again.
-struct Spare {
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
-    body: RequestBody,
-}
-
-impl Spare {
-    fn of(request: &Request<RequestBody>) -> Option<Self> {
-        let RequestBody::Full(bytes) = request.body() else { return None };
-        Some(Self {
-            method: request.method().clone(),
-            uri: request.uri().clone(),
-            headers: request.headers().clone(),
-            body: RequestBody::Full(bytes.clone()),
-        })
-    }
-
-    fn request(self) -> Request<RequestBody> {
-        let mut request = Request::new(self.body);
-        *request.method_mut() = self.method;
-        *request.uri_mut() = self.uri;
-        *request.headers_mut() = self.headers;
-        request
-    }
+/// The request once more, if its body can be sent again.
+fn spare(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
+    let RequestBody::Full(bytes) = request.body() else { return None };
+    let mut spare = Request::new(RequestBody::Full(bytes.clone()));
+    *spare.method_mut() = request.method().clone();
+    *spare.uri_mut() = request.uri().clone();
+    *spare.headers_mut() = request.headers().clone();
+    Some(spare)
 }
 
 /// How one try went wrong.
 enum Try {
     /// Never begun: the request is whole and may go to another connection.
     Again(Request<RequestBody>),
-    /// The reused connection was closed by the peer before any byte of an answer: once more, on a new connection.
+    /// The reused connection turned out to be closed: once more, on a new connection.
     Stale(Box<(Request<RequestBody>, Error)>),
     Failed(Error),
 }
@@ -145,7 +130,7 @@ impl Client {
     /// is set from it. Dropping the future, or the answer's body before its end, closes the upstream at once.
     ///
     /// Sent again by itself only when that is safe, and on another connection: the request was never begun, or it has a
-    /// [`RequestBody::Full`] and the reused connection was closed by the peer before any byte of an answer.
+    /// [`RequestBody::Full`] and the reused connection was closed at once and before any byte of an answer.
     pub async fn send(
         &self,
         _admitted: &Admitted,
@@ -343,7 +328,8 @@ async fn over_h1(
 ) -> Result<Response<ResponseBody>, Try> {
     lease.origin().dress_h1(&mut request);
     // A new connection was not closed for being idle, so nothing needs to be kept for it.
-    let spare = if lease.reused { Spare::of(&request) } else { None };
+    let spare = if lease.reused { spare(&request) } else { None };
+    let sent = Instant::now();
     let mut failed = match lease.exchange(request).await {
         Ok(response) => return Ok(response.map(|body| ResponseBody::h1(body, lease))),
         Err(failed) => failed,
@@ -358,8 +344,8 @@ async fn over_h1(
     let error = failed.into_error();
     let ours = fault::of_hyper(&error, place, "before its answer");
     match spare {
-        Some(spare) if lease.is_silent() && !fault::is_timeout(&error) => {
-            Err(Try::Stale(Box::new((spare.request(), ours))))
+        Some(spare) if lease.is_silent() && sent.elapsed() < STALE => {
+            Err(Try::Stale(Box::new((spare, ours))))
         }
         _ => Err(Try::Failed(ours)),
     }
@@ -367,7 +353,8 @@ async fn over_h1(
 
 async fn over_h2(lease: H2Lease, mut request: Request<RequestBody>) -> Result<Response<ResponseBody>, Try> {
     lease.origin().dress_h2(&mut request);
-    let spare = Spare::of(&request);
+    let spare = spare(&request);
+    let sent = Instant::now();
     let (failure, lease) = match streams::exchange(lease, request).await {
         Ok(response) => return Ok(response.map(ResponseBody::h2)),
         Err(failed) => failed,
@@ -376,19 +363,20 @@ async fn over_h2(lease: H2Lease, mut request: Request<RequestBody>) -> Result<Re
     if refused {
         lease.retire();
     }
-    let stale = failure.is_broken() && lease.stale && lease.is_silent() && !lease.is_timed_out();
+    let closed_idle = failure.is_broken() && lease.stale && lease.is_silent() && !lease.is_timed_out();
+    let stale = closed_idle && sent.elapsed() < STALE;
     let error = match failure {
         Failure::Unsent(request) => return Err(Try::Again(*request)),
         Failure::Body(error) => error,
         Failure::H2(error) => fault::of_h2(&error, lease.origin().place(), "before its answer"),
     };
     match spare {
-        Some(spare) if refused => Err(Try::Again(spare.request())),
+        Some(spare) if refused => Err(Try::Again(spare)),
         Some(spare) if stale => {
             // The others that carried nothing are as old; the replay is not to meet a second one.
             lease.retire();
             lease.origin().streams.retire_idle();
-            Err(Try::Stale(Box::new((spare.request(), error))))
+            Err(Try::Stale(Box::new((spare, error))))
         }
         _ => Err(Try::Failed(error)),
     }

@@ -73,11 +73,6 @@ pub(crate) fn closed(place: &str, phase: &str, cause: &str) -> Error {
     Fault::sent(ErrorKind::ConnectionClosed, message).into()
 }
 
-/// Whether the wait for the peer ended, rather than the peer the connection: such a request is never sent again.
-pub(crate) fn is_timeout(error: &hyper::Error) -> bool {
-    error.is_timeout() || find::<io::Error>(error).is_some_and(|e| e.kind() == io::ErrorKind::TimedOut)
-}
-
 /// The caller's own error that travelled through hyper as the request body's; it cannot be moved out.
 fn again(error: &Error) -> Error {
     Error {

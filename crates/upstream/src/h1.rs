@@ -1,15 +1,17 @@
 //! One HTTP/1.1 connection: hyper's codec in a task of its own, lent to one request at a time.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use futures_util::future::{Either, select};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use magicapi_model::ErrorKind;
-use tokio::task::AbortHandle;
+use tokio::task::JoinHandle;
 
 use crate::body::RequestBody;
 use crate::fault::Fault;
@@ -22,8 +24,9 @@ const READ_BYTES: usize = 64 << 10;
 
 /// An open connection. Dropping it lets hyper close in order; [`H1Lease`] cuts it instead.
 pub(crate) struct H1Conn {
-    sender: SendRequest<RequestBody>,
-    task: AbortHandle,
+    /// None once the task is known to have ended.
+    sender: Option<SendRequest<RequestBody>>,
+    task: JoinHandle<()>,
     meter: Arc<Meter>,
 }
 
@@ -40,21 +43,24 @@ impl H1Conn {
                 tracing::debug!(%error, "an HTTP/1.1 connection to a provider ended");
             }
         });
-        Ok(Box::new(Self { sender, task: task.abort_handle(), meter }))
+        Ok(Box::new(Self { sender: Some(sender), task, meter }))
     }
 
     /// Whether it can take a request now. Between an answer's last byte and the task's next turn it cannot.
     pub(crate) fn is_ready(&self) -> bool {
-        self.sender.is_ready()
+        self.sender.as_ref().is_some_and(SendRequest::is_ready)
     }
 
     pub(crate) fn is_closed(&self) -> bool {
-        self.sender.is_closed()
+        self.sender.as_ref().is_none_or(SendRequest::is_closed)
     }
 
     /// Waits for the task to finish with the last exchange; false when the connection closed instead.
     pub(crate) async fn settled(&mut self) -> bool {
-        self.sender.ready().await.is_ok()
+        match &mut self.sender {
+            Some(sender) => sender.ready().await.is_ok(),
+            None => false,
+        }
     }
 }
 
@@ -89,10 +95,19 @@ impl H1Lease {
         &mut self,
         request: Request<RequestBody>,
     ) -> Result<Response<Incoming>, Option<TrySendError<Request<RequestBody>>>> {
-        match &mut self.conn {
-            Some(conn) => conn.sender.try_send_request(request).await.map_err(Some),
-            None => Err(None),
-        }
+        let Some(H1Conn { sender, task, .. }) = self.conn.as_deref_mut() else { return Err(None) };
+        let Some(sending) = sender else { return Err(None) };
+        let answer = pin!(sending.try_send_request(request));
+        let answered = match select(answer, task).await {
+            Either::Left((answered, _)) => answered,
+            // A request that is handed over in the very moment in which the task ends stays in hyper's channel, and
+            // its answer would never come (hyperium/hyper#4122). The channel gives it back when the sender goes.
+            Either::Right((_ended, answer)) => {
+                *sender = None;
+                answer.await
+            }
+        };
+        answered.map_err(Some)
     }
 
     /// The answer was read to its clean end: the connection may serve the next request.

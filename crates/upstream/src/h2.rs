@@ -54,6 +54,8 @@ pub(crate) struct H2Conn {
     meter: Arc<Meter>,
     /// The sweeper's tick when the last stream ended.
     idle_since: AtomicU64,
+    /// Bytes that were read when the connection last carried nothing.
+    idle_read: AtomicU64,
 }
 
 impl Drop for H2Conn {
@@ -76,7 +78,8 @@ pub(crate) struct H2Lease {
     conn: Arc<H2Conn>,
     origin: Arc<Origin>,
     read_before: u64,
-    /// The connection had served before and carried nothing: the peer may have closed it meanwhile.
+    /// The connection had served, carried nothing, and was not heard of since: the peer may have closed it meanwhile,
+    /// and then neither this request nor those that came with it were begun.
     pub(crate) stale: bool,
 }
 
@@ -84,9 +87,12 @@ impl H2Lease {
     /// Made under the list's lock, so that a place is never given twice.
     fn new(conn: Arc<H2Conn>, origin: Arc<Origin>) -> Self {
         origin.counters.in_flight.fetch_add(1, Ordering::Relaxed);
-        let alone = conn.shown.in_flight.fetch_add(1, Ordering::Relaxed) == 0;
         let read_before = conn.meter.bytes_read();
-        Self { conn, origin, read_before, stale: alone && read_before > 0 }
+        if conn.shown.in_flight.fetch_add(1, Ordering::Relaxed) == 0 {
+            conn.idle_read.store(read_before, Ordering::Relaxed);
+        }
+        let stale = read_before > 0 && read_before == conn.idle_read.load(Ordering::Relaxed);
+        Self { conn, origin, read_before, stale }
     }
 
     pub(crate) fn origin(&self) -> &Arc<Origin> {
@@ -291,6 +297,7 @@ pub(crate) async fn start(
         shown: shown.clone(),
         meter: meter.clone(),
         idle_since: AtomicU64::new(origin.counters.ticks.load(Ordering::Relaxed)),
+        idle_read: AtomicU64::new(0),
     });
     // Listed before its task runs, which wakes those who will look for it.
     let lease = {

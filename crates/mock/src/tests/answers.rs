@@ -155,7 +155,8 @@ async fn header_beats_rule_beats_default() {
         br#"{"rules":[{"match":{"path":"/chat/completions","model":"m"},"script":{"text":"rule"}}],
             "default":{"text":"default"}}"#,
     );
-    let server = MockServer::start_with(MockOptions::default(), file.unwrap()).await.unwrap();
+    let server =
+        MockServer::start(MockOptions { script: file.unwrap(), ..MockOptions::default() }).await.unwrap();
     let text = |got: crate::client_for_tests::Got| got.json()["choices"][0]["message"]["content"].clone();
     let body = chat(false).to_string();
     let plain = head("POST", "/v1/chat/completions", &[], body.as_bytes());

@@ -120,54 +120,6 @@ async fn unused_connections_are_closed_and_counted() {
     drop(client);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn connections_closed_between_requests_cost_no_failure() {
-    let served = Arc::new(AtomicUsize::new(0));
-    let count = served.clone();
-    let server = Server::start(move |mut io, _| {
-        let count = count.clone();
-        async move {
-            while read_request(&mut io).await.is_some() {
-                let turn = count.fetch_add(1, Ordering::SeqCst);
-                if io.write_all(OK).await.is_err() {
-                    return;
-                }
-                // Closes without a word: at once, a moment later, or when the next request has begun to come.
-                match turn * 7 % 5 {
-                    0 => return,
-                    1 => tokio::time::sleep(Duration::from_micros(turn as u64 % 400)).await,
-                    2 => {
-                        let _ = io.readable().await;
-                        return;
-                    }
-                    _ => {}
-                }
-                if turn * 7 % 5 == 1 {
-                    return;
-                }
-            }
-        }
-    })
-    .await;
-    let client = client(ClientOptions::default());
-    let tasks: Vec<_> = (0..4)
-        .map(|_| {
-            let (client, url) = (client.clone(), server.url("/"));
-            tokio::spawn(async move {
-                for _ in 0..500 {
-                    let response = client.dispatch(post(&url, "a body")).await.expect("answer");
-                    assert_eq!(text(response).await.expect("body"), "ok");
-                }
-            })
-        })
-        .collect();
-    for task in tasks {
-        task.await.expect("task");
-    }
-    assert_eq!(served.load(Ordering::SeqCst), 2000, "each request was served once");
-    assert!(server.accepted() > 100, "{} connections", server.accepted());
-}
-
 /// Serves one request, then does `then` with the second, on every connection.
 async fn after_first(then: &'static [u8]) -> (Server, Arc<AtomicUsize>) {
     let seen = Arc::new(AtomicUsize::new(0));
@@ -220,6 +172,28 @@ async fn a_stale_connection_is_replayed_once() {
     assert_eq!(error.kind, ErrorKind::ConnectionClosed, "{error}");
     // The first, the second, and its one replay on a new connection.
     assert_eq!((seen.load(Ordering::SeqCst), server.accepted()), (3, 2));
+}
+
+/// A provider that thought for a while had the request: once more could be billed twice.
+#[tokio::test]
+async fn a_connection_that_is_closed_late_is_no_stale_one() {
+    let seen = Arc::new(AtomicUsize::new(0));
+    let count = seen.clone();
+    let server = Server::start(move |mut io, _| {
+        let count = count.clone();
+        async move {
+            while read_request(&mut io).await.is_some() {
+                if count.fetch_add(1, Ordering::SeqCst) > 0 {
+                    return tokio::time::sleep(crate::client::STALE + SOON).await;
+                }
+                io.write_all(OK).await.expect("written");
+            }
+        }
+    })
+    .await;
+    let error = second_request(&server, Bytes::from_static(b"{}").into()).await;
+    assert_eq!((error.kind, error.retry), (ErrorKind::ConnectionClosed, Retry::Later), "{error}");
+    assert_eq!(seen.load(Ordering::SeqCst), 2);
 }
 
 #[tokio::test]

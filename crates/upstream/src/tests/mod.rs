@@ -3,11 +3,13 @@
 
 mod aborts;
 mod admitted;
+mod closing;
 mod errors;
 mod exporters;
 mod http1;
 mod http2;
 mod proxies;
+mod stub;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
