@@ -14,13 +14,21 @@ use serde_json::Value;
 
 /// A record whose id and text follow from `n`.
 pub(crate) fn record(n: u8) -> Arc<RequestMetrics> {
+    record_with(n, format!("{{\"n\":{n}}}"))
+}
+
+/// A record whose bodies no buffer should hold once more.
+pub(crate) fn large_record() -> Arc<RequestMetrics> {
+    record_with(255, format!("\"{}\"", "large ".repeat(20_000)))
+}
+
+fn record_with(n: u8, body: String) -> Arc<RequestMetrics> {
     let id = RequestId::parse(&format!("msg_01956700-0000-7000-8000-0000000000{n:02x}")).expect("an id");
     let at = SystemTime::UNIX_EPOCH + Duration::from_millis(1_741_190_600_123);
     let mut facts = Facts::new(id, at);
     facts.outcome = Outcome::Completed;
     facts.model = Some(format!("model-{n}"));
     facts.latency_ms = u64::from(n);
-    let body = format!("{{\"n\":{n}}}");
     let resource =
         Arc::new(TelemetryConfig { service_version: "1.0.0".into(), ..TelemetryConfig::default() });
     Arc::new(RequestMetrics::seal(facts, resource, Some(body.clone().into()), Some(body.into()), None))

@@ -3,94 +3,33 @@
 //! Start one with `eval "$(tests/servers/elasticsearch/start.sh)"`; without it these tests say that they are skipped.
 
 // clippy's leave for tests does not reach what tests call.
-#![allow(clippy::expect_used, clippy::panic, clippy::print_stdout)]
+#![allow(clippy::expect_used, clippy::panic)]
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use bytes::Bytes;
-use http::{Method, Request};
 use magicapi_exporters::elasticsearch::ElasticsearchPlugin;
 use magicapi_plugin::{
-    Delivery, Health, HttpTransport, ItemOutcome, RequestMetrics, Settings, TelemetryConfig,
-    TelemetryExporter, TelemetryPlugin,
+    Delivery, Health, ItemOutcome, RequestMetrics, Settings, TelemetryConfig, TelemetryExporter,
+    TelemetryPlugin,
 };
+use magicapi_testkit::elasticsearch::Elasticsearch;
 use serde_json::{Value, json};
 
-use self::support::{TcpTransport, batch, host, record};
+use self::support::{batch, host, record};
 
 mod support;
 
-/// The server, as its administrator sees it.
-struct Server {
-    url: String,
-    password: String,
+/// An exporter to that index, as the administrator unless the settings say otherwise.
+fn exporter_to(server: &Elasticsearch, index: &str, settings: &Value) -> Box<dyn TelemetryExporter> {
+    let mut all =
+        json!({"url": server.url, "index": index, "username": "elastic", "password": server.password});
+    for (key, value) in settings.as_object().expect("settings") {
+        all[key] = value.clone();
+    }
+    ElasticsearchPlugin.create_exporter(Settings::from(all), host()).expect("settings")
 }
 
-/// The server that the environment names. The product's own settings come from `config`; this is a test's.
-#[allow(clippy::disallowed_methods)]
-fn server() -> Option<Server> {
-    let url = std::env::var("MAGICAPI_TEST_ELASTICSEARCH").ok();
-    let password = std::env::var("MAGICAPI_TEST_ELASTICSEARCH_PASSWORD").ok();
-    let server = url.zip(password).map(|(url, password)| Server { url, password });
-    if server.is_none() {
-        println!(
-            "skipped: no server; eval \"$(tests/servers/elasticsearch/start.sh)\" sets \
-             MAGICAPI_TEST_ELASTICSEARCH and MAGICAPI_TEST_ELASTICSEARCH_PASSWORD"
-        );
-    }
-    server
-}
-
-impl Server {
-    /// Asks the API as the administrator: status and answer.
-    async fn call(&self, method: Method, path: &str, body: Value) -> (u16, Value) {
-        let credential = STANDARD.encode(format!("elastic:{}", self.password));
-        let body = if body.is_null() { Bytes::new() } else { body.to_string().into() };
-        let request = Request::builder()
-            .method(method)
-            .uri(format!("{}{path}", self.url))
-            .header("authorization", format!("Basic {credential}"))
-            .header("content-type", "application/json")
-            .header("content-length", body.len())
-            .body(body)
-            .expect("a request");
-        let answer = TcpTransport.send(request).await.expect("an answer");
-        (answer.status().as_u16(), serde_json::from_slice(answer.body()).unwrap_or_default())
-    }
-
-    /// The same, for what must succeed.
-    async fn done(&self, method: Method, path: &str, body: Value) -> Value {
-        let (status, answer) = self.call(method, path, body).await;
-        assert!((200..300).contains(&status), "{path}: {status} {answer}");
-        answer
-    }
-
-    /// Deletes an index and its template, so that a test begins with neither.
-    async fn clean(&self, index: &str) {
-        self.call(Method::DELETE, &format!("/{index}"), Value::Null).await;
-        self.call(Method::DELETE, &format!("/_index_template/{index}"), Value::Null).await;
-    }
-
-    /// An exporter to that index, as the administrator unless the settings say otherwise.
-    fn exporter(&self, index: &str, settings: &Value) -> Box<dyn TelemetryExporter> {
-        let mut all =
-            json!({"url": self.url, "index": index, "username": "elastic", "password": self.password});
-        for (key, value) in settings.as_object().expect("settings") {
-            all[key] = value.clone();
-        }
-        ElasticsearchPlugin.create_exporter(Settings::from(all), host()).expect("settings")
-    }
-
-    async fn count(&self, index: &str, query: Value) -> u64 {
-        self.done(Method::POST, &format!("/{index}/_refresh"), Value::Null).await;
-        let answer = self.done(Method::POST, &format!("/{index}/_count"), json!({"query": query})).await;
-        answer["count"].as_u64().expect("a count")
-    }
-
-    async fn stored(&self, index: &str, record: &RequestMetrics) -> Value {
-        let path = format!("/{index}/_doc/{}", record.id());
-        self.done(Method::GET, &path, Value::Null).await["_source"].take()
-    }
+async fn stored(server: &Elasticsearch, index: &str, record: &RequestMetrics) -> Value {
+    let path = format!("/{index}/_doc/{}", record.id());
+    server.done("GET", &path, &Value::Null).await["_source"].take()
 }
 
 async fn init(exporter: &dyn TelemetryExporter) -> Result<(), String> {
@@ -103,10 +42,10 @@ fn all() -> Value {
 
 #[tokio::test]
 async fn basic_auth_gzip_template_and_bodies() {
-    let Some(server) = server() else { return };
+    let Some(server) = Elasticsearch::named() else { return };
     let index = "real-basic";
     server.clean(index).await;
-    let exporter = server.exporter(index, &json!({}));
+    let exporter = exporter_to(&server, index, &json!({}));
     init(&*exporter).await.expect("init");
     init(&*exporter).await.expect("init once more");
     let record = record(
@@ -117,12 +56,12 @@ async fn basic_auth_gzip_template_and_bodies() {
     assert_eq!(exporter.export(std::slice::from_ref(&record)).await, Delivery::Delivered);
     assert_eq!(exporter.health().await, Health::Ok);
 
-    let stored = server.stored(index, &record).await;
+    let stored = stored(&server, index, &record).await;
     assert_eq!(stored["attributes"]["request"]["messages"][0]["content"], "xylophone");
     assert_eq!(stored["attributes"]["response"]["streamed_data"][0]["nonce"], "0955");
     for word in ["xylophone", "zeppelin", "0955"] {
-        assert_eq!(server.count(index, json!({"query_string": {"query": word}})).await, 0, "{word}");
-        assert_eq!(server.count(index, json!({"multi_match": {"query": word, "fields": ["*"]}})).await, 0);
+        assert_eq!(server.count(index, &json!({"query_string": {"query": word}})).await, 0, "{word}");
+        assert_eq!(server.count(index, &json!({"multi_match": {"query": word, "fields": ["*"]}})).await, 0);
     }
     for query in [
         json!({"term": {"attributes.id": record.id().to_string()}}),
@@ -135,9 +74,9 @@ async fn basic_auth_gzip_template_and_bodies() {
         json!({"range": {"timestamp": {"gte": "2025-03-05", "lt": "2025-03-06"}}}),
         json!({"range": {"@timestamp": {"gte": "2025-03-05", "lt": "2025-03-06"}}}),
     ] {
-        assert_eq!(server.count(index, query.clone()).await, 1, "{query}");
+        assert_eq!(server.count(index, &query.clone()).await, 1, "{query}");
     }
-    let mapping = server.done(Method::GET, &format!("/{index}/_mapping"), Value::Null).await;
+    let mapping = server.done("GET", &format!("/{index}/_mapping"), &Value::Null).await;
     let attributes = &mapping[index]["mappings"]["properties"]["attributes"]["properties"];
     assert_eq!(attributes["request"], json!({"type": "object", "enabled": false}), "nothing was added below");
     assert_eq!(attributes["metadata"]["properties"]["cost"]["type"], "double");
@@ -145,30 +84,30 @@ async fn basic_auth_gzip_template_and_bodies() {
 
 #[tokio::test]
 async fn a_second_delivery_makes_no_second_document() {
-    let Some(server) = server() else { return };
+    let Some(server) = Elasticsearch::named() else { return };
     let index = "real-twice";
     server.clean(index).await;
-    let exporter = server.exporter(index, &json!({"compression": "none"}));
+    let exporter = exporter_to(&server, index, &json!({"compression": "none"}));
     init(&*exporter).await.expect("init");
     let records = batch(50);
     for _ in 0..3 {
         assert_eq!(exporter.export(&records).await, Delivery::Delivered);
-        assert_eq!(server.count(index, all()).await, 50);
+        assert_eq!(server.count(index, &all()).await, 50);
     }
     let more: Vec<_> = records.iter().cloned().chain(batch(1)).collect();
     assert_eq!(exporter.export(&more).await, Delivery::Delivered);
-    assert_eq!(server.count(index, all()).await, 51);
+    assert_eq!(server.count(index, &all()).await, 51);
 }
 
 #[tokio::test]
 async fn a_wrong_password_is_refused_and_costs_nothing() {
-    let Some(server) = server() else { return };
+    let Some(server) = Elasticsearch::named() else { return };
     for settings in [
         json!({"password": "canary"}),
         json!({"username": "", "password": "", "api_key": "canary-id:canary-key"}),
         json!({"username": "", "password": ""}),
     ] {
-        let exporter = server.exporter("real-wrong", &settings);
+        let exporter = exporter_to(&server, "real-wrong", &settings);
         let error = init(&*exporter).await.expect_err("401");
         assert!(error.contains("401") && error.contains("ELASTICSEARCH_PASSWORD"), "{error}");
         let Delivery::Refused { reason } = exporter.export(&batch(2)).await else { panic!("refused") };
@@ -179,35 +118,35 @@ async fn a_wrong_password_is_refused_and_costs_nothing() {
 }
 
 /// An API key that may write to indices of this name and nothing else: `id:key` and the encoded form.
-async fn api_key(server: &Server, index: &str) -> (String, String) {
+async fn api_key(server: &Elasticsearch, index: &str) -> (String, String) {
     let privileges = json!([{"names": [index], "privileges": ["create_doc", "auto_configure"]}]);
     let key = json!({"name": "gateway", "role_descriptors": {"writer": {"indices": privileges}}});
-    let answer = server.done(Method::POST, "/_security/api_key", key).await;
+    let answer = server.done("POST", "/_security/api_key", &key).await;
     let text = |key: &str| answer[key].as_str().expect("a text").to_owned();
     (format!("{}:{}", text("id"), text("api_key")), text("encoded"))
 }
 
 #[tokio::test]
 async fn an_api_key_that_may_only_write() {
-    let Some(server) = server() else { return };
+    let Some(server) = Elasticsearch::named() else { return };
     let index = "real-key";
     server.clean(index).await;
     let (plain, encoded) = api_key(&server, index).await;
     for (n, key) in [plain.clone(), encoded].into_iter().enumerate() {
         let settings = json!({"username": "", "password": "", "api_key": key});
-        let exporter = server.exporter(index, &settings);
+        let exporter = exporter_to(&server, index, &settings);
         init(&*exporter).await.expect("init goes on without the privileges to look");
         assert!(matches!(exporter.health().await, Health::Degraded(_)));
         assert_eq!(exporter.export(&batch(3)).await, Delivery::Delivered);
-        assert_eq!(server.count(index, all()).await, 3 * (n as u64 + 1));
+        assert_eq!(server.count(index, &all()).await, 3 * (n as u64 + 1));
     }
     let settings = json!({"username": "", "password": "", "api_key": plain, "template": false});
-    let exporter = server.exporter(index, &settings);
+    let exporter = exporter_to(&server, index, &settings);
     init(&*exporter).await.expect("init");
     assert_eq!(exporter.export(&batch(1)).await, Delivery::Delivered);
     assert_eq!(exporter.health().await, Health::Ok);
 
-    let elsewhere = server.exporter("real-key-elsewhere", &settings);
+    let elsewhere = exporter_to(&server, "real-key-elsewhere", &settings);
     let Delivery::Refused { reason } = elsewhere.export(&batch(2)).await else { panic!("refused") };
     assert!(reason.contains("create_doc"), "{reason}");
 }
@@ -215,14 +154,14 @@ async fn an_api_key_that_may_only_write() {
 /// An index that was there before, with a mapping that one record does not fit.
 #[tokio::test]
 async fn a_record_that_does_not_fit_is_rejected_alone() {
-    let Some(server) = server() else { return };
+    let Some(server) = Elasticsearch::named() else { return };
     let index = "real-conflict";
     server.clean(index).await;
     let latency = json!({"properties": {"n": {"type": "long"}}});
     let attributes = json!({"properties": {"request": latency}});
     let mapping = json!({"mappings": {"properties": {"attributes": attributes}}});
-    server.done(Method::PUT, &format!("/{index}"), mapping).await;
-    let exporter = server.exporter(index, &json!({}));
+    server.done("PUT", &format!("/{index}"), &mapping).await;
+    let exporter = exporter_to(&server, index, &json!({}));
     init(&*exporter).await.expect("init");
     let records = [
         record("{\"n\":1}", "{}", None),
@@ -233,16 +172,16 @@ async fn a_record_that_does_not_fit_is_rejected_alone() {
     let reason = "HTTP 400 document_parsing_exception in attributes.request".to_owned();
     let rejected = ItemOutcome::Rejected { reason };
     assert_eq!(outcomes, [ItemOutcome::Delivered, rejected, ItemOutcome::Delivered]);
-    assert_eq!(server.count(index, all()).await, 2);
+    assert_eq!(server.count(index, &all()).await, 2);
 }
 
 /// What the server's JSON reader refuses even where nothing is indexed. The record is rejected, its text not quoted.
 #[tokio::test]
 async fn json_that_the_server_cannot_read_is_rejected_alone() {
-    let Some(server) = server() else { return };
+    let Some(server) = Elasticsearch::named() else { return };
     let index = "real-json";
     server.clean(index).await;
-    let exporter = server.exporter(index, &json!({}));
+    let exporter = exporter_to(&server, index, &json!({}));
     init(&*exporter).await.expect("init");
     let deep = format!("{}{}", "[".repeat(1100), "]".repeat(1100));
     let records = [
@@ -254,95 +193,95 @@ async fn json_that_the_server_cannot_read_is_rejected_alone() {
     let Delivery::Items(outcomes) = exporter.export(&records).await else { panic!("items") };
     let rejected = ItemOutcome::Rejected { reason: "HTTP 400 document_parsing_exception".into() };
     assert_eq!(outcomes, [rejected.clone(), rejected, ItemOutcome::Delivered, ItemOutcome::Delivered]);
-    assert_eq!(server.count(index, all()).await, 2);
+    assert_eq!(server.count(index, &all()).await, 2);
 }
 
 /// The block that a cluster sets by itself when its disks fill up.
 #[tokio::test]
 async fn a_full_cluster_is_waited_for() {
-    let Some(server) = server() else { return };
+    let Some(server) = Elasticsearch::named() else { return };
     let index = "real-full";
     server.clean(index).await;
-    let exporter = server.exporter(index, &json!({}));
+    let exporter = exporter_to(&server, index, &json!({}));
     init(&*exporter).await.expect("init");
     assert_eq!(exporter.export(&batch(1)).await, Delivery::Delivered);
     let block = |on: Value| json!({"index.blocks.read_only_allow_delete": on});
     let settings = format!("/{index}/_settings");
-    server.done(Method::PUT, &settings, block(json!(true))).await;
+    server.done("PUT", &settings, &block(json!(true))).await;
     let records = batch(3);
     assert_eq!(exporter.export(&records).await, Delivery::Retry { after: None });
     assert!(matches!(exporter.health().await, Health::Degraded(_)));
-    server.done(Method::PUT, &settings, block(Value::Null)).await;
+    server.done("PUT", &settings, &block(Value::Null)).await;
     assert_eq!(exporter.export(&records).await, Delivery::Delivered);
     assert_eq!(exporter.health().await, Health::Ok);
-    assert_eq!(server.count(index, all()).await, 4);
+    assert_eq!(server.count(index, &all()).await, 4);
 }
 
 #[tokio::test]
 async fn faults_of_the_set_up_are_refused_with_a_remedy() {
-    let Some(server) = server() else { return };
+    let Some(server) = Elasticsearch::named() else { return };
     let index = "real-setup";
     server.clean(index).await;
-    let exporter = server.exporter(index, &json!({"template": false}));
+    let exporter = exporter_to(&server, index, &json!({"template": false}));
     assert_eq!(exporter.export(&batch(1)).await, Delivery::Delivered);
     let refusal = async |exporter: &dyn TelemetryExporter| match exporter.export(&batch(2)).await {
         Delivery::Refused { reason } => reason,
         other => panic!("{other:?}"),
     };
-    server.done(Method::PUT, &format!("/{index}/_settings"), json!({"index.blocks.write": true})).await;
+    server.done("PUT", &format!("/{index}/_settings"), &json!({"index.blocks.write": true})).await;
     assert!(refusal(&*exporter).await.contains("lift its block"));
-    server.done(Method::PUT, &format!("/{index}/_settings"), json!({"index.blocks.write": false})).await;
-    server.done(Method::POST, &format!("/{index}/_close"), Value::Null).await;
+    server.done("PUT", &format!("/{index}/_settings"), &json!({"index.blocks.write": false})).await;
+    server.done("POST", &format!("/{index}/_close"), &Value::Null).await;
     assert!(refusal(&*exporter).await.contains("open it"));
-    server.done(Method::POST, &format!("/{index}/_open"), Value::Null).await;
+    server.done("POST", &format!("/{index}/_open"), &Value::Null).await;
     assert_eq!(exporter.export(&batch(2)).await, Delivery::Delivered);
 
     let stream = "real-stream";
     let template = json!({"index_patterns": [stream], "data_stream": {}, "priority": 300});
-    server.done(Method::PUT, "/_index_template/real-somebodys", template).await;
-    let exporter = server.exporter(stream, &json!({"template": false}));
+    server.done("PUT", "/_index_template/real-somebodys", &template).await;
+    let exporter = exporter_to(&server, stream, &json!({"template": false}));
     assert!(refusal(&*exporter).await.contains("data stream"));
 }
 
 #[tokio::test]
 async fn somebody_elses_template_is_left_alone() {
-    let Some(server) = server() else { return };
+    let Some(server) = Elasticsearch::named() else { return };
     let index = "real-theirs";
     server.clean(index).await;
     let path = format!("/_index_template/{index}");
     let theirs = json!({"index_patterns": [index], "priority": 7});
-    server.done(Method::PUT, &path, theirs).await;
-    let exporter = server.exporter(index, &json!({}));
+    server.done("PUT", &path, &theirs).await;
+    let exporter = exporter_to(&server, index, &json!({}));
     init(&*exporter).await.expect("init");
     assert!(matches!(exporter.health().await, Health::Degraded(_)));
-    let there = server.done(Method::GET, &path, Value::Null).await;
+    let there = server.done("GET", &path, &Value::Null).await;
     assert_eq!(there["index_templates"][0]["index_template"]["priority"], 7);
     assert_eq!(exporter.export(&batch(2)).await, Delivery::Delivered);
-    assert_eq!(server.count(index, all()).await, 2);
+    assert_eq!(server.count(index, &all()).await, 2);
 }
 
 #[tokio::test]
 async fn our_older_template_is_replaced_and_names_are_escaped() {
-    let Some(server) = server() else { return };
+    let Some(server) = Elasticsearch::named() else { return };
     let (index, escaped) = ("größe%+1", "gr%C3%B6%C3%9Fe%25%2B1");
     server.clean(escaped).await;
     let path = format!("/_index_template/{escaped}");
     let meta = json!({"managed_by": "magicapi-ai-gateway"});
     let old = json!({"index_patterns": [index], "priority": 7, "version": 0, "_meta": meta});
-    server.done(Method::PUT, &path, old).await;
-    let exporter = server.exporter(index, &json!({}));
+    server.done("PUT", &path, &old).await;
+    let exporter = exporter_to(&server, index, &json!({}));
     init(&*exporter).await.expect("init");
     assert_eq!(exporter.health().await, Health::Ok);
-    let there = server.done(Method::GET, &path, Value::Null).await;
+    let there = server.done("GET", &path, &Value::Null).await;
     assert_eq!(there["index_templates"][0]["index_template"]["version"], 1);
     assert_eq!(exporter.export(&batch(2)).await, Delivery::Delivered);
-    assert_eq!(server.count(escaped, all()).await, 2);
+    assert_eq!(server.count(escaped, &all()).await, 2);
 }
 
 #[tokio::test]
 async fn a_server_that_is_not_there() {
-    let Some(server) = server() else { return };
-    let exporter = server.exporter("real-absent", &json!({"url": "http://127.0.0.1:9"}));
+    let Some(server) = Elasticsearch::named() else { return };
+    let exporter = exporter_to(&server, "real-absent", &json!({"url": "http://127.0.0.1:9"}));
     assert!(init(&*exporter).await.expect_err("nobody").contains("could not connect"));
     assert_eq!(exporter.export(&batch(1)).await, Delivery::Retry { after: None });
     assert!(matches!(exporter.health().await, Health::Down(_)));

@@ -50,6 +50,25 @@ pub enum Health {
     Down(String),
 }
 
+impl Health {
+    /// The state's word.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Degraded(_) => "degraded",
+            Self::Down(_) => "down",
+        }
+    }
+
+    /// What is wrong.
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            Self::Ok => None,
+            Self::Degraded(reason) | Self::Down(reason) => Some(reason),
+        }
+    }
+}
+
 /// `init` or `shutdown` failed. The text is for the operator: what was tried, what came back, the remedy.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]

@@ -1,15 +1,17 @@
 //! The record's document: the one place that knows its keys and their order (design, section 2).
+//!
+//! Its bodies are never copied into it: the document is a row of pieces, what stands around the bodies among them.
 
-use bytes::Bytes;
-use serde::Serialize;
+use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::{Map, Value, json};
 
-use crate::record::{CostSource, Facts, RequestMetrics};
+use crate::record::{CostSource, Facts, RequestMetrics, Truncated};
+use crate::{ContentDropped, TelemetryConfig};
 
 /// The document's name.
 const NAME: &str = "ai_gateway_request_log";
 
-#[derive(Serialize)]
+#[derive(serde::Serialize)]
 struct Ids<'a> {
     id: String,
     thread_id: &'a Option<String>,
@@ -22,7 +24,7 @@ struct Ids<'a> {
     model: &'a Option<String>,
 }
 
-#[derive(Serialize)]
+#[derive(serde::Serialize)]
 struct Tokens {
     input: Option<u64>,
     output: Option<u64>,
@@ -32,7 +34,7 @@ struct Tokens {
     reasoning: Option<u64>,
 }
 
-#[derive(Serialize)]
+#[derive(serde::Serialize)]
 struct Metadata<'a> {
     project_id: &'a Option<String>,
     project_name: &'a Option<String>,
@@ -70,49 +72,55 @@ struct Metadata<'a> {
     trace_id: &'a Option<String>,
     params_dropped: &'a [String],
     edits: &'a [String],
-    truncated: Option<Value>,
-    content_dropped: Option<&'static str>,
+    truncated: Option<&'a Truncated>,
+    content_dropped: Option<ContentDropped>,
     sample_rate: f64,
 }
 
-/// The document with its bodies spliced in as they are.
-pub(crate) fn bytes(record: &RequestMetrics) -> Bytes {
-    let body_len = |body: Option<&Bytes>| body.map_or(4, Bytes::len);
-    let size =
-        2048 + body_len(record.request()) + body_len(record.response()) + body_len(record.streamed_data());
-    let mut out = Vec::with_capacity(size);
-    out.extend_from_slice(b"{\"timestamp\":");
-    write(&mut out, &timestamp(record.facts()));
-    out.extend_from_slice(b",\"resource\":");
-    write(&mut out, &resource(record));
-    out.extend_from_slice(b",\"name\":\"");
-    out.extend_from_slice(NAME.as_bytes());
-    out.extend_from_slice(b"\",\"attributes\":");
-    write(&mut out, &ids(record.facts()));
-    out.pop(); // the ids' closing brace: the rest of `attributes` follows
-    out.extend_from_slice(b",\"request\":");
-    out.extend_from_slice(record.request().map_or(b"null", |body| body));
-    out.extend_from_slice(b",\"response\":");
-    splice_response(&mut out, record);
-    out.extend_from_slice(b",\"metadata\":");
-    write(&mut out, &metadata(record.facts()));
-    out.extend_from_slice(b"}}");
-    out.into()
+/// What stands around a record's bodies, encoded.
+#[derive(Debug)]
+pub(crate) struct Frame {
+    text: Vec<u8>,
+    /// Where the bodies stand: what follows is `metadata`.
+    bodies_at: usize,
 }
 
-fn splice_response(out: &mut Vec<u8>, record: &RequestMetrics) {
+impl Frame {
+    pub(crate) fn new(record: &RequestMetrics) -> Self {
+        let mut text = Vec::with_capacity(2048);
+        text.extend_from_slice(b"{\"timestamp\":");
+        write(&mut text, &timestamp(record.facts()));
+        text.extend_from_slice(b",\"resource\":");
+        write(&mut text, &Resource(record.resource()));
+        text.extend_from_slice(b",\"name\":\"");
+        text.extend_from_slice(NAME.as_bytes());
+        text.extend_from_slice(b"\",\"attributes\":");
+        write(&mut text, &ids(record.facts()));
+        text.pop(); // the ids' closing brace: the rest of `attributes` follows
+        text.extend_from_slice(b",\"request\":");
+        let bodies_at = text.len();
+        text.extend_from_slice(b",\"metadata\":");
+        write(&mut text, &metadata(record.facts()));
+        text.extend_from_slice(b"}}");
+        Self { text, bodies_at }
+    }
+
+    /// The document of the record that it was made of, in order.
+    pub(crate) fn pieces<'a>(&'a self, record: &'a RequestMetrics) -> impl Iterator<Item = &'a [u8]> + Clone {
+        let (head, tail) = self.text.split_at(self.bodies_at);
+        let request = record.request().map_or(&b"null"[..], |body| body);
+        let [response, glue, events, end] = response(record);
+        [head, request, b",\"response\":", response, glue, events, end, tail].into_iter()
+    }
+}
+
+/// The response with the stream's events at its end.
+fn response(record: &RequestMetrics) -> [&[u8]; 4] {
     let response = record.response().map_or(&b"null"[..], |body| body);
-    match record.streamed_data() {
-        Some(events) if response.ends_with(b"}") => {
-            out.extend_from_slice(&response[..response.len() - 1]);
-            if response.len() > 2 {
-                out.push(b',');
-            }
-            out.extend_from_slice(b"\"streamed_data\":");
-            out.extend_from_slice(events);
-            out.push(b'}');
-        }
-        _ => out.extend_from_slice(response),
+    match (record.streamed_data(), response.strip_suffix(b"}")) {
+        (Some(events), Some(b"{")) => [b"{", b"\"streamed_data\":", events, b"}"],
+        (Some(events), Some(open)) => [open, b",\"streamed_data\":", events, b"}"],
+        _ => [response, b"", b"", b""],
     }
 }
 
@@ -122,14 +130,12 @@ pub(crate) fn value(record: &RequestMetrics) -> Value {
         Value::Object(attributes) => attributes,
         _ => Map::new(),
     };
-    let mut response = Vec::new();
-    splice_response(&mut response, record);
     attributes.insert("request".into(), body_value(record.request().map_or(b"null", |body| body)));
-    attributes.insert("response".into(), body_value(&response));
+    attributes.insert("response".into(), body_value(&response(record).concat()));
     attributes.insert("metadata".into(), to_value(&metadata(record.facts())));
     json!({
         "timestamp": timestamp(record.facts()),
-        "resource": resource(record),
+        "resource": to_value(&Resource(record.resource())),
         "name": NAME,
         "attributes": attributes,
     })
@@ -157,20 +163,29 @@ fn timestamp(facts: &Facts) -> String {
     jiff::Timestamp::try_from(facts.timestamp).map_or_else(|_| String::new(), |at| format!("{at:.3}"))
 }
 
-fn resource(record: &RequestMetrics) -> Value {
-    let config = record.resource();
-    let mut resource = json!({
-        "service.name": config.service_name,
-        "service.version": config.service_version,
-        "deployment.environment": config.deployment_environment,
-    });
-    if let (Some(id), Some(names)) = (&config.service_instance_id, resource.as_object_mut()) {
-        names.insert("service.instance.id".into(), json!(id));
+/// Names of the gateway; an attribute of the operator's wins over one of ours.
+struct Resource<'a>(&'a TelemetryConfig);
+
+impl Serialize for Resource<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let config = self.0;
+        let instance = config.service_instance_id.as_deref();
+        let ours = [
+            ("service.name", Some(config.service_name.as_str())),
+            ("service.version", Some(&config.service_version)),
+            ("deployment.environment", config.deployment_environment.as_deref()),
+        ];
+        let ours = ours.into_iter().chain(instance.map(|id| ("service.instance.id", Some(id))));
+        let theirs = &config.resource_attributes;
+        let mut map = serializer.serialize_map(None)?;
+        for (name, text) in ours.filter(|(name, _)| !theirs.contains_key(*name)) {
+            map.serialize_entry(name, &text)?;
+        }
+        for (name, text) in theirs {
+            map.serialize_entry(name, text)?;
+        }
+        map.end()
     }
-    for (name, text) in &config.resource_attributes {
-        resource[name] = json!(text);
-    }
-    resource
 }
 
 fn ids(facts: &Facts) -> Ids<'_> {
@@ -238,20 +253,10 @@ fn metadata(facts: &Facts) -> Metadata<'_> {
         trace_id: &facts.trace_id,
         params_dropped: &facts.params_dropped,
         edits: &facts.edits,
-        truncated: (!facts.truncated.is_empty()).then(|| truncated(facts)),
+        truncated: (!facts.truncated.is_empty()).then_some(&facts.truncated),
         content_dropped: facts.content_dropped,
         sample_rate: facts.sample_rate,
     }
-}
-
-fn truncated(facts: &Facts) -> Value {
-    let cut = &facts.truncated;
-    let parts = [("request", cut.request), ("response", cut.response), ("streamed_data", cut.streamed_data)];
-    parts
-        .into_iter()
-        .filter(|(_, bytes)| *bytes > 0)
-        .map(|(name, bytes)| (name.to_owned(), json!(bytes)))
-        .collect()
 }
 
 #[cfg(test)]
@@ -291,6 +296,43 @@ mod tests {
         assert_eq!(log["attributes"]["metadata"]["tokens"]["total"], 913);
         assert!(log["attributes"].get("experiment_id").is_none());
         assert_eq!(log["attributes"]["thread_id"], Value::Null);
+    }
+
+    #[test]
+    fn the_pieces_are_the_line_and_bodies_are_not_copied() {
+        for (response, events, joined) in [
+            ("{}", Some("[1]"), "{\"streamed_data\":[1]}"),
+            ("{\"id\":1}", Some("[]"), "{\"id\":1,\"streamed_data\":[]}"),
+            ("{\"id\":1}", None, "{\"id\":1}"),
+            ("\"text\"", Some("[1]"), "\"text\""),
+        ] {
+            let record = record(response, events);
+            let pieces: Vec<&[u8]> = record.otel_log_pieces().collect();
+            assert_eq!(pieces.concat(), record.otel_log_json());
+            assert_eq!(record.otel_log_len(), record.otel_log_json().len());
+            let line = String::from_utf8(pieces.concat()).expect("utf-8");
+            assert!(line.contains(&format!(",\"response\":{joined},\"metadata\":{{")), "{line}");
+            let request = record.request().expect("a body").as_ptr();
+            assert!(pieces.iter().any(|piece| piece.as_ptr() == request), "the very bytes");
+        }
+    }
+
+    #[test]
+    fn an_attribute_of_the_operators_wins_over_ours() {
+        let attributes = [("service.name", "theirs"), ("k8s.pod.name", "pod-1")];
+        let resource = TelemetryConfig {
+            service_instance_id: Some("i-1".into()),
+            resource_attributes: attributes.map(|(name, text)| (name.to_owned(), text.to_owned())).into(),
+            ..TelemetryConfig::default()
+        };
+        let facts = Facts::new(RequestId::mint(), SystemTime::UNIX_EPOCH);
+        let record = RequestMetrics::seal(facts, Arc::new(resource), None, None, None);
+        let version = env!("CARGO_PKG_VERSION");
+        let expected = json!({"service.name": "theirs", "service.version": version, "deployment.environment": null,
+            "service.instance.id": "i-1", "k8s.pod.name": "pod-1"});
+        assert_eq!(record.to_otel_log()["resource"], expected);
+        let line = String::from_utf8(record.otel_log_json().to_vec()).expect("utf-8");
+        assert_eq!(line.matches("service.name").count(), 1, "{line}");
     }
 
     #[test]

@@ -50,7 +50,8 @@ pub trait TelemetryExporter: Send + Sync {
         None
     }
 
-    /// The back end's state as far as the exporter knows.
+    /// The back end's state as far as the exporter knows. Asked every few seconds once `init` has succeeded, for
+    /// `/health/details`.
     async fn health(&self) -> Health {
         Health::Ok
     }

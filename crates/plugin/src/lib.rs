@@ -27,7 +27,7 @@ pub use self::metrics::{
     Counter, Gauge, Histogram, HistogramValue, Meter, MetricData, MetricKind, MetricRegistry,
     MetricsSnapshot, Point, PointValue,
 };
-pub use self::record::{ContentLevel, CostSource, Facts, RequestMetrics, Truncated};
+pub use self::record::{ContentDropped, ContentLevel, CostSource, Facts, RequestMetrics, Truncated};
 pub use self::registry::{Registration, plugins};
 pub use self::settings::{Settings, SettingsKey, SettingsSpec, Signals, ValueKind};
 

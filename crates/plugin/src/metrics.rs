@@ -4,6 +4,7 @@
 //! not declared is ignored, and past 2,000 label sets a metric folds new ones into `other`.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::SystemTime;
@@ -95,43 +96,70 @@ struct Metric {
     kind: MetricKind,
     label_names: Vec<&'static str>,
     bounds: Vec<f64>,
-    series: RwLock<HashMap<Vec<String>, Arc<Series>>>,
+    series: RwLock<SeriesTable>,
+}
+
+/// Every series of a metric, found by borrowed label values: a request looks up ten, so none of it allocates.
+#[derive(Default)]
+struct SeriesTable {
+    hasher: RandomState,
+    /// By the hash of the label values; two that share one are told apart by the values.
+    by_hash: HashMap<u64, Vec<Arc<Series>>>,
+    count: usize,
+}
+
+impl SeriesTable {
+    fn hash<'a>(&self, values: impl Iterator<Item = &'a str>) -> u64 {
+        let mut hasher = self.hasher.build_hasher();
+        values.for_each(|value| value.hash(&mut hasher));
+        hasher.finish()
+    }
+
+    fn get<'a>(&self, values: &(impl Iterator<Item = &'a str> + Clone)) -> Option<&Arc<Series>> {
+        let alike = self.by_hash.get(&self.hash(values.clone()))?;
+        alike.iter().find(|series| values.clone().eq(series.labels.iter().map(String::as_str)))
+    }
+
+    fn insert(&mut self, series: Arc<Series>) {
+        let hash = self.hash(series.labels.iter().map(String::as_str));
+        self.by_hash.entry(hash).or_default().push(series);
+        self.count += 1;
+    }
 }
 
 impl Metric {
-    /// The series of a label set; the shared `other` series once there are too many.
-    fn series(&self, labels: &[(&str, &str)]) -> Arc<Series> {
-        let values: Vec<String> = self
-            .label_names
-            .iter()
-            .map(|name| labels.iter().find(|(key, _)| key == name).map_or("", |(_, value)| *value).to_owned())
-            .collect();
+    /// Acts on the series of a label set; on the shared `other` series once there are too many.
+    fn with_series<R>(&self, labels: &[(&str, &str)], act: impl FnOnce(&Series) -> R) -> R {
+        let value_of = |name| labels.iter().find(|(key, _)| key == name).map_or("", |(_, value)| *value);
+        let values = self.label_names.iter().map(value_of);
         if let Some(series) = self.series.read().unwrap_or_else(PoisonError::into_inner).get(&values) {
-            return series.clone();
+            return act(series);
         }
         let mut all = self.series.write().unwrap_or_else(PoisonError::into_inner);
-        let values = if all.len() < MAX_SERIES || self.label_names.is_empty() {
-            values
-        } else {
-            vec!["other".to_owned(); self.label_names.len()]
-        };
-        let fresh = || {
-            Arc::new(Series {
-                labels: values.clone(),
-                number: AtomicU64::new(0),
-                histogram: Mutex::new(HistogramValue {
-                    bounds: self.bounds.clone(),
-                    counts: vec![0; self.bounds.len() + 1],
-                    sum: 0.0,
-                }),
-            })
-        };
-        all.entry(values.clone()).or_insert_with(fresh).clone()
+        let has_room = all.count < MAX_SERIES || self.label_names.is_empty();
+        let labels: Vec<String> =
+            values.map(|value| if has_room { value } else { "other" }.to_owned()).collect();
+        // Another thread may have been faster, and the shared series is made once.
+        let known = all.get(&labels.iter().map(String::as_str)).cloned();
+        let series = known.unwrap_or_else(|| {
+            let fresh = Arc::new(self.fresh(labels));
+            all.insert(fresh.clone());
+            fresh
+        });
+        drop(all);
+        act(&series)
+    }
+
+    fn fresh(&self, labels: Vec<String>) -> Series {
+        let histogram =
+            HistogramValue { bounds: self.bounds.clone(), counts: vec![0; self.bounds.len() + 1], sum: 0.0 };
+        Series { labels, number: AtomicU64::new(0), histogram: Mutex::new(histogram) }
     }
 
     fn data(&self) -> MetricData {
         let all = self.series.read().unwrap_or_else(PoisonError::into_inner);
-        let mut points: Vec<Point> = all.values().map(|series| self.point(series)).collect();
+        let mut points: Vec<Point> =
+            all.by_hash.values().flatten().map(|series| self.point(series)).collect();
         points.sort_by(|a, b| a.labels.cmp(&b.labels));
         MetricData {
             name: self.name.clone(),
@@ -295,7 +323,7 @@ pub struct Counter<T> {
 impl Counter<u64> {
     /// Adds to the series with these labels.
     pub fn add(&self, value: u64, labels: &[(&str, &str)]) {
-        self.metric.series(labels).number.fetch_add(value, Ordering::Relaxed);
+        self.metric.with_series(labels, |series| series.number.fetch_add(value, Ordering::Relaxed));
     }
 }
 
@@ -309,7 +337,7 @@ pub struct Gauge<T> {
 impl Gauge<u64> {
     /// Sets the series with these labels.
     pub fn record(&self, value: u64, labels: &[(&str, &str)]) {
-        self.metric.series(labels).number.store(value, Ordering::Relaxed);
+        self.metric.with_series(labels, |series| series.number.store(value, Ordering::Relaxed));
     }
 }
 
@@ -326,12 +354,14 @@ impl Histogram<f64> {
         if !value.is_finite() {
             return;
         }
-        let series = self.metric.series(labels);
-        let mut histogram = series.histogram.lock().unwrap_or_else(PoisonError::into_inner);
-        let bucket =
-            histogram.bounds.iter().position(|bound| value <= *bound).unwrap_or(histogram.bounds.len());
-        histogram.counts[bucket] += 1;
-        histogram.sum += value;
+        self.metric.with_series(labels, |series| {
+            let mut histogram = series.histogram.lock().unwrap_or_else(PoisonError::into_inner);
+            let bucket = histogram.bounds.partition_point(|bound| *bound < value);
+            if let Some(count) = histogram.counts.get_mut(bucket) {
+                *count += 1;
+            }
+            histogram.sum += value;
+        });
     }
 }
 
@@ -358,6 +388,24 @@ mod tests {
         assert_eq!(sent.points[0].value, PointValue::Number(3.0));
         let PointValue::Histogram(value) = &took.points[0].value else { panic!("a histogram") };
         assert_eq!((value.counts.as_slice(), value.sum), ([2, 1, 1].as_slice(), 12.0));
+    }
+
+    #[test]
+    fn a_series_is_its_label_values_in_the_declared_order() {
+        let registry = Arc::new(MetricRegistry::default());
+        let counter = registry.meter("").u64_counter("sent").with_labels(&["from", "to"]).build();
+        counter.add(1, &[("from", "a"), ("to", "b")]);
+        counter.add(1, &[("to", "b"), ("from", "a")]);
+        counter.add(1, &[("from", "ab")]);
+        counter.add(1, &[("to", "ab")]);
+        let snapshot = registry.snapshot();
+        let series: Vec<_> = snapshot.metrics[0]
+            .points
+            .iter()
+            .map(|point| (point.labels[0].1.as_str(), point.labels[1].1.as_str(), point.value.clone()))
+            .collect();
+        let number = PointValue::Number;
+        assert_eq!(series, [("", "ab", number(1.0)), ("a", "b", number(2.0)), ("ab", "", number(1.0))]);
     }
 
     #[test]

@@ -7,7 +7,8 @@ use bytes::Bytes;
 use magicapi_model::{Money, Outcome, RequestId, Usage};
 use serde::{Deserialize, Serialize};
 
-use crate::{TelemetryConfig, encode};
+use crate::TelemetryConfig;
+use crate::encode::{self, Frame};
 
 /// How much of the bodies an exporter gets.
 #[derive(
@@ -42,6 +43,35 @@ pub enum CostSource {
     Table,
     /// Reported by the provider, the table having no price.
     Provider,
+}
+
+/// Why a record has no bodies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ContentDropped {
+    /// The configuration keeps them out of this record.
+    Config,
+    /// There was no memory for them.
+    Memory,
+    /// The back end refused the size.
+    TooLarge,
+    /// Reading them failed.
+    Panic,
+}
+
+impl ContentDropped {
+    /// Every reason.
+    pub const ALL: [Self; 4] = [Self::Config, Self::Memory, Self::TooLarge, Self::Panic];
+
+    /// The reason's word, in records and metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Config => "config",
+            Self::Memory => "memory",
+            Self::TooLarge => "too_large",
+            Self::Panic => "panic",
+        }
+    }
 }
 
 /// Everything about a request but its bodies. Unknown is `None`. Filled while the request runs; in an exporter's hands
@@ -137,21 +167,29 @@ pub struct Facts {
     pub edits: Vec<String>,
     /// Bytes that capture limits left out: of the request, the response, the stream events.
     pub truncated: Truncated,
-    /// Why bodies are missing: `config` or `memory`.
-    pub content_dropped: Option<&'static str>,
+    /// Why bodies are missing.
+    pub content_dropped: Option<ContentDropped>,
     /// The share of records that sampling keeps; 1 without sampling.
     pub sample_rate: f64,
 }
 
 /// Bytes that capture limits left out.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Truncated {
     /// Of the request body.
+    #[serde(skip_serializing_if = "is_nothing")]
     pub request: u64,
     /// Of the response.
+    #[serde(skip_serializing_if = "is_nothing")]
     pub response: u64,
     /// Of the stream's events.
+    #[serde(skip_serializing_if = "is_nothing")]
     pub streamed_data: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_nothing(bytes: &u64) -> bool {
+    *bytes == 0
 }
 
 impl Truncated {
@@ -215,7 +253,7 @@ impl Facts {
     }
 }
 
-/// One finished request. Immutable; encoded at most once.
+/// One finished request. Immutable; encoded at most once, for all exporters.
 #[derive(Debug)]
 pub struct RequestMetrics {
     facts: Facts,
@@ -223,7 +261,8 @@ pub struct RequestMetrics {
     request: Option<Bytes>,
     response: Option<Bytes>,
     streamed_data: Option<Bytes>,
-    encoded: OnceLock<Bytes>,
+    frame: OnceLock<Frame>,
+    joined: OnceLock<Bytes>,
 }
 
 impl RequestMetrics {
@@ -236,7 +275,8 @@ impl RequestMetrics {
         response: Option<Bytes>,
         streamed_data: Option<Bytes>,
     ) -> Self {
-        Self { facts, resource, request, response, streamed_data, encoded: OnceLock::new() }
+        let (frame, joined) = (OnceLock::new(), OnceLock::new());
+        Self { facts, resource, request, response, streamed_data, frame, joined }
     }
 
     /// Everything but the bodies.
@@ -275,35 +315,52 @@ impl RequestMetrics {
         encode::value(self)
     }
 
-    /// The same document, encoded: one line, bodies as they were. Encoded once and shared.
+    /// The same document, encoded: one line, bodies as they were. For whom the line may come in pieces,
+    /// [`Self::otel_log_pieces`] is cheaper.
     pub fn otel_log_json(&self) -> Bytes {
-        self.encoded.get_or_init(|| encode::bytes(self)).clone()
+        self.joined.get_or_init(|| self.otel_log_pieces().collect::<Vec<_>>().concat().into()).clone()
     }
 
-    /// The same record with less content; bodies that are left out are marked `content_dropped: config`.
+    /// The line of [`Self::otel_log_json`] as pieces that follow one another: bodies are not copied.
+    pub fn otel_log_pieces(&self) -> impl Iterator<Item = &[u8]> + Clone {
+        self.frame.get_or_init(|| Frame::new(self)).pieces(self)
+    }
+
+    /// The line's length.
+    pub fn otel_log_len(&self) -> usize {
+        self.otel_log_pieces().map(<[u8]>::len).sum()
+    }
+
+    /// The same record with less content; bodies that are left out are marked [`ContentDropped::Config`].
     pub fn with_content(&self, level: ContentLevel) -> Self {
         let mut facts = self.facts.clone();
         let had_bodies = self.request.is_some() || self.response.is_some();
         if level == ContentLevel::Metadata && had_bodies {
-            facts.content_dropped = Some("config");
+            facts.content_dropped = Some(ContentDropped::Config);
         }
         let keep = |body: &Option<Bytes>, from: ContentLevel| body.clone().filter(|_| level >= from);
-        Self {
+        Self::seal(
             facts,
-            resource: self.resource.clone(),
-            request: keep(&self.request, ContentLevel::NoChunks),
-            response: keep(&self.response, ContentLevel::NoChunks),
-            streamed_data: keep(&self.streamed_data, ContentLevel::Full),
-            encoded: OnceLock::new(),
-        }
+            self.resource.clone(),
+            keep(&self.request, ContentLevel::NoChunks),
+            keep(&self.response, ContentLevel::NoChunks),
+            keep(&self.streamed_data, ContentLevel::Full),
+        )
     }
 
-    /// What the record occupies, in bytes: bodies and encoding by their allocations, the rest estimated.
+    /// The same record without bodies, for this reason.
+    pub fn without_content(&self, reason: ContentDropped) -> Self {
+        let mut facts = self.facts.clone();
+        facts.content_dropped = Some(reason);
+        Self::seal(facts, self.resource.clone(), None, None, None)
+    }
+
+    /// What the record occupies, in bytes: bodies by their allocations, the rest estimated.
     pub fn memory(&self) -> usize {
         const FACTS: usize = 2048;
         let body = |body: &Option<Bytes>| body.as_ref().map_or(0, Bytes::len);
         let bodies = body(&self.request) + body(&self.response) + body(&self.streamed_data);
-        // The encoding, made or still to come, holds the bodies once more.
+        // An exporter may hold the bodies once more, in a document or in a batch.
         FACTS + 2 * bodies
     }
 }

@@ -3,14 +3,13 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use magicapi_plugin::{ContentLevel, Facts, RequestMetrics};
+use magicapi_plugin::{ContentDropped, ContentLevel, Facts, RequestMetrics};
 
 use crate::body::{self, Bodies};
 use crate::core::{Core, Plan};
 use crate::memory::Reservation;
 use crate::metrics::DropReason;
 use crate::queue::Item;
-use crate::record::stripped;
 use crate::tap::{Capture, Finished, Pending, RECORD_BYTES};
 
 /// Assembles until the intake is closed and empty.
@@ -45,8 +44,9 @@ fn assemble(core: &Core, plan: &Plan, pending: Pending) {
     let mut records = at_levels(record, plan, level);
     let has_bodies = records.iter().any(|record| record.request().is_some() || record.response().is_some());
     if has_bodies && !fit(&mut share, &records) {
-        core.metrics.content_dropped("memory");
-        records = records.iter().map(|record| stripped(record, &core.config, "memory")).collect();
+        let reason = ContentDropped::Memory;
+        core.metrics.content_dropped(reason);
+        records = records.iter().map(|record| record.without_content(reason)).collect();
         share.shrink_to(RECORD_BYTES);
     }
     let share = Arc::new(share);
@@ -70,11 +70,11 @@ fn open(
     let Capture { share, starved, .. } = *capture;
     let mut facts = end.facts;
     let lost = match (&bodies, level) {
-        (Err(_), _) => Some("panic"),
-        (Ok(_), ContentLevel::Metadata) => Some("config"),
-        (Ok(_), _) => starved.then_some("memory"),
+        (Err(_), _) => Some(ContentDropped::Panic),
+        (Ok(_), ContentLevel::Metadata) => Some(ContentDropped::Config),
+        (Ok(_), _) => starved.then_some(ContentDropped::Memory),
     };
-    if let Some(reason) = lost.filter(|reason| *reason != "config") {
+    if let Some(reason) = lost.filter(|reason| *reason != ContentDropped::Config) {
         core.metrics.content_dropped(reason);
     }
     facts.content_dropped = lost.or(facts.content_dropped);
@@ -103,7 +103,7 @@ fn fit(share: &mut Reservation, records: &[RequestMetrics]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use magicapi_plugin::{ContentLevel, TelemetryConfig};
+    use magicapi_plugin::{ContentDropped, ContentLevel, TelemetryConfig};
 
     use super::open;
     use crate::core::Core;
@@ -120,7 +120,7 @@ mod tests {
         let pending = Pending { capture: tap.into_capture(), end: Finished::new(facts()) };
         let (bodies, facts, share) = open(&core, pending, ContentLevel::Full, |_, _, _| panic!("scripted"));
         assert!(bodies.request.is_none());
-        assert_eq!(facts.content_dropped, Some("panic"));
+        assert_eq!(facts.content_dropped, Some(ContentDropped::Panic));
         drop(share);
         assert_eq!(core.budget().used(), 0);
     }

@@ -165,7 +165,8 @@ fn join(
     });
     let mut any = false;
     let mut judge = |event: &magicapi_dialects::sse::Event<'_>| {
-        if event.has_data {
+        // What an end cut off is no event, unless it happens to be whole.
+        if event.has_data && (event.terminated || json::valid(event.data.trim_ascii())) {
             any |= matches!(event.data.trim_ascii_start().first(), Some(b'{' | b'['));
             join.push(&event.data);
         }

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use magicapi_plugin::{Delivery, ItemOutcome};
+use magicapi_plugin::{ContentDropped, Delivery, ItemOutcome};
 use tokio::time::Instant;
 
 use crate::backoff::Backoff;
@@ -14,7 +14,6 @@ use crate::guard::{Guarded, guarded};
 use crate::lane::{ExporterState, Lane};
 use crate::metrics::{DropReason, Event};
 use crate::queue::Item;
-use crate::record::stripped;
 use crate::stop::StopSignal;
 
 /// An export that takes longer has gone astray: its outcome is unknown.
@@ -165,7 +164,7 @@ impl Deliverer {
     fn too_large(&mut self, parcel: &mut Parcel) -> Next {
         match parcel.items.as_mut_slice() {
             [item] if !parcel.stripped => {
-                item.record = Arc::new(stripped(&item.record, &self.lane.config, "too_large"));
+                item.record = Arc::new(item.record.without_content(ContentDropped::TooLarge));
                 parcel.stripped = true;
                 Next::Wait(Duration::ZERO)
             }
@@ -192,10 +191,8 @@ impl Deliverer {
 
     fn expire(&mut self, parcel: &mut Parcel) {
         let max_age = self.lane.pipeline.retry_max_age;
-        let now = Instant::now();
-        let (old, young): (Vec<_>, Vec<_>) = std::mem::take(&mut parcel.items)
-            .into_iter()
-            .partition(|item| now.saturating_duration_since(item.queued_at) > max_age);
+        let (old, young) =
+            std::mem::take(&mut parcel.items).into_iter().partition(|item| item.is_older_than(max_age));
         parcel.items = young;
         self.settle(old, Event::Dropped(DropReason::Expired));
     }

@@ -1,15 +1,14 @@
 //! One exporter as everybody sees it: the assembly threads push into it, its worker drains it, status reads it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use magicapi_plugin::{ContentLevel, Signals, TelemetryConfig, TelemetryExporter};
+use magicapi_plugin::{ContentDropped, ContentLevel, Health, Signals, TelemetryConfig, TelemetryExporter};
 use tokio::time::Instant;
 
 use crate::metrics::{DropReason, Event, GatewayMetrics};
 use crate::queue::{BatchLimits, Item, Queue};
-use crate::record::stripped;
 use crate::settings::{ExporterSetup, PipelineSettings};
 
 /// What an exporter is doing.
@@ -77,6 +76,8 @@ pub struct ExporterStatus {
     pub ambiguous: u64,
     /// What went wrong last.
     pub last_error: Option<String>,
+    /// What the exporter itself says of its back end; looked at every few seconds.
+    pub health: Health,
 }
 
 /// One exporter's shared side.
@@ -105,9 +106,11 @@ struct Counts {
     dropped: AtomicU64,
 }
 
+#[derive(Clone)]
 struct Condition {
     state: ExporterState,
     last_error: Option<String>,
+    health: Health,
 }
 
 impl Lane {
@@ -133,10 +136,14 @@ impl Lane {
             config: config.clone(),
             metrics: metrics.clone(),
             counts: Counts::default(),
-            condition: Mutex::new(Condition { state, last_error: None }),
+            condition: Mutex::new(Condition { state, last_error: None, health: Health::Ok }),
             successor: OnceLock::new(),
             created_at: Instant::now(),
         }
+    }
+
+    fn condition(&self) -> MutexGuard<'_, Condition> {
+        self.condition.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn takes(&self, signal: Signals) -> bool {
@@ -156,7 +163,7 @@ impl Lane {
     /// Puts a record into the queue. One that no queue of this size could hold loses its bodies, not itself.
     pub(crate) fn push(&self, mut item: Item) {
         if item.memory() > self.queue.capacity() {
-            item = Item::new(Arc::new(stripped(&item.record, &self.config, "memory")), item.share);
+            item = Item::new(Arc::new(item.record.without_content(ContentDropped::Memory)), item.share);
         }
         match (self.queue.push(item), self.successor.get()) {
             (Err(item), Some(successor)) => successor.push(item),
@@ -192,6 +199,12 @@ impl Lane {
             }
             self.push(item);
         }
+    }
+
+    /// Drops what has waited longer than `retry.max_age`.
+    pub(crate) fn expire(&self) {
+        let old = self.queue.take_older_than(self.pipeline.retry_max_age);
+        self.count(Event::Dropped(DropReason::Expired), old.len());
     }
 
     /// Counts records. What is counted as sent, rejected or dropped must have left the queue.
@@ -230,7 +243,7 @@ impl Lane {
 
     /// Changes the state and says so, once per change.
     pub(crate) fn enter(&self, state: ExporterState, reason: Option<&str>) {
-        let mut condition = self.condition.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut condition = self.condition();
         if let Some(reason) = reason {
             condition.last_error = Some(reason.to_owned());
         }
@@ -250,18 +263,20 @@ impl Lane {
 
     /// Notes what went wrong, without a change of state.
     pub(crate) fn note(&self, error: &str) {
-        self.condition.lock().unwrap_or_else(PoisonError::into_inner).last_error = Some(error.to_owned());
+        self.condition().last_error = Some(error.to_owned());
+    }
+
+    /// Keeps what the exporter says of its back end.
+    pub(crate) fn note_health(&self, health: Health) {
+        self.condition().health = health;
     }
 
     pub(crate) fn state(&self) -> ExporterState {
-        self.condition.lock().unwrap_or_else(PoisonError::into_inner).state
+        self.condition().state
     }
 
     pub(crate) fn status(&self) -> ExporterStatus {
-        let (state, last_error) = {
-            let condition = self.condition.lock().unwrap_or_else(PoisonError::into_inner);
-            (condition.state, condition.last_error.clone())
-        };
+        let Condition { state, last_error, health } = self.condition().clone();
         let depth = self.queue.depth();
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         ExporterStatus {
@@ -278,6 +293,7 @@ impl Lane {
             rejected: read(&self.counts.rejected),
             ambiguous: read(&self.counts.ambiguous),
             last_error,
+            health,
         }
     }
 }

@@ -20,7 +20,6 @@ mod lane;
 mod memory;
 mod metrics;
 mod queue;
-mod record;
 #[cfg(test)]
 mod scripted;
 mod settings;

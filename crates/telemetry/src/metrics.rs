@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock};
 
 use magicapi_kernel::Meter;
-use magicapi_plugin::{Facts, Usage};
+use magicapi_plugin::{ContentDropped, Facts, Usage};
 
 use self::instruments::{Exporters, Records, Requests};
 use crate::lane::{ExporterState, ExporterStatus};
@@ -122,8 +122,8 @@ impl GatewayMetrics {
         self.records.dropped.add(1, &[("reason", reason.as_str())]);
     }
 
-    pub(crate) fn content_dropped(&self, reason: &'static str) {
-        self.records.without_bodies.add(1, &[("reason", reason)]);
+    pub(crate) fn content_dropped(&self, reason: ContentDropped) {
+        self.records.without_bodies.add(1, &[("reason", reason.as_str())]);
     }
 
     pub(crate) fn exporter_event(&self, exporter: &str, event: Event, records: u64) {

@@ -34,6 +34,11 @@ impl Item {
         self.memory
     }
 
+    /// Whether it has waited longer than that.
+    pub(crate) fn is_older_than(&self, age: Duration) -> bool {
+        self.queued_at.elapsed() > age
+    }
+
     /// What its document will measure, about: `memory` counts bodies twice, for the encoding.
     fn encoded(&self) -> usize {
         self.memory / 2 + 1024
@@ -80,9 +85,13 @@ struct State {
 impl State {
     fn pop(&mut self) -> Option<Item> {
         let item = self.waiting.pop_front()?;
+        self.subtract(&item);
+        Some(item)
+    }
+
+    fn subtract(&mut self, item: &Item) {
         self.bytes -= item.memory();
         self.encoded -= item.encoded();
-        Some(item)
     }
 
     fn add(&mut self, item: &Item) {
@@ -211,6 +220,18 @@ impl Queue {
             state.add(&item);
             state.waiting.push_front(item);
         }
+    }
+
+    /// Takes out what has waited longer than that.
+    pub(crate) fn take_older_than(&self, age: Duration) -> Vec<Item> {
+        let mut state = self.lock();
+        let (old, young): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut state.waiting).into_iter().partition(|item| item.is_older_than(age));
+        state.waiting = young.into();
+        for item in &old {
+            state.subtract(item);
+        }
+        old
     }
 
     /// What it holds, records on their way included.

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use magicapi_plugin::{
-    Delivery, ExportError, Facts, ItemOutcome, MetricsSnapshot, RequestId, RequestMetrics, ScrapePage,
-    Signals, TelemetryConfig, TelemetryExporter, async_trait,
+    Delivery, ExportError, Facts, Health, ItemOutcome, MetricsSnapshot, RequestId, RequestMetrics,
+    ScrapePage, Signals, TelemetryConfig, TelemetryExporter, async_trait,
 };
 
 use crate::settings::{ExporterSetup, PipelineSettings};
@@ -43,6 +43,8 @@ pub(crate) struct Script {
     pub(crate) batches: Mutex<Vec<usize>>,
     pub(crate) metrics: AtomicUsize,
     pub(crate) ended: AtomicUsize,
+    /// What it says of its back end; `Ok` when it says nothing.
+    pub(crate) health: Mutex<Option<Health>>,
 }
 
 pub(crate) struct Scripted(pub(crate) Arc<Script>);
@@ -133,6 +135,10 @@ impl TelemetryExporter for Scripted {
     fn scrape(&self, snapshot: &MetricsSnapshot, _accept: &str) -> Option<ScrapePage> {
         let body = snapshot.metrics.iter().flat_map(|metric| [metric.name.as_str(), "\n"]).collect();
         Some(ScrapePage { content_type: "text/plain", body })
+    }
+
+    async fn health(&self) -> Health {
+        self.0.health.lock().unwrap().clone().unwrap_or(Health::Ok)
     }
 
     async fn shutdown(&self) -> Result<(), ExportError> {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use magicapi_plugin::{Delivery, Signals};
+use magicapi_plugin::{Delivery, Health, Signals};
 use tokio::runtime::Builder;
 use tokio::time::{Instant, MissedTickBehavior};
 
@@ -20,6 +20,9 @@ use crate::stop::{Stop, StopSender, StopSignal};
 
 /// How long one `export_metrics` may take.
 const METRICS_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often an exporter is asked for its health, and how long the answer may take.
+const HEALTH_INTERVAL: Duration = Duration::from_secs(5);
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often a worker looks whether its predecessor has ended.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -86,7 +89,7 @@ impl Handle {
 
 impl Worker {
     async fn run(mut self) {
-        let begun = self.succeed().await && self.begin().await;
+        let begun = self.inherit().await && self.begin().await;
         if begun {
             let records = self.lane.takes(Signals::RECORDS);
             let metrics = self.lane.takes(Signals::METRICS);
@@ -101,13 +104,14 @@ impl Worker {
                         self.deliver_metrics().await;
                     }
                 },
+                self.watch_health(),
             );
         }
         self.end(begun).await;
     }
 
     /// Waits until every predecessor has ended and takes over what they left; `false` when the time to end came first.
-    async fn succeed(&mut self) -> bool {
+    async fn inherit(&mut self) -> bool {
         for predecessor in std::mem::take(&mut self.predecessors) {
             while !predecessor.thread.is_finished() {
                 if !self.stop.pause(LOOK).await {
@@ -150,6 +154,7 @@ impl Worker {
                 );
                 said = Some(error);
             }
+            lane.expire();
             if !self.stop.pause(backoff.next(None)).await {
                 return false;
             }
@@ -176,6 +181,27 @@ impl Worker {
             if batch.is_empty() || !deliverer.deliver(batch).await {
                 return;
             }
+        }
+    }
+
+    /// Asks the exporter how its back end is, until the order to end.
+    async fn watch_health(&self) {
+        let (mut stop, mut ordered) = (self.stop.clone(), self.stop.clone());
+        let asking = async {
+            loop {
+                let health = async { self.lane.exporter.health().await };
+                self.lane.note_health(match guarded(health, HEALTH_TIMEOUT, &mut stop).await {
+                    Guarded::Done(health) => health,
+                    Guarded::Panicked(message) => Health::Down(format!("health panicked: {message}")),
+                    Guarded::TimedOut => Health::Degraded("health did not answer in time".into()),
+                    Guarded::TooLate => return,
+                });
+                tokio::time::sleep(HEALTH_INTERVAL).await;
+            }
+        };
+        tokio::select! {
+            () = ordered.ordered() => {}
+            () = asking => {}
         }
     }
 

@@ -103,9 +103,9 @@ impl<W: Write + Send> TelemetryExporter for ConsoleExporter<W> {
 
 /// The batch, a line per record, so that one write takes it.
 fn lines(batch: &[Arc<RequestMetrics>]) -> Vec<u8> {
-    let mut lines = Vec::new();
+    let mut lines = Vec::with_capacity(batch.iter().map(|record| record.otel_log_len() + 1).sum());
     for record in batch {
-        lines.extend_from_slice(&record.otel_log_json());
+        record.otel_log_pieces().for_each(|piece| lines.extend_from_slice(piece));
         lines.push(b'\n');
     }
     lines

@@ -1,7 +1,7 @@
 //! The file: opened, locked, followed through rotation, appended to in whole lines.
 
 use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
-use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufWriter, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use tracing::warn;
@@ -23,6 +23,9 @@ impl std::fmt::Display for Fault {
     }
 }
 
+/// Pieces below this are gathered; larger ones, which are bodies, go to the file from where they are.
+const GATHERED: usize = 64 << 10;
+
 /// Appends to one file; the only one that does.
 pub(super) struct Appender {
     path: PathBuf,
@@ -41,14 +44,15 @@ impl Appender {
         self.current().map(|_| ())
     }
 
-    /// Appends whole lines: all of them or none.
-    pub(super) fn append(&mut self, lines: &[u8]) -> Result<(), Fault> {
+    /// Appends whole lines, given in pieces: all of them or none.
+    pub(super) fn append<'a>(&mut self, lines: impl Iterator<Item = &'a [u8]>) -> Result<(), Fault> {
         let (sync, path) = (self.sync, self.path.clone());
         let file = self.current()?;
         let explain = |e: io::Error| format!("{}: {e}", path.display());
         let before = file.metadata().map_err(|e| Fault::NotWritten(explain(e)))?.len();
-        if let Err(e) = file.write_all(lines) {
-            return match cut(file, before, lines.len()) {
+        let (given, written) = write(file, lines);
+        if let Err(e) = written {
+            return match cut(file, before, given) {
                 Ok(()) => Err(Fault::NotWritten(explain(e))),
                 Err(_) => Err(self.lost(explain(e))),
             };
@@ -116,6 +120,20 @@ fn open(path: &Path, durable: bool) -> Result<File, Fault> {
     Ok(file)
 }
 
+/// Writes the pieces, and says how many bytes of them the file may have got.
+fn write<'a>(file: &File, mut pieces: impl Iterator<Item = &'a [u8]>) -> (u64, io::Result<()>) {
+    let mut out = BufWriter::with_capacity(GATHERED, file);
+    let mut given = 0;
+    let taken = pieces.try_for_each(|piece| {
+        given += piece.len() as u64;
+        out.write_all(piece)
+    });
+    let written = taken.and_then(|()| out.flush());
+    // Dropped whole, it would try once more to write what is left in it.
+    drop(out.into_parts());
+    (given, written)
+}
+
 fn refuse(path: &Path, error: &io::Error) -> Fault {
     let at = path.display();
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -146,10 +164,10 @@ fn end_torn_line(file: &mut File) -> io::Result<()> {
 }
 
 /// Takes back what a failed write left. A file that was truncated meanwhile must not be stretched.
-fn cut(file: &File, before: u64, written_at_most: usize) -> io::Result<()> {
+fn cut(file: &File, before: u64, written_at_most: u64) -> io::Result<()> {
     match file.metadata()?.len().checked_sub(before) {
         None | Some(0) => Ok(()),
-        Some(more) if more <= written_at_most as u64 => file.set_len(before),
+        Some(more) if more <= written_at_most => file.set_len(before),
         Some(_) => Err(io::Error::other("somebody else has written to it")),
     }
 }

@@ -110,14 +110,9 @@ impl TelemetryExporter for FileExporter {
     }
 
     async fn export(&self, batch: &[Arc<RequestMetrics>]) -> Delivery {
-        let documents: Vec<_> = batch.iter().map(|record| record.otel_log_json()).collect();
-        // As large as it gets: growing would copy megabytes, and fault their pages in, again and again.
-        let mut lines = Vec::with_capacity(documents.iter().map(|document| document.len() + 1).sum());
-        for document in &documents {
-            lines.extend_from_slice(document);
-            lines.push(b'\n');
-        }
-        match self.with_file(|file| file.append(&lines)) {
+        let newline = std::iter::once(&b"\n"[..]);
+        let lines = batch.iter().flat_map(|record| record.otel_log_pieces().chain(newline.clone()));
+        match self.with_file(|file| file.append(lines)) {
             Ok(()) => Delivery::Delivered,
             Err(Fault::SetUp(reason)) => Delivery::Refused { reason },
             Err(Fault::NotWritten(_)) => Delivery::Retry { after: None },

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::appender::{Appender, Fault};
 use super::{FilePlugin, FileSettings};
-use crate::testing::{Script, batch, create};
+use crate::testing::{Script, batch, create, large_record};
 
 fn exporter(path: &Path) -> Box<dyn TelemetryExporter> {
     create(&FilePlugin, json!({ "path": path }), &Arc::new(Script::default())).expect("an exporter")
@@ -17,6 +17,10 @@ fn exporter(path: &Path) -> Box<dyn TelemetryExporter> {
 
 async fn init(exporter: &dyn TelemetryExporter) -> Result<(), String> {
     exporter.init(&TelemetryConfig::default()).await.map_err(|e| e.to_string())
+}
+
+fn line(text: &str) -> impl Iterator<Item = &[u8]> {
+    std::iter::once(text.as_bytes())
 }
 
 fn lines(path: &Path) -> Vec<String> {
@@ -41,6 +45,19 @@ async fn whole_lines_in_a_file_of_ones_own() {
         assert_eq!(fs::metadata(&path).expect("metadata").permissions().mode() & 0o777, 0o600);
     }
     exporter.shutdown().await.expect("shutdown");
+}
+
+#[tokio::test]
+async fn bodies_too_large_to_gather_keep_their_place() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("records.jsonl");
+    let mut records = batch(2);
+    records.insert(1, large_record());
+    records.push(large_record());
+    assert_eq!(exporter(&path).export(&records).await, Delivery::Delivered);
+    let expected: Vec<u8> =
+        records.iter().flat_map(|record| [&record.otel_log_json(), &b"\n"[..]].concat()).collect();
+    assert!(fs::read(&path).expect("a file") == expected, "the documents, in order, a line each");
 }
 
 #[tokio::test]
@@ -138,7 +155,7 @@ fn every_batch_is_synced_when_asked_for() {
         SYNCED.fetch_add(1, Ordering::Relaxed);
         file.sync_data()
     });
-    assert!(appender.append(b"1\n").is_ok() && appender.append(b"2\n").is_ok());
+    assert!(appender.append(line("1\n")).is_ok() && appender.append(line("2\n")).is_ok());
     assert_eq!(SYNCED.load(Ordering::Relaxed), 2);
     assert!(appender.close().is_ok());
     assert!(Appender::new(dir.path().join("b"), false).sync.is_none());
@@ -149,7 +166,7 @@ fn a_failed_sync_is_not_a_delivery() {
     let dir = tempfile::tempdir().expect("a directory");
     let mut appender = Appender::new(dir.path().join("a"), true);
     appender.sync = Some(|_| Err(io::Error::from(ErrorKind::Other)));
-    assert!(matches!(appender.append(b"1\n"), Err(Fault::Unclear(_))));
+    assert!(matches!(appender.append(line("1\n")), Err(Fault::Unclear(_))));
 }
 
 /// A full disk, played by the limit on file sizes, which like a full disk takes the first part of a write. The limit
@@ -199,6 +216,10 @@ async fn under_a_size_limit() {
     assert_eq!(whole(&path), delivered);
     assert_eq!(exporter.export(&batch(3)).await, Delivery::Retry { after: None });
     assert_eq!(fs::metadata(&path).expect("metadata").len(), size, "no duplicate, no half line");
+    // The beginning of a large record fits; its body, which is written by itself, does not.
+    OpenOptions::new().write(true).open(&path).expect("a file").set_len(0).expect("truncated");
+    assert_eq!(exporter.export(&[large_record()]).await, Delivery::Retry { after: None });
+    assert_eq!(fs::metadata(&path).expect("metadata").len(), 0, "nothing of it stays");
     fs::rename(&path, dir.path().join("moved")).expect("moved");
     assert_eq!(exporter.export(&batch(3)).await, Delivery::Delivered);
     assert_eq!(whole(&path), 3);

@@ -111,6 +111,14 @@ fn limits_of_a_stream_are_noted_where_they_cut() {
 }
 
 #[test]
+fn an_event_that_cannot_be_read_is_kept_as_text_and_half_a_one_is_not() {
+    let sent = b"data: {\"id\":\"a\",\"choices\":[]}\n\ndata: {\"bad\":\"\xff\"}\n\ndata: {\"half\":";
+    let bodies = stream(CaptureSettings::default(), sent, 7, ContentLevel::Full);
+    let events: Value = serde_json::from_slice(&bodies.streamed_data.expect("events")).expect("json");
+    assert_eq!(events, json!([{ "id": "a", "choices": [] }, "{\"bad\":\"\u{fffd}\"}"]));
+}
+
+#[test]
 fn a_stream_of_no_json_is_its_text() {
     let bodies = stream(CaptureSettings::default(), b"data: hello\n\n", 4096, ContentLevel::Full);
     let response: Value = serde_json::from_slice(&bodies.response.expect("a body")).expect("json");

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use magicapi_plugin::{ContentLevel, RequestMetrics, TelemetryConfig};
+use magicapi_plugin::{ContentDropped, ContentLevel, RequestMetrics, TelemetryConfig};
 use proptest::prelude::*;
 use tokio::runtime::Builder;
 use tokio::time::Instant;
@@ -102,7 +102,7 @@ async fn a_record_that_is_too_large_loses_its_bodies_then_itself() {
     bench.drain().await;
     let stripped = script.seen.lock().unwrap()[1].clone();
     assert!(stripped.request().is_none());
-    assert_eq!(stripped.facts().content_dropped, Some("too_large"));
+    assert_eq!(stripped.facts().content_dropped, Some(ContentDropped::TooLarge));
     bench.push(1);
     bench.drain().await;
     let status = bench.balanced(&script);
@@ -201,7 +201,7 @@ async fn a_record_larger_than_the_queue_loses_its_bodies() {
     bench.lane.push(Item::new(Arc::new(record), Arc::new(Reservation::empty(bench.core.budget()))));
     bench.drain().await;
     assert_eq!(bench.balanced(&script).sent, 1);
-    assert_eq!(script.seen.lock().unwrap()[0].facts().content_dropped, Some("memory"));
+    assert_eq!(script.seen.lock().unwrap()[0].facts().content_dropped, Some(ContentDropped::Memory));
 }
 
 #[test]

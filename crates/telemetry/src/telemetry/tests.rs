@@ -3,7 +3,9 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use magicapi_plugin::{ContentLevel, MetricsSnapshot, PointValue, RequestMetrics, Signals};
+use magicapi_plugin::{
+    ContentDropped, ContentLevel, Health, MetricsSnapshot, PointValue, RequestMetrics, Signals,
+};
 use proptest::prelude::*;
 
 use super::Telemetry;
@@ -75,7 +77,7 @@ fn a_record_reaches_every_exporter_at_its_level() {
     assert_eq!(record.response().expect("a body").as_ref(), b"{\"id\":\"1\"}");
     let same = less.seen.lock().unwrap().pop().expect("a record");
     assert_eq!((same.id(), same.request().is_none()), (record.id(), true));
-    assert_eq!(same.facts().content_dropped, Some("config"));
+    assert_eq!(same.facts().content_dropped, Some(ContentDropped::Config));
     drop((record, same));
     assert_eq!(memory(&telemetry), 0);
     assert_eq!(full.ended.load(Ordering::Relaxed), 1);
@@ -169,6 +171,34 @@ fn records_wait_for_init_and_a_required_exporter_is_reported() {
 }
 
 #[test]
+fn records_that_wait_too_long_for_init_are_dropped_and_counted() {
+    let never = Script::new([]);
+    never.failing_inits.store(usize::MAX, Ordering::Relaxed);
+    let impatient = PipelineSettings { retry_max_age: Duration::from_millis(20), ..quick() };
+    let telemetry = start(vec![never.setup("never", impatient)]);
+    (0..3).for_each(|_| send(&telemetry));
+    eventually("dropped", || telemetry.status()[0].dropped == 3);
+    assert_eq!(telemetry.status()[0].state, ExporterState::Starting);
+    let snapshot = telemetry.snapshot();
+    let dropped = snapshot.metrics.iter().find(|metric| metric.name == "gateway_exporter_dropped");
+    let labels = dropped.expect("a metric").points[0].labels.clone();
+    assert_eq!(labels, [("exporter", "never".to_owned()), ("reason", "expired".to_owned())]);
+    assert_eq!((telemetry.status()[0].queue_bytes, memory(&telemetry)), (0, 0));
+    telemetry.shutdown(Duration::ZERO);
+}
+
+#[test]
+fn status_says_what_the_exporter_says_of_its_back_end() {
+    let script = Script::new([]);
+    *script.health.lock().unwrap() = Some(Health::Degraded("the template is missing".into()));
+    let telemetry = start(vec![script.setup("x", quick())]);
+    let degraded = Health::Degraded("the template is missing".into());
+    eventually("asked", || telemetry.status()[0].health == degraded);
+    assert_eq!(telemetry.status()[0].state, ExporterState::Running);
+    telemetry.shutdown(SOON);
+}
+
+#[test]
 fn metrics_are_pushed_and_once_more_at_the_end() {
     let script = Script::new([]);
     let signals = Signals::RECORDS | Signals::METRICS;
@@ -208,7 +238,7 @@ fn used_up_memory_costs_bodies_then_records_and_never_numbers() {
     assert_eq!(status.received + count("gateway_records_dropped"), 79);
     telemetry.shutdown(SOON);
     let seen: Vec<Arc<RequestMetrics>> = std::mem::take(&mut script.seen.lock().unwrap());
-    assert!(seen.iter().any(|record| record.facts().content_dropped == Some("memory")));
+    assert!(seen.iter().any(|record| record.facts().content_dropped == Some(ContentDropped::Memory)));
     drop(seen);
     assert_eq!(memory(&telemetry), 0);
 }
