@@ -42,6 +42,10 @@ pub(crate) struct ExporterInfo {
     ambiguous: u64,
     /// What went wrong last.
     last_error: Option<String>,
+    /// What the exporter itself says of its back end, every few seconds: `ok`, `degraded` or `down`.
+    health: &'static str,
+    /// What is wrong there; `null` when nothing is.
+    health_reason: Option<String>,
 }
 
 /// Every exporter, in the configuration's order.
@@ -73,10 +77,12 @@ impl ExporterInfo {
     pub(crate) fn complaint(&self) -> Option<String> {
         let waits = [ExporterState::Retrying, ExporterState::Refused].map(ExporterState::as_str);
         let fails_to_start = self.state == ExporterState::Starting.as_str() && self.last_error.is_some();
-        (waits.contains(&self.state) || fails_to_start).then(|| {
+        if waits.contains(&self.state) || fails_to_start {
             let why = self.last_error.as_deref().unwrap_or("no reason given");
-            format!("exporter {}: {}: {why}", self.name, self.state)
-        })
+            return Some(format!("exporter {}: {}: {why}", self.name, self.state));
+        }
+        let why = self.health_reason.as_deref()?;
+        Some(format!("exporter {}: {}: {why}", self.name, self.health))
     }
 }
 
@@ -97,6 +103,7 @@ impl From<ExporterStatus> for ExporterInfo {
             rejected,
             ambiguous,
             last_error,
+            health,
         } = status;
         let oldest_age_ms = oldest_age.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
         Self {
@@ -113,6 +120,8 @@ impl From<ExporterStatus> for ExporterInfo {
             rejected,
             ambiguous,
             last_error,
+            health: health.as_str(),
+            health_reason: health.reason().map(str::to_owned),
         }
     }
 }

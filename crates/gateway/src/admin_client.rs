@@ -18,8 +18,8 @@ use serde::Deserialize;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// The note's name.
-const NOTE: &str = "gateway.json";
+use crate::data_dir::NOTE;
+
 /// A loopback answers at once, or nobody is there.
 const CONNECT: Duration = Duration::from_secs(5);
 /// A search may take half a minute, and wait for its turn before.

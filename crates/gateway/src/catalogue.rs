@@ -33,7 +33,7 @@ pub(crate) fn catalogue() -> Result<Catalogue, Unsound> {
         .iter()
         .map(|plugin| PluginSpec { name: plugin.name(), settings: plugin.settings() })
         .collect();
-    Ok(Catalogue { providers, plugins })
+    Ok(Catalogue { providers, plugins, useless_passthrough: Some(magicapi_server::useless_passthrough) })
 }
 
 /// A missing or doubled name means that the program was linked wrongly; names beyond the list are third parties'.

@@ -72,15 +72,8 @@ fn checked(common: &Common, catalogue: &Catalogue) -> Result<Loaded, String> {
     let loaded =
         magicapi_config::load(&sources(common), catalogue).map_err(|problems| problems.to_string())?;
     parts::snapshot(loaded.config.clone().into())?;
-    let workshop = exporters::Workshop {
-        client: parts::client_options(&loaded.config)?,
-        registry: std::sync::Arc::default(),
-        data_dir: None,
-    };
-    let lines = |problems: Vec<magicapi_config::Diagnostic>| {
-        problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
-    };
-    workshop.make(&loaded, None).map_err(lines)?;
+    let workshop = exporters::Workshop { registry: std::sync::Arc::default(), data_dir: None };
+    workshop.make(&loaded, None).map_err(|problems| problems.join("\n"))?;
     Ok(loaded)
 }
 

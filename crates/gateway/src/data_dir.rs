@@ -12,7 +12,8 @@ use magicapi_store::{DataDirLock, LockError, Store, StoreOptions};
 use serde_json::json;
 
 const TOKEN: &str = "admin.token";
-const NOTE: &str = "gateway.json";
+/// The note's name.
+pub(crate) const NOTE: &str = "gateway.json";
 
 /// A data directory that this process may write, and holds alone.
 pub(crate) struct DataDir {
@@ -32,7 +33,11 @@ impl DataDir {
     /// Makes the directory if need be and takes the lock.
     pub(crate) fn open(path: &Path) -> Result<Self, Unusable> {
         let unwritable = |error: &io::Error| {
-            Unusable::ReadOnly(format!("the data directory {} cannot be written: {error}", path.display()))
+            Unusable::ReadOnly(format!(
+                "the data directory {} cannot be written ({error}); make it writable for this user, or choose another with \
+                 DATA_DIR",
+                path.display()
+            ))
         };
         if !path.is_dir() {
             fs::DirBuilder::new()

@@ -84,14 +84,17 @@ fn sources(mock: &MockServer, own_dir: &std::path::Path) -> Sources {
         // The demo prints its requests itself.
         env = env.with("RUST_LOG", "warn");
     }
-    let flags =
-        Flags { data_dir: None, listen: free(&env, "PORT", 3000), admin_listen: free(&env, "", 3001) };
+    let flags = Flags {
+        data_dir: None,
+        listen: free(&env, &["HOST", "PORT"], 3000),
+        admin_listen: free(&env, &["ADMIN_LISTEN"], 3001),
+    };
     Sources { file: None, flags, env }
 }
 
-/// A free port when the usual one is taken; `None` leaves the choice to the configuration.
-fn free(env: &Environment, variable: &str, usual: u16) -> Option<Listen> {
-    let named = env.get(variable).is_some() || env.get("HOST").is_some() || env.get("ADMIN_LISTEN").is_some();
+/// A free port when the usual one is taken; `None` leaves the choice to the configuration, as where a variable made it.
+fn free(env: &Environment, variables: &[&str], usual: u16) -> Option<Listen> {
+    let named = variables.iter().any(|name| env.get(name).is_some());
     let address = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let taken = TcpListener::bind(address(usual)).is_err();
     (!named && taken).then(|| Listen { addresses: vec![address(0)], source: ListenSource::Named })
@@ -114,21 +117,17 @@ fn follow(store: &Store) -> tokio::task::JoinHandle<()> {
 
 /// A buffered chat, a stream, an embedding, and one request that fails.
 async fn traffic(address: &str) -> Result<(), String> {
-    let chat = |extra: serde_json::Value| {
-        let mut body =
-            json!({ "model": "gpt-4o-mini", "messages": [{ "role": "user", "content": "Hello" }] });
-        for (key, value) in extra.as_object().into_iter().flatten() {
-            body[key] = value.clone();
-        }
-        body
+    let chat = |stream: bool| {
+        let messages = json!([{ "role": "user", "content": "Hello" }]);
+        json!({ "model": "gpt-4o-mini", "messages": messages, "stream": stream })
     };
-    post(address, "/v1/chat/completions", &chat(json!({})), None).await?;
-    post(address, "/v1/chat/completions", &chat(json!({ "stream": true })), None).await?;
+    post(address, "/v1/chat/completions", &chat(false), None).await?;
+    post(address, "/v1/chat/completions", &chat(true), None).await?;
     post(address, "/v1/embeddings", &json!({ "model": "text-embedding-3-small", "input": "Hello" }), None)
         .await?;
     let fails = json!({ "error": { "status": 429, "body": { "error": {
         "message": "Rate limit reached (a demonstration)", "type": "requests", "param": null, "code": "rate_limit_exceeded" } } } });
-    post(address, "/v1/chat/completions", &chat(json!({})), Some(fails.to_string())).await
+    post(address, "/v1/chat/completions", &chat(false), Some(fails.to_string())).await
 }
 
 async fn post(

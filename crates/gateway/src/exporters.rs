@@ -3,19 +3,16 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use magicapi_config::{Config, Diagnostic, ExporterEntry, Loaded};
+use magicapi_config::{Config, ExporterEntry, Loaded};
 use magicapi_plugin::{ConfigError, Host, MetricRegistry, Signals, TelemetryPlugin};
-use magicapi_store::Store;
+use magicapi_store::{REQUEST_LOG, Store};
 use magicapi_telemetry::{CaptureSettings, ExporterSetup, PipelineSettings};
 use magicapi_upstream::{Client, ClientOptions};
 
-/// The embedded log's name.
-const REQUEST_LOG: &str = "request_log";
+use crate::parts::{self, Problem};
 
-/// What exporters are made with.
+/// What exporters are made with, whatever the configuration.
 pub(crate) struct Workshop {
-    /// How they reach others.
-    pub(crate) client: ClientOptions,
     /// Where their metrics go.
     pub(crate) registry: Arc<MetricRegistry>,
     /// `data_dir`, when it can be written.
@@ -23,21 +20,22 @@ pub(crate) struct Workshop {
 }
 
 impl Workshop {
-    /// Makes every configured exporter, without I/O, and the embedded log when there is a store.
+    /// Makes every configured exporter, without connecting it, and the embedded log when there is a store.
     pub(crate) fn make(
         &self,
         loaded: &Loaded,
         store: Option<&Store>,
-    ) -> Result<Vec<ExporterSetup>, Vec<Diagnostic>> {
+    ) -> Result<Vec<ExporterSetup>, Vec<Problem>> {
+        let client = parts::client_options(&loaded.config).map_err(|problem| vec![problem])?;
         let plugins = magicapi_plugin::plugins();
         let mut made = Vec::new();
         let mut problems = Vec::new();
         for entry in &loaded.config.telemetry.exporters {
             // The configuration knows registered kinds only.
             let Some(plugin) = plugins.iter().find(|plugin| plugin.name() == entry.kind) else { continue };
-            match self.one(*plugin, entry) {
+            match self.one(*plugin, entry, &client) {
                 Ok(setup) => made.push(setup),
-                Err(error) => problems.push(loaded.exporter_problem(entry, &error)),
+                Err(error) => problems.push(loaded.exporter_problem(entry, &error).to_string()),
             }
         }
         if !problems.is_empty() {
@@ -51,8 +49,9 @@ impl Workshop {
         &self,
         plugin: &'static dyn TelemetryPlugin,
         entry: &ExporterEntry,
+        reach: &ClientOptions,
     ) -> Result<ExporterSetup, ConfigError> {
-        let client = Client::new(self.client.clone()).map_err(|error| ConfigError::new("", error.message))?;
+        let client = Client::new(reach.clone()).map_err(|error| ConfigError::new("", error.message))?;
         let host = Host::new(client.http(), self.registry.meter(plugin.name()), self.data_dir.clone());
         let exporter = plugin.create_exporter(entry.settings.clone(), host)?;
         Ok(ExporterSetup {
@@ -61,16 +60,16 @@ impl Workshop {
             exporter,
             pipeline: pipeline(entry),
             signals: signals(plugin),
-            fingerprint: self.fingerprint(entry),
+            fingerprint: fingerprint(entry, reach),
         })
     }
+}
 
-    /// Stands for everything that the exporter was made of. It holds no secret: those enter it as a hash.
-    fn fingerprint(&self, entry: &ExporterEntry) -> String {
-        let settings = serde_json::to_string(entry.settings.values()).unwrap_or_default();
-        let hash = magicapi_policies::hash_of(&settings);
-        format!("{} {:?} {:?} {hash:02x?}", entry.kind, entry.pipeline, self.client)
-    }
+/// Stands for everything that the exporter was made of. It holds no secret: those enter it as a hash.
+fn fingerprint(entry: &ExporterEntry, reach: &ClientOptions) -> String {
+    let settings = serde_json::to_string(entry.settings.values()).unwrap_or_default();
+    let hash = magicapi_policies::hash_of(&settings);
+    format!("{} {:?} {reach:?} {hash:02x?}", entry.kind, entry.pipeline)
 }
 
 fn signals(plugin: &dyn TelemetryPlugin) -> Signals {

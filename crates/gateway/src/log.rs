@@ -10,7 +10,9 @@ const WAITING_LINES: usize = 16_384;
 
 /// Sets the log up; the error says what is wrong with `RUST_LOG`. Lines that wait are written when the guard is dropped.
 pub(crate) fn start(log: &Log) -> Result<WorkerGuard, String> {
-    let filter = EnvFilter::try_new(&log.filter).map_err(|error| format!("RUST_LOG: {error}"))?;
+    let filter = EnvFilter::try_new(&log.filter).map_err(|error| {
+        format!("RUST_LOG: {error}; expected a level such as `info`, or `info,access=off`")
+    })?;
     let (writer, guard) = NonBlockingBuilder::default()
         .buffered_lines_limit(WAITING_LINES)
         .lossy(true)

@@ -53,8 +53,12 @@ pub(crate) fn client_options(config: &Config) -> Result<ClientOptions, Problem> 
 pub(crate) fn prices(config: &Config) -> Result<PriceTable, Problem> {
     let table = built_in_prices()?;
     let Some(path) = &config.prices.file else { return Ok(table) };
-    let lines = fs::read_to_string(path)
-        .map_err(|error| format!("prices.file: {}: cannot be read: {error}", path.display()))?;
+    let lines = fs::read_to_string(path).map_err(|error| {
+        format!(
+            "prices.file: {}: cannot be read: {error}; name a file of this machine, or leave the key out",
+            path.display()
+        )
+    })?;
     let version = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
     table.overlay(&lines, &version).map_err(|error| format!("prices.file: {}: {error}", path.display()))
 }

@@ -23,7 +23,7 @@ pub(crate) struct Reloader {
     pub(crate) shared: Arc<Shared>,
     pub(crate) store: Option<Arc<Store>>,
     pub(crate) tls: Option<TlsAcceptor>,
-    pub(crate) workshop: Mutex<Workshop>,
+    pub(crate) workshop: Workshop,
     /// What is in force.
     pub(crate) current: Mutex<Loaded>,
 }
@@ -34,7 +34,8 @@ impl Reloader {
         let current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         let config = &current.config;
         let tls = config.server.tls.iter().flat_map(|tls| [tls.cert.clone(), tls.key.clone()]);
-        current.file.clone().into_iter().chain(config.prices.file.clone()).chain(tls).collect()
+        let others = [current.file.clone(), config.prices.file.clone(), config.upstream.ca_file.clone()];
+        others.into_iter().flatten().chain(tls).collect()
     }
 
     /// Reloads whenever it is asked to or a file changes; for the life of the process. Files are watched once this
@@ -79,21 +80,16 @@ impl Reloader {
         let mut loaded = magicapi_config::load(&self.sources, &self.catalogue)
             .map_err(|problems| problems.problems().iter().map(ToString::to_string).collect::<Vec<_>>())?;
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        for key in magicapi_config::restart_only(&current.config, &loaded.config) {
+        for key in loaded.keep_restart_only(&current, &self.catalogue) {
             tracing::warn!(key, "changed, but takes a restart; the old value stays in force");
         }
-        magicapi_config::keep_restart_only(&current.config, &mut loaded.config);
         // The new file may be fit for the listeners that it names and not for those that are open.
         let refusals = magicapi_config::refusals_of(&loaded.config);
         if !refusals.is_empty() {
             return Err(refusals.iter().map(ToString::to_string).collect());
         }
         let snapshot = parts::snapshot(loaded.config.clone().into()).map_err(|problem| vec![problem])?;
-        let mut workshop = self.workshop.lock().unwrap_or_else(PoisonError::into_inner);
-        workshop.client = parts::client_options(&loaded.config).map_err(|problem| vec![problem])?;
-        let made = workshop
-            .make(&loaded, self.store.as_deref())
-            .map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+        let made = self.workshop.make(&loaded, self.store.as_deref())?;
         let telemetry = &self.shared.telemetry;
         telemetry
             .reload(exporters::capture(&loaded.config), made)
@@ -103,6 +99,9 @@ impl Reloader {
             store.set_retention(retention.age, retention.size);
         }
         self.shared.replace(snapshot);
+        for notice in loaded.notices.iter().filter(|notice| !current.notices.contains(notice)) {
+            tracing::warn!("{notice}");
+        }
         let hash = loaded.hash.clone();
         *current = loaded;
         Ok(hash)

@@ -73,7 +73,6 @@ pub(crate) fn start(sources: Sources, catalogue: Catalogue, loaded: Loaded) -> R
     let log = begin(&loaded)?;
     let Data { dir, store, mut degraded } = Data::open(&loaded)?;
     let workshop = Workshop {
-        client: parts::client_options(&config)?,
         registry: Arc::new(MetricRegistry::default()),
         data_dir: dir.as_ref().map(|dir| dir.path().to_owned()),
     };
@@ -101,7 +100,7 @@ pub(crate) fn start(sources: Sources, catalogue: Catalogue, loaded: Loaded) -> R
         shared: shared.clone(),
         store: store.clone(),
         tls: tls.clone(),
-        workshop: Mutex::new(workshop),
+        workshop,
         current: Mutex::new(loaded),
     });
     obey(&shared, reloader.clone())?;
@@ -159,9 +158,7 @@ fn obey(shared: &Arc<Shared>, reloader: Arc<Reloader>) -> Result<(), String> {
 
 fn telemetry(loaded: &Loaded, workshop: &Workshop, store: Option<&Store>) -> Result<Telemetry, String> {
     let config = &loaded.config;
-    let made = workshop
-        .make(loaded, store)
-        .map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))?;
+    let made = workshop.make(loaded, store).map_err(|problems| problems.join("\n"))?;
     let mut names = config.telemetry.config.clone();
     names
         .service_instance_id

@@ -1,11 +1,13 @@
-//! The spend ledger's rows (invariant 7): one per attempt, one roll-up per request, written by one place.
+//! The spend ledger's rows (invariant 7): one per attempt, one roll-up per request, written by one place. What is read
+//! back is what was written: names are borrowed on the way in and owned on the way out.
 
+use std::borrow::Cow;
 use std::time::SystemTime;
 
 use magicapi_model::{Money, Outcome, RequestId, Usage};
 
 /// One attempt at one provider.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct AttemptRow {
     /// From 1.
     pub attempt: u32,
@@ -16,7 +18,7 @@ pub struct AttemptRow {
     /// The provider's status; 0 when it never answered.
     pub status_code: u16,
     /// Why it failed, from the closed list; `None` when it did not.
-    pub error_type: Option<&'static str>,
+    pub error_type: Option<Cow<'static, str>>,
     /// Attempt begun → ended, in milliseconds.
     pub latency_ms: u64,
     /// Tokens of this attempt.
@@ -25,9 +27,9 @@ pub struct AttemptRow {
     pub cost: Option<Money>,
 }
 
-/// The roll-up of one request.
-#[derive(Clone, Debug)]
-pub struct RequestRow {
+/// The roll-up of one request, with its attempts; they are stored together or not at all.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LedgerEntry {
     /// Minted by the gateway: the row's key.
     pub id: RequestId,
     /// When the request's head had been read.
@@ -45,7 +47,7 @@ pub struct RequestRow {
     /// The model sent last.
     pub model: Option<String>,
     /// `chat`, `embeddings`, …
-    pub operation: &'static str,
+    pub operation: Cow<'static, str>,
     /// How it ended.
     pub outcome: Outcome,
     /// What the caller got.
@@ -60,14 +62,7 @@ pub struct RequestRow {
     pub price_version: Option<String>,
     /// The tier that the answer named: an input of the price.
     pub service_tier: Option<String>,
-}
-
-/// All rows of one request; they are stored together or not at all.
-#[derive(Clone, Debug)]
-pub struct LedgerEntry {
-    /// The roll-up.
-    pub request: RequestRow,
-    /// One per attempt; none when no provider was asked.
+    /// One per attempt, in order; none when no provider was asked.
     pub attempts: Vec<AttemptRow>,
 }
 

@@ -11,7 +11,7 @@ mod provider;
 
 pub use access::{Access, Identity};
 pub use admitted::Admitted;
-pub use ledger::{AttemptRow, Ledger, LedgerEntry, RequestRow};
+pub use ledger::{AttemptRow, Ledger, LedgerEntry};
 pub use logs::{Arrivals, Followed, LogError, LogFollower, LogQuery, LogRow, Page, RequestLogReader, Tokens};
 pub use magicapi_plugin::{Http, Meter};
-pub use provider::{BaseUrl, Credential, ErrorShape, OnClientGone, Provider, Quirks, UsageInStreams};
+pub use provider::{BaseUrl, Credential, OnClientGone, Provider, Quirks, UsageInStreams};

@@ -9,12 +9,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use magicapi_model::Money;
 use magicapi_plugin::async_trait;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Serialize, Serializer};
 use serde_json::Value;
 
-/// Which rows; everything absent matches all. Reads from a query string as it is.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+/// Which rows; everything absent matches all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LogQuery {
     /// The provider asked last.
     pub provider: Option<String>,
@@ -42,7 +41,7 @@ pub struct LogQuery {
     pub operation: Option<String>,
     /// Streams only, or none.
     pub streamed: Option<bool>,
-    /// Not before this, in Unix milliseconds.
+    /// Not before this, in Unix milliseconds; see [`LogQuery::time`].
     pub since: Option<i64>,
     /// Before this, in Unix milliseconds.
     pub until: Option<i64>,
@@ -205,6 +204,11 @@ pub enum Followed {
 }
 
 impl LogQuery {
+    /// A time as `since` and `until` are written, in Unix milliseconds: as such a number, or as RFC 3339 has it.
+    pub fn time(text: &str) -> Option<i64> {
+        text.parse().ok().or_else(|| text.parse().ok().map(jiff::Timestamp::as_millisecond))
+    }
+
     /// Rows on a page.
     pub fn page_size(&self) -> usize {
         self.limit.unwrap_or(50).clamp(1, 1000)
@@ -279,4 +283,28 @@ impl LogRow {
 #[expect(clippy::ref_option, reason = "the signature is serde's")]
 fn dollars<S: Serializer>(cost: &Option<Money>, serializer: S) -> Result<S::Ok, S::Error> {
     cost.map(Money::usd).serialize(serializer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::LogQuery;
+
+    #[test]
+    fn a_time_is_unix_milliseconds_or_rfc_3339() {
+        for (text, expected) in [
+            ("-5", Some(-5)),
+            ("1741190600123", Some(1_741_190_600_123)),
+            ("2025-03-05T16:03:20.123Z", Some(1_741_190_600_123)),
+            ("2025-03-05T17:03:20.1239+01:00", Some(1_741_190_600_123)),
+            ("2025-03-05 16:03:20z", Some(1_741_190_600_000)),
+            ("2025-03-05T16:03:20", None),
+            ("2025-03-05T16:03:20 01:00", None),
+            ("2025-02-30T16:03:20Z", None),
+            ("2025-03-05", None),
+            ("yesterday", None),
+            ("", None),
+        ] {
+            assert_eq!(LogQuery::time(text), expected, "{text:?}");
+        }
+    }
 }

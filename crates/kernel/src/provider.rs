@@ -107,20 +107,6 @@ pub enum UsageInStreams {
     Always,
 }
 
-/// The shape of the provider's error bodies; readers accept every shape, this one is the rule.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum ErrorShape {
-    /// `{"error":{"message","type","param","code"}}`.
-    #[default]
-    OpenAi,
-    /// `{"message","type","param","code"}`.
-    Flat,
-    /// `{"error":{"code":<int>,"message","metadata"?}}`.
-    NumericCode,
-    /// `{"code":"…","error":"text"}` or `{"error":"text"}`.
-    Text,
-}
-
 /// Where a provider differs, as data from its catalogue row. Everything that is not named goes through.
 #[derive(Clone, Debug, Default)]
 pub struct Quirks {
@@ -136,8 +122,6 @@ pub struct Quirks {
     pub request_id_header: Option<http::HeaderName>,
     /// Its rate-limit headers → the standard name under which the caller gets them.
     pub rate_limit_headers: Vec<(http::HeaderName, http::HeaderName)>,
-    /// The shape of error bodies.
-    pub error_shape: ErrorShape,
 }
 
 /// One configured provider.

@@ -9,4 +9,3 @@ mod pattern;
 
 pub use auth::{KeyEntry, VirtualKeys};
 pub use keys::{NewKey, create, hash_of, parse_hash};
-pub use pattern::ModelPattern;

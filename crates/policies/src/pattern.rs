@@ -10,7 +10,7 @@
 
 /// One pattern, read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ModelPattern<'p> {
+pub(crate) struct ModelPattern<'p> {
     provider: &'p str,
     /// The model's pattern without a `*` at its end.
     model: &'p str,
@@ -20,7 +20,7 @@ pub struct ModelPattern<'p> {
 
 impl<'p> ModelPattern<'p> {
     /// Reads a pattern; the error says what was expected.
-    pub fn parse(text: &'p str) -> Result<Self, String> {
+    pub(crate) fn parse(text: &'p str) -> Result<Self, String> {
         if text == "*" {
             return Ok(Self { provider: "*", model: "", open: true });
         }
@@ -46,7 +46,7 @@ impl<'p> ModelPattern<'p> {
     }
 
     /// Whether it admits this model of this provider.
-    pub fn admits(&self, provider: &str, model: &str) -> bool {
+    pub(crate) fn admits(&self, provider: &str, model: &str) -> bool {
         if self.provider != "*" && self.provider != provider {
             return false;
         }

@@ -4,24 +4,61 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use magicapi_kernel::{AttemptRow, Ledger, LedgerEntry, RequestRow};
-use magicapi_model::{Money, Usage};
-use rusqlite::{Connection, Row, TransactionBehavior, params};
-use serde::{Serialize, Serializer};
+use magicapi_kernel::{AttemptRow, Ledger, LedgerEntry};
+use magicapi_model::{Outcome, RequestId, Usage};
+use rusqlite::types::Type;
+use rusqlite::{Connection, Row, TransactionBehavior, params, params_from_iter};
 
 use crate::queue::Shared;
-use crate::row::{clip, integer, money, pico, unix_ms, unsigned};
+use crate::value::{Bound, amount, count, integer, maybe, money, text, time, unix_ms, unsigned, whole};
 
-const INSERT_REQUEST: &str = "INSERT INTO ledger_request (id, timestamp, key_name, project_id, org_id, user_id, \
-     provider, model, operation, outcome, status_code, input, cache_read, cache_write, cache_write_1h, input_audio, \
-     input_image, output, output_reasoning, output_audio, output_image, reported_cost, usage_final, cost, \
-     price_version, service_tier) \
-     VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT (id) DO NOTHING";
+/// The columns of usage, in the order of [`usage_values`].
+macro_rules! usage {
+    () => {
+        "input, cache_read, cache_write, cache_write_1h, input_audio, input_image, output, output_reasoning, \
+         output_audio, output_image, reported_cost"
+    };
+}
 
-const INSERT_ATTEMPT: &str = "INSERT INTO ledger_attempt (request_id, attempt, provider, model, status_code, \
-     error_type, latency, input, cache_read, cache_write, cache_write_1h, input_audio, input_image, output, \
-     output_reasoning, output_audio, output_image, reported_cost, cost) \
-     VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT (request_id, attempt) DO NOTHING";
+/// The columns of a request, in the order of [`request_values`].
+macro_rules! request {
+    () => {
+        concat!(
+            "id, timestamp, key_name, project_id, org_id, user_id, provider, model, operation, outcome, status_code, ",
+            usage!(),
+            ", usage_final, cost, price_version, service_tier"
+        )
+    };
+}
+
+/// The columns of an attempt but for its request's id, in the order of [`attempt_values`].
+macro_rules! attempt {
+    () => {
+        concat!("attempt, provider, model, status_code, error_type, latency, cost, ", usage!())
+    };
+}
+
+const INSERT_REQUEST: &str = concat!(
+    "INSERT INTO ledger_request (",
+    request!(),
+    ") VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT (id) DO NOTHING"
+);
+
+const INSERT_ATTEMPT: &str = concat!(
+    "INSERT INTO ledger_attempt (request_id, ",
+    attempt!(),
+    ") VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT (request_id, attempt) DO NOTHING"
+);
+
+const SELECT_REQUESTS: &str = concat!(
+    "SELECT ",
+    request!(),
+    " FROM ledger_request WHERE timestamp >= ?1 AND timestamp < ?2 AND (timestamp, id) > (?3, ?4) \
+     ORDER BY timestamp, id LIMIT ?5"
+);
+
+const SELECT_ATTEMPTS: &str =
+    concat!("SELECT ", attempt!(), " FROM ledger_attempt WHERE request_id = ?1 ORDER BY attempt");
 
 /// The ledger's door to the store: hands entries to the queue and returns at once.
 pub(crate) struct QueuedLedger(pub(crate) Arc<Shared>);
@@ -42,11 +79,6 @@ impl Ledger for QueuedLedger {
 pub struct NoLedger(AtomicU64);
 
 impl NoLedger {
-    /// A ledger that keeps nothing.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
     /// How many entries it was given.
     pub fn missing(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
@@ -65,16 +97,15 @@ impl Ledger for NoLedger {
 
 /// What an entry takes in memory.
 pub(crate) fn weight(entry: &LedgerEntry) -> usize {
-    let request = &entry.request;
     let texts = [
-        &request.key_name,
-        &request.project_id,
-        &request.org_id,
-        &request.user_id,
-        &request.provider,
-        &request.model,
-        &request.price_version,
-        &request.service_tier,
+        &entry.key_name,
+        &entry.project_id,
+        &entry.org_id,
+        &entry.user_id,
+        &entry.provider,
+        &entry.model,
+        &entry.price_version,
+        &entry.service_tier,
     ];
     let texts: usize = texts.into_iter().flatten().map(String::capacity).sum();
     let attempts: usize = entry
@@ -93,13 +124,13 @@ pub(crate) fn insert(conn: &mut Connection, entries: &VecDeque<LedgerEntry>) -> 
         let mut request = batch.prepare_cached(INSERT_REQUEST)?;
         let mut attempt = batch.prepare_cached(INSERT_ATTEMPT)?;
         for entry in entries {
-            let id = entry.request.id.to_string();
-            if insert_request(&mut request, &id, &entry.request)? == 0 {
+            let id = entry.id.to_string();
+            if request.execute(params_from_iter(request_values(&id, entry)))? == 0 {
                 continue;
             }
             new += 1;
             for row in &entry.attempts {
-                insert_attempt(&mut attempt, &id, row)?;
+                attempt.execute(params_from_iter(attempt_values(&id, row)))?;
             }
         }
     }
@@ -107,223 +138,94 @@ pub(crate) fn insert(conn: &mut Connection, entries: &VecDeque<LedgerEntry>) -> 
     Ok(new)
 }
 
-fn insert_request(
-    statement: &mut rusqlite::Statement<'_>,
-    id: &str,
-    row: &RequestRow,
-) -> rusqlite::Result<usize> {
-    let usage = Buckets::of(&row.usage);
-    statement.execute(params![
-        id,
-        unix_ms(row.timestamp),
-        clip(row.key_name.as_deref()),
-        clip(row.project_id.as_deref()),
-        clip(row.org_id.as_deref()),
-        clip(row.user_id.as_deref()),
-        clip(row.provider.as_deref()),
-        clip(row.model.as_deref()),
-        row.operation,
-        row.outcome.as_str(),
-        row.status_code,
-        usage.0[0],
-        usage.0[1],
-        usage.0[2],
-        usage.0[3],
-        usage.0[4],
-        usage.0[5],
-        usage.0[6],
-        usage.0[7],
-        usage.0[8],
-        usage.0[9],
-        row.usage.reported_cost.map(pico),
-        row.usage_final,
-        row.cost.map(pico),
-        clip(row.price_version.as_deref()),
-        clip(row.service_tier.as_deref()),
-    ])
+fn request_values<'e>(id: &'e str, entry: &'e LedgerEntry) -> impl Iterator<Item = Bound<'e>> {
+    let asked = [
+        text(id),
+        whole(unix_ms(entry.timestamp)),
+        maybe(entry.key_name.as_deref()),
+        maybe(entry.project_id.as_deref()),
+        maybe(entry.org_id.as_deref()),
+        maybe(entry.user_id.as_deref()),
+        maybe(entry.provider.as_deref()),
+        maybe(entry.model.as_deref()),
+        text(&entry.operation),
+        text(entry.outcome.as_str()),
+        whole(entry.status_code),
+    ];
+    let priced = [
+        whole(entry.usage_final),
+        amount(entry.cost),
+        maybe(entry.price_version.as_deref()),
+        maybe(entry.service_tier.as_deref()),
+    ];
+    asked.into_iter().chain(usage_values(&entry.usage)).chain(priced)
 }
 
-fn insert_attempt(
-    statement: &mut rusqlite::Statement<'_>,
-    id: &str,
-    row: &AttemptRow,
-) -> rusqlite::Result<usize> {
-    let usage = Buckets::of(&row.usage);
-    statement.execute(params![
-        id,
-        row.attempt,
-        clip(Some(&row.provider)),
-        clip(row.model.as_deref()),
-        row.status_code,
-        row.error_type,
-        integer(row.latency_ms),
-        usage.0[0],
-        usage.0[1],
-        usage.0[2],
-        usage.0[3],
-        usage.0[4],
-        usage.0[5],
-        usage.0[6],
-        usage.0[7],
-        usage.0[8],
-        usage.0[9],
-        row.usage.reported_cost.map(pico),
-        row.cost.map(pico),
-    ])
+fn attempt_values<'e>(id: &'e str, row: &'e AttemptRow) -> impl Iterator<Item = Bound<'e>> {
+    let tried = [
+        text(id),
+        whole(row.attempt),
+        text(&row.provider),
+        maybe(row.model.as_deref()),
+        whole(row.status_code),
+        maybe(row.error_type.as_deref()),
+        whole(integer(row.latency_ms)),
+        amount(row.cost),
+    ];
+    tried.into_iter().chain(usage_values(&row.usage))
 }
 
-/// The buckets in the order of the columns; NULL is unknown, never 0.
-struct Buckets([Option<i64>; 10]);
-
-impl Buckets {
-    fn of(usage: &Usage) -> Self {
-        Self(
-            [
-                usage.input,
-                usage.cache_read,
-                usage.cache_write,
-                usage.cache_write_1h,
-                usage.input_audio,
-                usage.input_image,
-                usage.output,
-                usage.output_reasoning,
-                usage.output_audio,
-                usage.output_image,
-            ]
-            .map(|tokens| tokens.map(integer)),
-        )
-    }
-
-    /// Reads ten buckets and the reported cost, from column `first` on.
-    fn read(row: &Row<'_>, first: usize) -> rusqlite::Result<Usage> {
-        let bucket = |nth: usize| row.get::<_, Option<i64>>(first + nth).map(|number| number.map(unsigned));
-        Ok(Usage {
-            input: bucket(0)?,
-            cache_read: bucket(1)?,
-            cache_write: bucket(2)?,
-            cache_write_1h: bucket(3)?,
-            input_audio: bucket(4)?,
-            input_image: bucket(5)?,
-            output: bucket(6)?,
-            output_reasoning: bucket(7)?,
-            output_audio: bucket(8)?,
-            output_image: bucket(9)?,
-            reported_cost: money(row.get(first + 10)?),
-        })
-    }
+/// NULL is unknown, never 0.
+fn usage_values(usage: &Usage) -> [Bound<'static>; 11] {
+    [
+        count(usage.input),
+        count(usage.cache_read),
+        count(usage.cache_write),
+        count(usage.cache_write_1h),
+        count(usage.input_audio),
+        count(usage.input_image),
+        count(usage.output),
+        count(usage.output_reasoning),
+        count(usage.output_audio),
+        count(usage.output_image),
+        amount(usage.reported_cost),
+    ]
 }
 
-/// One request in the ledger, with its attempts.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[non_exhaustive]
-pub struct LedgerRow {
-    /// The request's id.
-    pub id: String,
-    /// When the request's head had been read, in Unix milliseconds.
-    pub timestamp_ms: i64,
-    /// The virtual key's name.
-    pub key_name: Option<String>,
-    /// The key's project, else the caller's.
-    pub project_id: Option<String>,
-    /// The caller's organisation.
-    pub org_id: Option<String>,
-    /// The caller's user.
-    pub user_id: Option<String>,
-    /// The provider asked last.
-    pub provider: Option<String>,
-    /// The model sent last.
-    pub model: Option<String>,
-    /// `chat`, `embeddings`, …
-    pub operation: String,
-    /// How it ended.
-    pub outcome: String,
-    /// What the caller got.
-    pub status_code: u16,
-    /// Tokens, in disjoint buckets.
-    pub usage: Usage,
-    /// Whether the usage is final or a lower bound.
-    pub usage_final: bool,
-    /// What it cost; in JSON, 10⁻¹² US dollars.
-    #[serde(rename = "cost_pico_usd", serialize_with = "units")]
-    pub cost: Option<Money>,
-    /// The price table used.
-    pub price_version: Option<String>,
-    /// The tier that the answer named.
-    pub service_tier: Option<String>,
-    /// One per attempt, in order.
-    pub attempts: Vec<LedgerAttempt>,
-}
-
-/// One attempt in the ledger.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[non_exhaustive]
-pub struct LedgerAttempt {
-    /// From 1.
-    pub attempt: u32,
-    /// The provider asked.
-    pub provider: String,
-    /// The model sent.
-    pub model: Option<String>,
-    /// The provider's status; 0 when it never answered.
-    pub status_code: u16,
-    /// Why it failed.
-    pub error_type: Option<String>,
-    /// Attempt begun → ended, in milliseconds.
-    pub latency_ms: u64,
-    /// Tokens of this attempt.
-    pub usage: Usage,
-    /// What it cost; in JSON, 10⁻¹² US dollars.
-    #[serde(rename = "cost_pico_usd", serialize_with = "units")]
-    pub cost: Option<Money>,
-}
-
-// serde hands fields over by reference.
-#[allow(clippy::ref_option)]
-fn units<S: Serializer>(cost: &Option<Money>, serializer: S) -> Result<S::Ok, S::Error> {
-    cost.map(pico).serialize(serializer)
-}
-
-/// Requests of `times` (Unix milliseconds), oldest first, after the time and id of the last one seen.
+/// Requests of `times` (Unix milliseconds), oldest first, after the last one seen.
 pub(crate) fn rows(
     conn: &Connection,
     times: std::ops::Range<i64>,
-    after: Option<(i64, &str)>,
+    after: Option<&LedgerEntry>,
     limit: usize,
-) -> rusqlite::Result<Vec<LedgerRow>> {
-    let mut requests = conn.prepare_cached(
-        "SELECT id, timestamp, key_name, project_id, org_id, user_id, provider, model, operation, outcome, \
-         status_code, input, cache_read, cache_write, cache_write_1h, input_audio, input_image, output, \
-         output_reasoning, output_audio, output_image, reported_cost, usage_final, cost, price_version, service_tier \
-         FROM ledger_request WHERE timestamp >= ?1 AND timestamp < ?2 AND (timestamp, id) > (?3, ?4) ORDER BY timestamp, id LIMIT ?5",
-    )?;
-    let after = after.unwrap_or((i64::MIN, ""));
-    let bounds = params![times.start, times.end, after.0, after.1, integer(limit as u64)];
-    let mut rows = requests.query_map(bounds, read_request)?.collect::<Result<Vec<_>, _>>()?;
-    let mut attempts = conn.prepare_cached(
-        "SELECT attempt, provider, model, status_code, error_type, latency, input, cache_read, cache_write, \
-         cache_write_1h, input_audio, input_image, output, output_reasoning, output_audio, output_image, \
-         reported_cost, cost FROM ledger_attempt WHERE request_id = ?1 ORDER BY attempt",
-    )?;
-    for row in &mut rows {
-        row.attempts = attempts.query_map([&row.id], read_attempt)?.collect::<Result<_, _>>()?;
+) -> rusqlite::Result<Vec<LedgerEntry>> {
+    let (time, id) =
+        after.map_or((i64::MIN, String::new()), |last| (unix_ms(last.timestamp), last.id.to_string()));
+    let mut requests = conn.prepare_cached(SELECT_REQUESTS)?;
+    let bounds = params![times.start, times.end, time, id, integer(limit as u64)];
+    let mut entries = requests.query_map(bounds, read_request)?.collect::<Result<Vec<_>, _>>()?;
+    let mut attempts = conn.prepare_cached(SELECT_ATTEMPTS)?;
+    for entry in &mut entries {
+        entry.attempts =
+            attempts.query_map([entry.id.to_string()], read_attempt)?.collect::<Result<_, _>>()?;
     }
-    Ok(rows)
+    Ok(entries)
 }
 
-fn read_request(row: &Row<'_>) -> rusqlite::Result<LedgerRow> {
-    Ok(LedgerRow {
-        id: row.get(0)?,
-        timestamp_ms: row.get(1)?,
+fn read_request(row: &Row<'_>) -> rusqlite::Result<LedgerEntry> {
+    Ok(LedgerEntry {
+        id: read_word(row, 0, RequestId::parse)?,
+        timestamp: time(row.get(1)?),
         key_name: row.get(2)?,
         project_id: row.get(3)?,
         org_id: row.get(4)?,
         user_id: row.get(5)?,
         provider: row.get(6)?,
         model: row.get(7)?,
-        operation: row.get(8)?,
-        outcome: row.get(9)?,
+        operation: row.get::<_, String>(8)?.into(),
+        outcome: read_word(row, 9, |word| Outcome::ALL.into_iter().find(|one| one.as_str() == word))?,
         status_code: row.get(10)?,
-        usage: Buckets::read(row, 11)?,
+        usage: read_usage(row, 11)?,
         usage_final: row.get(22)?,
         cost: money(row.get(23)?),
         price_version: row.get(24)?,
@@ -332,15 +234,44 @@ fn read_request(row: &Row<'_>) -> rusqlite::Result<LedgerRow> {
     })
 }
 
-fn read_attempt(row: &Row<'_>) -> rusqlite::Result<LedgerAttempt> {
-    Ok(LedgerAttempt {
+fn read_attempt(row: &Row<'_>) -> rusqlite::Result<AttemptRow> {
+    Ok(AttemptRow {
         attempt: row.get(0)?,
         provider: row.get(1)?,
         model: row.get(2)?,
         status_code: row.get(3)?,
-        error_type: row.get(4)?,
-        latency_ms: row.get::<_, i64>(5).map(unsigned)?,
-        usage: Buckets::read(row, 6)?,
-        cost: money(row.get(17)?),
+        error_type: row.get::<_, Option<String>>(4)?.map(Into::into),
+        latency_ms: row.get(5).map(unsigned)?,
+        cost: money(row.get(6)?),
+        usage: read_usage(row, 7)?,
+    })
+}
+
+/// Reads the columns of usage, from `first` on.
+fn read_usage(row: &Row<'_>, first: usize) -> rusqlite::Result<Usage> {
+    let bucket = |nth: usize| row.get::<_, Option<i64>>(first + nth).map(|number| number.map(unsigned));
+    Ok(Usage {
+        input: bucket(0)?,
+        cache_read: bucket(1)?,
+        cache_write: bucket(2)?,
+        cache_write_1h: bucket(3)?,
+        input_audio: bucket(4)?,
+        input_image: bucket(5)?,
+        output: bucket(6)?,
+        output_reasoning: bucket(7)?,
+        output_audio: bucket(8)?,
+        output_image: bucket(9)?,
+        reported_cost: money(row.get(first + 10)?),
+        // Its effect, no cost, is in the row.
+        is_implausible: false,
+    })
+}
+
+/// A text from a closed list; one that is not on it was written by something else.
+fn read_word<T>(row: &Row<'_>, column: usize, read: impl Fn(&str) -> Option<T>) -> rusqlite::Result<T> {
+    let word: String = row.get(column)?;
+    read(&word).ok_or_else(|| {
+        let reason = format!("`{word}` is not a value that this version writes");
+        rusqlite::Error::FromSqlConversionFailure(column, Type::Text, reason.into())
     })
 }

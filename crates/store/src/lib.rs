@@ -22,10 +22,11 @@ mod schema;
 mod store;
 #[cfg(test)]
 mod tests;
+mod value;
 mod writer;
 
 pub use error::StoreError;
-pub use ledger::{LedgerAttempt, LedgerRow, NoLedger};
+pub use ledger::NoLedger;
 pub use lock::{DataDirLock, LockError};
 pub use magicapi_kernel::{Arrivals, LogQuery, LogRow, Page, Tokens};
 pub use reader::Reader;

@@ -4,7 +4,7 @@ use magicapi_kernel::{LogQuery, LogRow};
 use rusqlite::types::Value as Sql;
 
 use crate::StoreError;
-use crate::row::integer;
+use crate::value::integer;
 
 /// A place in the log: newest first, by time and then by arrival.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

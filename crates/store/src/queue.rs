@@ -119,6 +119,13 @@ pub(crate) struct Turn {
     pub(crate) end: bool,
 }
 
+/// What waits to be written.
+pub(crate) struct Waiting {
+    pub(crate) entries: u64,
+    pub(crate) bytes: u64,
+    pub(crate) log_bytes: u64,
+}
+
 /// A batch that did not fit, or came after the end.
 pub(crate) struct Refused;
 
@@ -165,11 +172,6 @@ impl Shared {
 
     pub(crate) fn ended(&self) -> bool {
         self.lock().ended
-    }
-
-    /// Whether the last write failed.
-    pub(crate) fn in_trouble(&self) -> bool {
-        self.lock().trouble.is_some()
     }
 
     /// Full for new requests at three quarters: the rest is for the rows of those that already run.
@@ -367,9 +369,18 @@ impl Shared {
         }
     }
 
-    /// Entries and bytes that wait, bytes of log batches that wait, and what is wrong.
-    pub(crate) fn waiting(&self) -> (usize, usize, usize, Option<String>) {
+    /// What the last write failed with; `None` when it did not.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        self.lock().trouble.clone()
+    }
+
+    /// What waits now.
+    pub(crate) fn waiting(&self) -> Waiting {
         let queue = self.lock();
-        (queue.entries, queue.bytes, queue.log_bytes, queue.trouble.clone())
+        Waiting {
+            entries: queue.entries as u64,
+            bytes: queue.bytes as u64,
+            log_bytes: queue.log_bytes as u64,
+        }
     }
 }

@@ -5,16 +5,17 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use bytes::Bytes;
-use magicapi_kernel::{Arrivals, LogQuery, LogRow, Page};
+use magicapi_kernel::{Arrivals, LedgerEntry, LogQuery, LogRow, Page};
 use memchr::memmem::Finder;
 use rusqlite::types::Value as Sql;
 use rusqlite::{Connection, OptionalExtension as _, params, params_from_iter};
 
 use crate::StoreError;
-use crate::ledger::{self, LedgerRow};
+use crate::ledger;
 use crate::query::{Place, conditions, start};
-use crate::row::{COLUMNS, integer, read_row};
+use crate::row::{COLUMNS, read_row};
 use crate::schema::open_reader;
+use crate::value::integer;
 
 /// Rows that one look at the index covers: what a filter that matches nothing costs between two looks at the clock.
 const STRETCH: i64 = 20_000;
@@ -214,14 +215,14 @@ impl Reader {
         read().map_err(|error| self.wrap(error))
     }
 
-    /// The ledger's requests of `times` (Unix milliseconds), with their attempts, oldest first; `after` is time and id
-    /// of the last row of the page before.
+    /// The ledger's requests of `times` (Unix milliseconds), with their attempts, oldest first; `after` is the last one
+    /// of the page before.
     pub fn ledger_rows(
         &self,
         times: std::ops::Range<i64>,
-        after: Option<(i64, &str)>,
+        after: Option<&LedgerEntry>,
         limit: usize,
-    ) -> Result<Vec<LedgerRow>, StoreError> {
+    ) -> Result<Vec<LedgerEntry>, StoreError> {
         ledger::rows(&self.conn, times, after, limit).map_err(|error| self.wrap(error))
     }
 }

@@ -11,8 +11,8 @@ use rusqlite::{Connection, TransactionBehavior};
 
 use crate::queue::Bounds;
 use crate::request_log::add_bytes;
-use crate::row::{integer, unix_ms};
 use crate::schema::pragma;
+use crate::value::{integer, unix_ms};
 
 /// Rows deleted in one step, at most.
 const STEP_ROWS: i64 = 256;

@@ -1,121 +1,91 @@
-//! One line of the request log in its table: made of a record, written, read. The whole record is the document beside
-//! it.
+//! One line of the request log in its table: a record's facts written, a [`LogRow`] read. The whole record is the
+//! document beside it.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::ops::Range;
 
 use magicapi_kernel::{LogRow, Tokens};
-use magicapi_model::Money;
 use magicapi_plugin::Facts;
-use rusqlite::{Row, params_from_iter, types::Value as Sql};
-use serde_json::{Value, json};
+use rusqlite::{Connection, Row};
+use serde::Serialize;
+use serde_json::Value;
 
-/// The columns, in the order of [`LogRow`]'s fields.
-pub(crate) const COLUMNS: &str = "seq, id, timestamp, provider, model, requested_model, operation, outcome, status, \
-     status_code, latency, ttfb, input_tokens, output_tokens, total_tokens, cost, path, method, key_name, project_id, \
-     org_id, user_id, thread_id, streamed, error_type, error_message, stored_bytes, metadata";
+use crate::value::{Bound, amount, clip, count, integer, maybe, money, text, unix_ms, unsigned, whole};
 
-/// Its own number comes from the table.
-pub(crate) const INSERT: &str = "INSERT INTO request_log (id, timestamp, provider, model, requested_model, operation, \
-     outcome, status, status_code, latency, ttfb, input_tokens, output_tokens, total_tokens, cost, path, method, \
-     key_name, project_id, org_id, user_id, thread_id, streamed, error_type, error_message, stored_bytes, metadata) \
-     VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT (id) DO NOTHING";
-
-/// What one text of a row may take. Names and ids are shorter; what callers make up need not be, and a list must
-/// stay quick. The document keeps it whole.
-const MAX_TEXT: usize = 1024;
-
-/// The row of a record whose compressed document has `document` bytes. `seq` is the table's to give.
-pub(crate) fn row_of(facts: &Facts, document: usize) -> LogRow {
-    let mut row = LogRow {
-        seq: 0,
-        id: facts.id.to_string(),
-        timestamp_ms: unix_ms(facts.timestamp),
-        provider: clip(facts.provider.as_deref()),
-        model: clip(facts.model.as_deref()),
-        requested_model: clip(facts.requested_model.as_deref()),
-        operation: facts.operation.to_owned(),
-        outcome: facts.outcome.as_str().to_owned(),
-        status: facts.outcome.status().to_owned(),
-        status_code: facts.status_code,
-        latency: facts.latency_ms,
-        ttfb: facts.ttfb_ms,
-        tokens: Tokens {
-            input: facts.usage.input_total(),
-            output: facts.usage.output_total(),
-            total: facts.usage.total(),
-        },
-        cost: facts.cost,
-        path: clip(Some(&facts.path)).unwrap_or_default(),
-        method: clip(Some(&facts.method)).unwrap_or_default(),
-        key_name: clip(facts.key_name.as_deref()),
-        project_id: clip(facts.project_id.as_deref()),
-        org_id: clip(facts.org_id.as_deref()),
-        user_id: clip(facts.user_id.as_deref()),
-        thread_id: clip(facts.thread_id.as_deref()),
-        streamed: facts.streamed,
-        error_type: facts.error_type.map(str::to_owned),
-        error_message: clip(facts.error_message.as_deref()),
-        stored_bytes: 0,
-        metadata: extras(facts),
+/// The columns that are written, in the order of [`values`]; `seq` is the table's to give.
+macro_rules! columns {
+    () => {
+        "id, timestamp, provider, model, requested_model, operation, outcome, status, status_code, latency, ttfb, \
+         input_tokens, output_tokens, total_tokens, cost, path, method, key_name, project_id, org_id, user_id, \
+         thread_id, streamed, error_type, error_message, stored_bytes, metadata"
     };
-    row.stored_bytes = (own_bytes(&row) + file_share(document)) as u64;
-    row
 }
 
-/// What the row itself takes in its table and indexes, and about what it takes in memory.
-pub(crate) fn own_bytes(row: &LogRow) -> usize {
+/// The columns that are read, in the order of [`LogRow`]'s fields.
+pub(crate) const COLUMNS: &str = concat!("seq, ", columns!());
+
+pub(crate) const INSERT: &str = concat!(
+    "INSERT INTO request_log (",
+    columns!(),
+    ") VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT (id) DO NOTHING"
+);
+
+/// What the row itself takes in its table and indexes.
+pub(crate) fn own_bytes(facts: &Facts, metadata: &str) -> usize {
     // Record headers, numbers, the id, three index entries, and the share of pages that is never filled.
     const FIXED: usize = 360;
     let texts = [
-        &row.provider,
-        &row.model,
-        &row.requested_model,
-        &row.key_name,
-        &row.project_id,
-        &row.org_id,
-        &row.user_id,
-        &row.thread_id,
-        &row.error_type,
-        &row.error_message,
+        facts.provider.as_deref(),
+        facts.model.as_deref(),
+        facts.requested_model.as_deref(),
+        facts.key_name.as_deref(),
+        facts.project_id.as_deref(),
+        facts.org_id.as_deref(),
+        facts.user_id.as_deref(),
+        facts.thread_id.as_deref(),
+        facts.error_type,
+        facts.error_message.as_deref(),
+        Some(facts.path.as_str()),
     ];
-    let texts: usize = texts.into_iter().flatten().map(String::len).sum();
-    FIXED + texts + row.path.len() + row.metadata.to_string().len()
+    let texts: usize = texts.into_iter().flatten().map(|text| clip(text).len()).sum();
+    FIXED + texts + metadata.len()
 }
 
 /// The values for [`INSERT`].
-pub(crate) fn values(row: &LogRow) -> impl rusqlite::Params + use<> {
-    let text = |text: &str| Sql::Text(text.to_owned());
-    let maybe = |text: &Option<String>| text.clone().map_or(Sql::Null, Sql::Text);
-    let count = |number: Option<u64>| number.map_or(Sql::Null, |number| Sql::Integer(integer(number)));
-    params_from_iter([
-        text(&row.id),
-        Sql::Integer(row.timestamp_ms),
-        maybe(&row.provider),
-        maybe(&row.model),
-        maybe(&row.requested_model),
-        text(&row.operation),
-        text(&row.outcome),
-        text(&row.status),
-        Sql::Integer(row.status_code.into()),
-        Sql::Integer(integer(row.latency)),
-        count(row.ttfb),
-        count(row.tokens.input),
-        count(row.tokens.output),
-        count(row.tokens.total),
-        row.cost.map_or(Sql::Null, |cost| Sql::Integer(pico(cost))),
-        text(&row.path),
-        text(&row.method),
-        maybe(&row.key_name),
-        maybe(&row.project_id),
-        maybe(&row.org_id),
-        maybe(&row.user_id),
-        maybe(&row.thread_id),
-        Sql::Integer(row.streamed.into()),
-        maybe(&row.error_type),
-        maybe(&row.error_message),
-        Sql::Integer(integer(row.stored_bytes)),
-        text(&row.metadata.to_string()),
-    ])
+pub(crate) fn values<'r>(
+    facts: &'r Facts,
+    id: &'r str,
+    metadata: &'r str,
+    stored_bytes: usize,
+) -> [Bound<'r>; 27] {
+    [
+        id.into(),
+        whole(unix_ms(facts.timestamp)),
+        maybe(facts.provider.as_deref()),
+        maybe(facts.model.as_deref()),
+        maybe(facts.requested_model.as_deref()),
+        text(facts.operation),
+        text(facts.outcome.as_str()),
+        text(facts.outcome.status()),
+        whole(facts.status_code),
+        whole(integer(facts.latency_ms)),
+        count(facts.ttfb_ms),
+        count(facts.usage.input_total()),
+        count(facts.usage.output_total()),
+        count(facts.usage.total()),
+        amount(facts.cost),
+        text(&facts.path),
+        text(&facts.method),
+        maybe(facts.key_name.as_deref()),
+        maybe(facts.project_id.as_deref()),
+        maybe(facts.org_id.as_deref()),
+        maybe(facts.user_id.as_deref()),
+        maybe(facts.thread_id.as_deref()),
+        whole(facts.streamed),
+        maybe(facts.error_type),
+        maybe(facts.error_message.as_deref()),
+        whole(integer(stored_bytes as u64)),
+        metadata.into(),
+    ]
 }
 
 /// Reads a row of [`COLUMNS`].
@@ -154,73 +124,75 @@ pub(crate) fn read_row(row: &Row<'_>) -> rusqlite::Result<LogRow> {
     })
 }
 
+/// Shows the rows with these numbers, in the order of arrival.
+pub(crate) fn each(
+    conn: &Connection,
+    seqs: Range<i64>,
+    mut show: impl FnMut(LogRow),
+) -> rusqlite::Result<()> {
+    let sql = format!("SELECT {COLUMNS} FROM request_log WHERE seq >= ?1 AND seq < ?2 ORDER BY seq");
+    let mut statement = conn.prepare_cached(&sql)?;
+    for row in statement.query_map([seqs.start, seqs.end], read_row)? {
+        show(row?);
+    }
+    Ok(())
+}
+
 /// Facts that lists show but nobody filters by, under the record's names; unknown ones are left out.
-fn extras(facts: &Facts) -> Value {
-    let mut extras = json!({
-        "attempts": facts.attempts,
-        "request_size": facts.request_size,
-        "response_size": facts.response_size,
-        "provider_status_code": facts.provider_status_code,
-        "usage_final": facts.usage_final,
-    });
-    let texts = [
-        ("route", facts.route.as_deref()),
-        ("credential", facts.credential),
-        ("provider_error_type", facts.provider_error_type),
-        ("service_tier", facts.service_tier.as_deref()),
-        ("content_dropped", facts.content_dropped),
-        ("trace_id", facts.trace_id.as_deref()),
-        ("experiment_id", facts.experiment_id.as_deref()),
-    ];
-    for (name, text) in texts {
-        if let Some(text) = clip(text) {
-            extras[name] = Value::String(text);
-        }
-    }
-    if let Some(cached) = facts.usage.cache_read {
-        extras["cached_tokens"] = json!(cached);
-    }
-    if let Some(reason) = facts.finish_reasons.first() {
-        extras["finish_reason"] = json!(clip(Some(reason)));
-    }
-    extras
+#[derive(Serialize)]
+struct Metadata<'r> {
+    attempts: u32,
+    request_size: u64,
+    response_size: u64,
+    provider_status_code: u16,
+    usage_final: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    route: Option<&'r str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    credential: Option<&'r str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    provider_error_type: Option<&'r str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    service_tier: Option<&'r str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    content_dropped: Option<&'r str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trace_id: Option<&'r str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    experiment_id: Option<&'r str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cached_tokens: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    finish_reason: Option<&'r str>,
+}
+
+/// The column `metadata`.
+pub(crate) fn metadata(facts: &Facts) -> String {
+    let metadata = Metadata {
+        attempts: facts.attempts,
+        request_size: facts.request_size,
+        response_size: facts.response_size,
+        provider_status_code: facts.provider_status_code,
+        usage_final: facts.usage_final,
+        route: facts.route.as_deref().map(clip),
+        credential: facts.credential,
+        provider_error_type: facts.provider_error_type,
+        service_tier: facts.service_tier.as_deref().map(clip),
+        content_dropped: facts.content_dropped.map(magicapi_plugin::ContentDropped::as_str),
+        trace_id: facts.trace_id.as_deref().map(clip),
+        experiment_id: facts.experiment_id.as_deref().map(clip),
+        cached_tokens: facts.usage.cache_read,
+        finish_reason: facts.finish_reasons.first().map(|reason| clip(reason)),
+    };
+    // Numbers and texts always become JSON.
+    serde_json::to_string(&metadata).unwrap_or_else(|_| "{}".to_owned())
 }
 
 /// What a document of this many bytes takes of the file: small ones share a page, as many as fit; larger ones have
 /// pages of their own.
-fn file_share(document: usize) -> usize {
+pub(crate) fn file_share(document: usize) -> usize {
     const PAGE: usize = 4096;
     const CELL: usize = 16;
     let fit = (PAGE - 8) / (document + CELL);
     PAGE.checked_div(fit).unwrap_or(document + document / 1024 + 768)
-}
-
-/// The text up to [`MAX_TEXT`] bytes, cut between characters.
-pub(crate) fn clip(text: Option<&str>) -> Option<String> {
-    text.map(|text| text[..text.floor_char_boundary(MAX_TEXT)].to_owned())
-}
-
-/// Unix milliseconds; 0 for a clock before 1970.
-pub(crate) fn unix_ms(time: SystemTime) -> i64 {
-    time.duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
-}
-
-/// Numbers beyond SQLite's largest integer become it.
-pub(crate) fn integer(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
-}
-
-/// The way back; no column holds negative counts.
-pub(crate) fn unsigned(number: i64) -> u64 {
-    u64::try_from(number).unwrap_or(0)
-}
-
-/// 10⁻¹² US dollars; amounts beyond nine million dollars become that.
-pub(crate) fn pico(cost: Money) -> i64 {
-    i64::try_from(cost.pico_usd()).unwrap_or(i64::MAX)
-}
-
-/// The way back.
-pub(crate) fn money(pico: Option<i64>) -> Option<Money> {
-    pico.map(|units| Money::from_pico_usd(units.into()))
 }

@@ -31,7 +31,7 @@ pub struct StoreOptions {
     /// Records of the request log older than this are deleted. The ledger keeps everything.
     pub retention_age: Duration,
     /// What the request log may take of the file, in bytes, free pages included; the oldest records go first. The
-    /// ledger's rows come on top, and the write-ahead log, some MiB.
+    /// ledger's rows come on top, and the write-ahead log, 16 MiB and more after a large batch.
     pub retention_size: u64,
 }
 
@@ -125,7 +125,7 @@ impl Store {
 
     /// The exporter [`crate::REQUEST_LOG`], for the pipeline.
     pub fn request_log(&self) -> Box<dyn TelemetryExporter> {
-        Box::new(RequestLog(self.shared.clone()))
+        Box::new(RequestLog::new(self.shared.clone()))
     }
 
     /// A reader of its own connection; opening one takes well under a millisecond.
@@ -148,22 +148,22 @@ impl Store {
     pub fn status(&self) -> StoreStatus {
         let counts = &self.shared.counts;
         let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
-        let (queued, queued_bytes, log_bytes, last_error) = self.shared.waiting();
+        let waiting = self.shared.waiting();
         StoreStatus {
             ledger: LedgerStatus {
                 ready: self.shared.ready(),
-                queued: queued as u64,
-                queued_bytes: queued_bytes as u64,
+                queued: waiting.entries,
+                queued_bytes: waiting.bytes,
                 written: count(&counts.written),
                 repeated: count(&counts.repeated),
                 missing: count(&counts.missing),
             },
             request_log: LogStatus {
-                queued_bytes: log_bytes as u64,
+                queued_bytes: waiting.log_bytes,
                 written: count(&counts.log_written),
                 deleted: count(&counts.log_deleted),
             },
-            last_error,
+            last_error: self.shared.trouble(),
             storage_failed: self.shared.storage_failed(),
             file_bytes: file_bytes(&self.path),
         }

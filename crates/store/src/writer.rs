@@ -16,8 +16,9 @@ use tokio::sync::broadcast;
 use crate::error::Trouble;
 use crate::ledger;
 use crate::queue::{Bounds, Plan, Shared};
-use crate::request_log::{self, LogBatch, LogEntry};
+use crate::request_log::{self, LogBatch, LogEntry, Stored};
 use crate::retention::{AFTER_TROUBLE, Retention, Step};
+use crate::row;
 use crate::schema;
 
 /// The first pause after a failed write; it doubles.
@@ -141,14 +142,14 @@ impl Writer {
         }
     }
 
-    fn write_log(&mut self, mut batch: LogBatch) {
-        let delivery = match request_log::insert(&mut self.conn, &mut batch.entries) {
-            Ok(bytes) => {
-                self.logged(batch.entries, bytes);
+    fn write_log(&mut self, batch: LogBatch) {
+        let delivery = match request_log::insert(&mut self.conn, &batch.entries) {
+            Ok(stored) => {
+                self.logged(stored);
                 self.recovered_log();
                 Delivery::Delivered
             }
-            Err(error) if Trouble::of(&error) == Trouble::Row => self.log_one_by_one(batch.entries),
+            Err(error) if Trouble::of(&error) == Trouble::Row => self.log_one_by_one(&batch.entries),
             Err(error) => {
                 self.trouble(&error);
                 Delivery::Retry { after: Some(Duration::from_secs(1)) }
@@ -158,16 +159,17 @@ impl Writer {
         let _ = batch.done.send(delivery);
     }
 
-    fn log_one_by_one(&mut self, entries: Vec<LogEntry>) -> Delivery {
+    fn log_one_by_one(&mut self, entries: &[LogEntry]) -> Delivery {
         let mut outcomes = Vec::with_capacity(entries.len());
-        for entry in entries {
-            let mut one = vec![entry];
-            outcomes.push(match request_log::insert(&mut self.conn, &mut one) {
-                Ok(bytes) => {
-                    self.logged(one, bytes);
-                    request_log::outcome(Ok(()))
+        for entry in entries.chunks(1) {
+            outcomes.push(match request_log::insert(&mut self.conn, entry) {
+                Ok(stored) => {
+                    self.logged(stored);
+                    ItemOutcome::Delivered
                 }
-                Err(error) if Trouble::of(&error) == Trouble::Row => request_log::outcome(Err(&error)),
+                Err(error) if Trouble::of(&error) == Trouble::Row => {
+                    ItemOutcome::Rejected { reason: error.to_string() }
+                }
                 Err(error) => {
                     self.trouble(&error);
                     ItemOutcome::Retry
@@ -177,23 +179,25 @@ impl Writer {
         Delivery::Items(outcomes)
     }
 
-    fn logged(&mut self, entries: Vec<LogEntry>, bytes: i64) {
-        self.retention.grew(bytes);
-        let followed = self.follow.receiver_count() > 0;
-        let mut new = 0;
-        for entry in entries.into_iter().filter(|entry| entry.row.seq != 0) {
-            new += 1;
-            if followed {
-                // The last follower may have left meanwhile.
-                let _ = self.follow.send(Arc::new(entry.row));
-            }
+    fn logged(&mut self, stored: Stored) {
+        self.retention.grew(stored.bytes);
+        self.shared.counts.log_written.fetch_add(stored.rows, Ordering::Relaxed);
+        if self.follow.receiver_count() == 0 {
+            return;
         }
-        self.shared.counts.log_written.fetch_add(new, Ordering::Relaxed);
+        // As a list would show them: who follows is told what stands in the file.
+        let told = row::each(&self.conn, stored.seqs, |row| {
+            // The last follower may have left meanwhile.
+            let _ = self.follow.send(Arc::new(row));
+        });
+        if let Err(error) = told {
+            tracing::warn!(%error, "those who follow the request log miss rows; `logs search` finds them");
+        }
     }
 
     fn tidy(&mut self, bounds: Bounds) {
         let now = Instant::now();
-        if self.shared.in_trouble() && self.held.is_empty() && !self.works_again() {
+        if self.shared.trouble().is_some() && self.held.is_empty() && !self.works_again() {
             self.tidy_at = now + self.after_trouble();
             return;
         }

@@ -4,13 +4,17 @@ use axum::extract::Query;
 use axum::extract::rejection::QueryRejection;
 use magicapi_kernel::LogQuery;
 use utoipa::openapi::path::{Parameter as ApiParameter, ParameterBuilder, ParameterIn};
-use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
+use utoipa::openapi::schema::{Object, ObjectBuilder, SchemaType, Type};
 use utoipa::openapi::{KnownFormat, Required, SchemaFormat};
 
 use crate::error::ApiError;
 
 /// The largest page.
 const MAX_LIMIT: u64 = 500;
+
+/// What a time is. In a query string a bare `+` is a space, which is how an offset gets lost.
+const TIME: &str =
+    "a time in Unix milliseconds or RFC 3339 (`2026-03-05T16:00:00Z`; the `+` of an offset is written `%2B`)";
 
 /// The query string as axum gives it.
 pub(crate) type Params = Result<Query<Vec<(String, String)>>, QueryRejection>;
@@ -72,8 +76,8 @@ const PARAMETERS: [Parameter; 20] = [
     filter("thread_id", "The caller's thread.", Value::Text(|query| &mut query.thread_id)),
     filter("operation", "`chat`, `embeddings`, …", Value::Text(|query| &mut query.operation)),
     filter("streamed", "Streams only, or none.", Value::Flag(|query| &mut query.streamed)),
-    filter("since", "Not before this, in Unix milliseconds.", Value::Time(|query| &mut query.since)),
-    of_page("until", "Before this, in Unix milliseconds.", Value::Time(|query| &mut query.until)),
+    filter("since", "Not before this: Unix milliseconds or RFC 3339.", Value::Time(|query| &mut query.since)),
+    of_page("until", "Before this: Unix milliseconds or RFC 3339.", Value::Time(|query| &mut query.until)),
     filter(
         "min_latency_ms",
         "At least this slow.",
@@ -163,8 +167,7 @@ impl Value {
                 Ok(())
             }
             Self::Time(place) => {
-                let time = text.parse().map_err(|_| "a time in Unix milliseconds".to_owned())?;
-                *place(query) = Some(time);
+                *place(query) = Some(LogQuery::time(text).ok_or(TIME)?);
                 Ok(())
             }
             Self::Whole(least, most, set) => {
@@ -187,7 +190,9 @@ impl Value {
         match self {
             Self::Text(_) => ObjectBuilder::new().schema_type(Type::String).build(),
             Self::Flag(_) => ObjectBuilder::new().schema_type(Type::Boolean).build(),
-            Self::Time(_) => integer(KnownFormat::Int64).build(),
+            Self::Time(_) => {
+                ObjectBuilder::new().schema_type(SchemaType::from_iter([Type::Integer, Type::String])).build()
+            }
             Self::Whole(least, u64::MAX, _) => integer(KnownFormat::Int64).minimum(Some(*least)).build(),
             Self::Whole(least, most, _) => {
                 integer(KnownFormat::Int64).minimum(Some(*least)).maximum(Some(*most)).build()

@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use magicapi_config::MetricsAccess;
 use magicapi_plugin::{
-    Delivery, ExportError, MetricsSnapshot, RequestMetrics, ScrapePage, Signals, TelemetryConfig,
+    Delivery, ExportError, Health, MetricsSnapshot, RequestMetrics, ScrapePage, Signals, TelemetryConfig,
     TelemetryExporter, async_trait,
 };
 use magicapi_telemetry::{ExporterSetup, PipelineSettings, Telemetry, TelemetrySettings};
 use serde_json::{Value, json};
 
 use super::place::{Place, Set, authorization, facts, soon};
+use crate::exporters::ExporterInfo;
 use crate::openapi::document;
 use crate::routes::routes;
 use crate::{HealthFacts, LedgerFacts, StoreFacts};
@@ -86,7 +87,7 @@ async fn health_shows_every_fact() {
     let exporter = json!({
         "name": "mine", "type": "fake", "state": "running", "received": 0, "queue_records": 0, "queue_bytes": 0,
         "oldest_age_ms": null, "sent": 0, "retried": 0, "dropped": 0, "rejected": 0, "ambiguous": 0,
-        "last_error": null,
+        "last_error": null, "health": "ok", "health_reason": null,
     });
     let expected = json!({
         "status": "ok",
@@ -155,6 +156,15 @@ async fn an_exporter_that_cannot_start_is_a_reason() {
     .await;
     let reason = reasons[0].as_str().expect("a reason");
     assert!(reason.starts_with("exporter mine: ") && reason.contains("no route to host"), "{reason}");
+}
+
+#[test]
+fn what_a_running_exporter_says_of_its_back_end_is_a_reason() {
+    let mut status = telemetry(Signals::SCRAPE).status().remove(0);
+    assert_eq!(ExporterInfo::from(status.clone()).complaint(), None);
+    status.health = Health::Degraded("the template is missing".into());
+    let complaint = ExporterInfo::from(status).complaint();
+    assert_eq!(complaint.as_deref(), Some("exporter mine: degraded: the template is missing"));
 }
 
 #[tokio::test]

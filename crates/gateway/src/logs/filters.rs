@@ -54,10 +54,10 @@ pub(crate) struct Filters {
     /// At least this slow, in milliseconds.
     #[arg(long, value_name = "MS")]
     min_latency: Option<u64>,
-    /// Not before: so long ago (`15m`, `2h`, `7d`), or Unix milliseconds.
+    /// Not before: so long ago (`15m`, `2h`, `7d`), RFC 3339 (`2026-03-05T16:00:00Z`), or Unix milliseconds.
     #[arg(long, value_name = "TIME")]
     since: Option<String>,
-    /// Before: so long ago, or Unix milliseconds. Not for following.
+    /// Before: so long ago, RFC 3339, or Unix milliseconds. Not for following.
     #[arg(long, value_name = "TIME")]
     until: Option<String>,
 }
@@ -70,7 +70,8 @@ impl Filters {
             let Some(text) = text else { return Ok(None) };
             time(&text, now).map(Some).ok_or_else(|| {
                 Failure::Usage(format!(
-                    "{flag}: `{text}` is no time; write how long ago (`90s`, `15m`, `2h`, `7d`) or Unix milliseconds"
+                    "{flag}: `{text}` is no time; write how long ago (`90s`, `15m`, `2h`, `7d`), RFC 3339 with its offset \
+                     (`2026-03-05T16:00:00Z`), or Unix milliseconds"
                 ))
             })
         };
@@ -99,11 +100,12 @@ impl Filters {
     }
 }
 
-/// `15m` = so long before now; a bare number = Unix milliseconds.
+/// `15m` = so long before now; else as the API has it.
 fn time(text: &str, now: Duration) -> Option<i64> {
-    if let Ok(time) = text.parse() {
-        return Some(time);
-    }
+    LogQuery::time(text).or_else(|| ago(text, now))
+}
+
+fn ago(text: &str, now: Duration) -> Option<i64> {
     let unit = text.chars().last()?;
     let seconds: u64 = match unit {
         's' => 1,
@@ -178,6 +180,8 @@ mod tests {
             ("7d", Some(395_200_000)),
             ("99999d", Some(0)),
             ("1234567", Some(1_234_567)),
+            ("1970-01-12T14:46:40+01:00", Some(1_000_000_000)),
+            ("1970-01-12", None),
             ("", None),
             ("h", None),
             ("-2h", None),

@@ -94,25 +94,9 @@ fn printable(text: &str) -> String {
 
 /// `2026-03-05 16:03:20.123`.
 fn utc(unix_ms: i64) -> String {
-    const DAY: i64 = 86_400_000;
-    let (days, ms) = (unix_ms.div_euclid(DAY), unix_ms.rem_euclid(DAY));
-    let (year, month, day) = civil(days);
-    let (seconds, ms) = (ms / 1000, ms % 1000);
-    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}.{ms:03}")
-}
-
-/// Year, month and day of a day since 1970 (H. Hinnant, "chrono-compatible low-level date algorithms"): years begin in
-/// March, so that a leap day comes last.
-fn civil(days: i64) -> (i64, i64, i64) {
-    let days = days + 719_468;
-    let (era, day_of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
-    (year_of_era + era * 400 + i64::from(month <= 2), month, day)
+    // What is no date on any calendar is shown as it stands.
+    jiff::Timestamp::from_millisecond(unix_ms)
+        .map_or_else(|_| unix_ms.to_string(), |at| at.strftime("%Y-%m-%d %H:%M:%S%.3f").to_string())
 }
 
 #[cfg(test)]
@@ -132,6 +116,7 @@ mod tests {
             (951_868_800_000, "2000-03-01 00:00:00.000"),
             (1_741_190_600_123, "2025-03-05 16:03:20.123"),
             (4_107_542_400_000, "2100-03-01 00:00:00.000"),
+            (i64::MAX, "9223372036854775807"),
         ] {
             assert_eq!(utc(unix_ms), expected);
         }

@@ -6,7 +6,7 @@ use serde_json::Value;
 use tokio::sync::broadcast::error::TryRecvError;
 
 use super::*;
-use crate::row::unix_ms;
+use crate::value::unix_ms;
 use crate::{LogQuery, LogRow};
 
 fn ids(rows: &[LogRow]) -> Vec<String> {
@@ -49,6 +49,25 @@ fn a_document_of_16_mib_is_stored_and_read_back() {
     assert_eq!(export(&store, std::slice::from_ref(&given)), Delivery::Delivered);
     let reader = store.reader().expect("reader");
     assert_eq!(reader.get(&given.id().to_string()).expect("reads"), Some(given.otel_log_json()));
+}
+
+#[test]
+fn one_exporter_keeps_documents_apart() {
+    let place = Place::new();
+    let store = place.open();
+    let exporter = store.request_log();
+    // Larger and smaller than the ones before, below and above the buffer that is kept.
+    let given: Vec<_> = [10, 3 << 20, 5, 100_000, 700, 0]
+        .into_iter()
+        .map(|bytes| record(Duration::ZERO, &noise(bytes, 9)))
+        .collect();
+    for batch in given.chunks(2) {
+        assert_eq!(block_on(exporter.export(batch)), Delivery::Delivered);
+    }
+    let reader = store.reader().expect("reader");
+    for record in &given {
+        assert_eq!(reader.get(&record.id().to_string()).expect("reads"), Some(record.otel_log_json()));
+    }
 }
 
 #[test]

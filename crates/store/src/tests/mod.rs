@@ -10,13 +10,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use magicapi_kernel::{AttemptRow, LedgerEntry, RequestRow};
+use magicapi_kernel::{AttemptRow, LedgerEntry};
 use magicapi_model::{Money, Outcome, RequestId, Usage};
 use magicapi_plugin::{Delivery, Facts, RequestMetrics, TelemetryConfig};
 use tempfile::TempDir;
 
 use crate::queue::Limits;
-use crate::{LedgerRow, Store, StoreError, StoreOptions};
+use crate::{Store, StoreError, StoreOptions};
 
 const DAY: Duration = Duration::from_hours(24);
 const SOON: Duration = Duration::from_secs(20);
@@ -67,29 +67,27 @@ fn entry(id: RequestId, attempts: u32) -> LedgerEntry {
         cost: Some(Money::from_pico_usd(123_456_789)),
     };
     LedgerEntry {
-        request: RequestRow {
-            id,
-            timestamp: SystemTime::now(),
-            key_name: Some("app-1".into()),
-            project_id: None,
-            org_id: None,
-            user_id: None,
-            provider: Some("openai".into()),
-            model: Some("gpt".into()),
-            operation: "chat",
-            outcome: Outcome::Completed,
-            status_code: 200,
-            usage,
-            usage_final: true,
-            cost: Some(Money::from_pico_usd(123_456_789)),
-            price_version: Some("2026-01".into()),
-            service_tier: None,
-        },
+        id,
+        timestamp: crate::value::time(crate::value::unix_ms(SystemTime::now())),
+        key_name: Some("app-1".into()),
+        project_id: None,
+        org_id: None,
+        user_id: None,
+        provider: Some("openai".into()),
+        model: Some("gpt".into()),
+        operation: "chat".into(),
+        outcome: Outcome::Completed,
+        status_code: 200,
+        usage,
+        usage_final: true,
+        cost: Some(Money::from_pico_usd(123_456_789)),
+        price_version: Some("2026-01".into()),
+        service_tier: None,
         attempts: (1..=attempts).map(attempt).collect(),
     }
 }
 
-fn ledger_rows(path: &Path) -> Vec<LedgerRow> {
+fn ledger_rows(path: &Path) -> Vec<LedgerEntry> {
     let reader = crate::Reader::open(path).expect("reader");
     reader.ledger_rows(i64::MIN..i64::MAX, None, 1_000_000).expect("rows")
 }

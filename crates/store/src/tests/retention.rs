@@ -16,7 +16,7 @@ fn age_deletes_the_old_and_keeps_the_rest_and_the_ledger() {
     let place = Place::new();
     let store = place.open_with(Limits { tidy: Duration::from_millis(50), ..Limits::default() });
     let mut old = entry(RequestId::mint(), 1);
-    old.request.timestamp = SystemTime::now() - 400 * DAY;
+    old.timestamp = SystemTime::now() - 400 * DAY;
     store.ledger().record(old);
     let aged: Vec<_> = (0..600).map(|_| record(8 * DAY, "old")).collect();
     let young: Vec<_> = (0..30).map(|_| record(6 * DAY, "young")).collect();
