@@ -9,6 +9,8 @@ pub struct Catalogue {
     pub providers: Vec<ProviderSpec>,
     /// The exporters that are compiled in. `request_log` is never configured and may be left out.
     pub plugins: Vec<PluginSpec>,
+    /// Why a rule of `auth.passthrough`, as method and path, can have no effect.
+    pub useless_passthrough: Option<fn(&str, &str) -> Option<&'static str>>,
 }
 
 /// What configuration needs to know of a provider.

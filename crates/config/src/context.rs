@@ -9,7 +9,7 @@ use crate::diagnostics::{Diagnostic, Notice, Place};
 use crate::effective::Origin;
 use crate::environment::Environment;
 use crate::load::{Flags, Sources};
-use crate::units::Span;
+use crate::units::{Size, Span};
 use crate::yaml::Node;
 
 /// The file as it was read: its path and its tree, for places.
@@ -115,6 +115,15 @@ impl<'a> Context<'a> {
     /// Records a notice.
     pub(crate) fn notice(&mut self, key: impl Into<String>, text: impl Into<String>) {
         self.notices.push(Notice { key: key.into(), text: text.into() });
+    }
+
+    /// A size that must not be zero: other programs mean "without limit" by that.
+    pub(crate) fn positive_size(&mut self, key: &str, written: Option<Size>, default: u64) -> u64 {
+        let bytes = written.map_or(default, |size| size.0);
+        if bytes == 0 {
+            self.problem(key, "must be more than 0, which does not mean \"no limit\" here");
+        }
+        bytes
     }
 
     /// A duration that must not be zero.

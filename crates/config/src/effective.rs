@@ -6,17 +6,14 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use magicapi_plugin::ContentLevel;
 use serde::Serialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::catalogue::Catalogue;
-use crate::context::Context;
 use crate::load::{Sources, load};
 use crate::types::{
-    Admin, Auth, AuthMode, Config, ExporterEntry, LogFormat, MetricsAccess, OnClientGone, OnFull,
-    ProviderEntry, Server, StoreUrl, Telemetry, Timeouts, Upstream, WhenFull,
+    Admin, Auth, Config, ExporterEntry, ProviderEntry, Server, StoreUrl, Telemetry, Timeouts, Upstream,
 };
 use crate::units::{show_duration, show_size};
 
@@ -65,15 +62,19 @@ impl fmt::Display for Origin {
 }
 
 /// The effective values with their origins.
-pub(crate) fn with_origins(config: &Config, cx: &Context<'_>) -> Vec<Effective> {
+pub(crate) fn with_origins(
+    config: &Config,
+    catalogue: &Catalogue,
+    origin: impl Fn(&str) -> Origin,
+) -> Vec<Effective> {
     let show = |(key, value): (String, Value)| {
         let value = match value {
             Value::String(text) => text,
             other => other.to_string(),
         };
-        Effective { origin: cx.origin(&key), key, value }
+        Effective { origin: origin(&key), key, value }
     };
-    values(config, cx.catalogue).into_iter().map(show).collect()
+    values(config, catalogue).into_iter().map(show).collect()
 }
 
 /// See [`crate::Loaded::hash`].
@@ -113,11 +114,7 @@ pub(crate) fn values(config: &Config, catalogue: &Catalogue) -> Vec<(String, Val
     }
     list.duration("store.retention.age", config.store.retention.age);
     list.size("store.retention.size", config.store.retention.size);
-    let on_full = match config.ledger.on_full {
-        OnFull::Refuse => "refuse",
-        OnFull::Count => "count",
-    };
-    list.put("ledger.on_full", on_full);
+    list.put("ledger.on_full", word(config.ledger.on_full));
     auth(&mut list, &config.auth);
     upstream(&mut list, &config.upstream);
     timeouts(&mut list, &config.timeouts);
@@ -128,11 +125,7 @@ pub(crate) fn values(config: &Config, catalogue: &Catalogue) -> Vec<(String, Val
         exporter(&mut list, index, entry, catalogue);
     }
     list.put("RUST_LOG", config.log.filter.as_str());
-    let format = match config.log.format {
-        LogFormat::Text => "text",
-        LogFormat::Json => "json",
-    };
-    list.put("LOG_FORMAT", format);
+    list.put("LOG_FORMAT", word(config.log.format));
     list.0
 }
 
@@ -181,6 +174,7 @@ fn server(list: &mut List, server: &Server) {
     list.duration("server.heartbeat", server.heartbeat);
     list.size("server.limits.header_bytes", server.limits.header_bytes as u64);
     list.duration("server.limits.header_read", server.limits.header_read);
+    list.size("server.limits.body_rate", server.limits.body_rate);
     list.put("server.limits.connections", server.limits.connections);
     list.size("server.limits.body", server.limits.body as u64);
     list.size("server.limits.upload", server.limits.upload);
@@ -191,21 +185,12 @@ fn server(list: &mut List, server: &Server) {
 fn admin(list: &mut List, admin: &Admin) {
     list.put("admin.listen", addresses(&admin.listen.addresses));
     list.secret("admin.token", admin.token.is_some());
-    let metrics = match admin.metrics {
-        MetricsAccess::Token => "token",
-        MetricsAccess::Open => "open",
-    };
-    list.put("admin.metrics", metrics);
+    list.put("admin.metrics", word(admin.metrics));
     list.put("admin.hosts", admin.hosts.clone());
 }
 
 fn auth(list: &mut List, auth: &Auth) {
-    let mode = match auth.mode {
-        AuthMode::Keys => "keys",
-        AuthMode::Passthrough => "passthrough",
-        AuthMode::Open => "open",
-    };
-    list.put("auth.mode", mode);
+    list.put("auth.mode", word(auth.mode));
     for (index, key) in auth.keys.iter().enumerate() {
         let at = format!("auth.keys[{index}]");
         list.put(format!("{at}.name"), key.name.as_str());
@@ -246,11 +231,7 @@ fn provider(list: &mut List, entry: &ProviderEntry) {
     list.put(format!("{at}.type"), entry.catalogue.as_str());
     list.secret(format!("{at}.api_key"), entry.api_key.is_some());
     list.text(format!("{at}.base_url"), entry.base_url.as_deref());
-    let gone = match entry.on_client_gone {
-        OnClientGone::Cancel => "cancel",
-        OnClientGone::Drain => "drain",
-    };
-    list.put(format!("{at}.on_client_gone"), gone);
+    list.put(format!("{at}.on_client_gone"), word(entry.on_client_gone));
     list.put(format!("{at}.trace"), entry.trace);
 }
 
@@ -264,7 +245,7 @@ fn telemetry(list: &mut List, telemetry: &Telemetry) {
     list.put("telemetry.metrics_on_data_plane", telemetry.metrics_on_data_plane);
     list.duration("telemetry.metrics.interval", telemetry.metrics_interval);
     let capture = &telemetry.capture;
-    list.put("telemetry.capture.bodies", level(capture.bodies));
+    list.put("telemetry.capture.bodies", word(capture.bodies));
     list.size("telemetry.capture.max_request", capture.max_request as u64);
     list.size("telemetry.capture.max_response", capture.max_response as u64);
     list.size("telemetry.capture.max_chunks", capture.max_chunks as u64);
@@ -281,25 +262,21 @@ fn exporter(list: &mut List, index: usize, entry: &ExporterEntry, catalogue: &Ca
         list.put(at(name), if secret { MASK.into() } else { masked(value) });
     }
     let pipeline = &entry.pipeline;
-    list.put(at("content"), level(pipeline.content));
+    list.put(at("content"), word(pipeline.content));
     list.put(at("require_healthy"), pipeline.require_healthy);
     list.duration(at("init_timeout"), pipeline.init_timeout);
     list.put(at("batch.records"), pipeline.batch.records);
     list.size(at("batch.bytes"), pipeline.batch.bytes as u64);
     list.duration(at("batch.age"), pipeline.batch.age);
     list.size(at("buffer.memory"), pipeline.buffer.memory as u64);
-    let WhenFull::DropOldest = pipeline.buffer.when_full;
-    list.put(at("buffer.when_full"), "drop_oldest");
+    list.put(at("buffer.when_full"), word(pipeline.buffer.when_full));
     list.duration(at("retry.max_age"), pipeline.retry.max_age);
 }
 
-/// The word of a content level.
-pub(crate) fn level(level: ContentLevel) -> &'static str {
-    match level {
-        ContentLevel::Full => "full",
-        ContentLevel::NoChunks => "no_chunks",
-        ContentLevel::Metadata => "metadata",
-    }
+/// The file's word for a value of an enumeration.
+pub(crate) fn word(value: impl Serialize) -> String {
+    let word = serde_json::to_value(value).unwrap_or_default();
+    word.as_str().unwrap_or_default().into()
 }
 
 /// A setting that is no secret itself may still hold one: mappings are headers and the like, URLs have passwords.

@@ -28,7 +28,7 @@ impl Environment {
         environment
     }
 
-    /// An environment of these variables, for tests and for `demo`.
+    /// An environment of these variables, for tests.
     pub fn from_pairs<K: Into<String>, V: Into<String>>(pairs: impl IntoIterator<Item = (K, V)>) -> Self {
         let values = pairs.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
         Self { values, unreadable: BTreeSet::new() }
@@ -50,8 +50,13 @@ impl Environment {
         self.values.get(name).map(String::as_str)
     }
 
-    /// The variables whose value is not UTF-8.
-    pub(crate) fn unreadable(&self) -> impl Iterator<Item = &str> {
-        self.unreadable.iter().map(String::as_str)
+    /// The variables that are set and not empty.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.values.keys().map(String::as_str).filter(|name| self.get(name).is_some())
+    }
+
+    /// Whether the variable is set, but not to UTF-8.
+    pub(crate) fn is_unreadable(&self, name: &str) -> bool {
+        self.unreadable.contains(name)
     }
 }

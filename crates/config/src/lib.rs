@@ -27,7 +27,6 @@ mod yaml;
 
 pub use self::catalogue::{Catalogue, PluginSpec, ProviderSpec};
 pub use self::diagnostics::{Diagnostic, Diagnostics, Notice, Place};
-pub use self::diff::{keep_restart_only, restart_only};
 pub use self::effective::{Effective, Origin};
 pub use self::environment::Environment;
 pub use self::load::{Flags, Loaded, Sources, load};

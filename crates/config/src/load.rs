@@ -97,7 +97,7 @@ pub fn load(sources: &Sources, catalogue: &Catalogue) -> Result<Loaded, Diagnost
     if !refusals.is_empty() {
         return Err(refusals.into());
     }
-    let origins = effective::with_origins(&config, &cx);
+    let origins = effective::with_origins(&config, catalogue, |key| cx.origin(key));
     let hash = effective::hash(&origins);
     let notices = cx.notices;
     Ok(Loaded { config, file: path, origins, notices, hash })

@@ -2,11 +2,12 @@
 //! each with its place; what is left is a JSON value that the raw structs are deserialized from.
 //!
 //! A scalar is read as its key demands: where a text is expected, `123` is the text "123", so that a key or password
-//! of digits needs no quotes; where a number is expected, a quoted one is refused. Nothing (`key:`) means "not set".
+//! of digits needs no quotes; where a number is expected, a quoted one is refused. Nothing (`key:`) and the empty text
+//! mean "not set", as an empty variable does.
 
 use std::path::Path;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use crate::diagnostics::Diagnostic;
 use crate::units;
@@ -147,8 +148,9 @@ impl Reader<'_> {
         let schema = schema.get("items").unwrap_or(&any);
         let read = items.iter().enumerate().filter_map(|(index, item)| {
             let key = format!("{key}[{index}]");
-            if item.is_null() {
+            if item.is_unset() {
                 self.problem(item.at, &key, "an empty item".into());
+                return None;
             }
             self.node(item, schema, &key)
         });
@@ -156,20 +158,24 @@ impl Reader<'_> {
     }
 
     fn object(&mut self, node: &Node, schema: &Value, key: &str) -> Option<Value> {
-        let Content::Map(entries) = &node.content else {
-            return self.expected("a mapping", node, schema, key);
-        };
         let properties = schema.get("properties").and_then(Value::as_object);
-        let rest = schema.get("additionalProperties");
         let known: Vec<&str> = properties.into_iter().flat_map(Map::keys).map(String::as_str).collect();
+        let Content::Map(entries) = &node.content else {
+            let problem = format!("expected a mapping, found {}", shown(node, schema));
+            let remedy = (!known.is_empty()).then(|| known_here(&known));
+            self.problem(node.at, key, problem).remedy = remedy;
+            return None;
+        };
+        let rest = schema.get("additionalProperties");
         let mut object = Map::new();
         let before = self.problems.len();
         for entry in entries {
             let path = join(key, &entry.key);
-            let schema = properties.and_then(|all| all.get(&entry.key)).or_else(|| allowed(rest));
-            match schema {
+            let listed = properties.and_then(|all| all.get(&entry.key));
+            match listed.or_else(|| allowed(rest)) {
                 None => self.unknown(entry, &path, &known),
-                Some(schema) if entry.node.is_null() && is_section(rest, schema) => {
+                Some(_) if listed.is_some() && entry.node.is_unset() => {}
+                Some(schema) if entry.node.is_unset() && is_section(rest, schema) => {
                     object.insert(entry.key.clone(), Value::Object(Map::new()));
                 }
                 Some(schema) => {
@@ -190,7 +196,7 @@ impl Reader<'_> {
         let diagnostic = Diagnostic::new(entry.at.place(self.path), path, "unknown key");
         let mut diagnostic = diagnostic.nearest(&entry.key, known.iter().copied());
         if diagnostic.suggestion.is_none() {
-            diagnostic.remedy = Some(format!("known here: {}", known.join(", ")));
+            diagnostic.remedy = Some(known_here(known));
         }
         self.problems.push(diagnostic);
     }
@@ -206,11 +212,15 @@ impl Reader<'_> {
 
     /// A mapping whose `type` says what else may stand in it.
     fn tagged(&mut self, node: &Node, variants: &[Value], key: &str) -> Option<Value> {
-        if !matches!(node.content, Content::Map(_)) {
-            return self.expected("a mapping with a `type`", node, &json!({ "type": "object" }), key);
-        }
         let names: Vec<&str> = variants.iter().filter_map(tag).collect();
-        let Some(entry) = node.entry("type").filter(|entry| !entry.node.is_null()) else {
+        if !matches!(node.content, Content::Map(_)) {
+            let problem = format!("expected a mapping with a `type`, found {}", node.found());
+            // Any other text may be a secret in the wrong place.
+            let name = names.into_iter().find(|name| scalar(node).is_some_and(|scalar| scalar.text == *name));
+            self.problem(node.at, key, problem).remedy = name.map(|name| format!("write `type: {name}`"));
+            return None;
+        }
+        let Some(entry) = node.entry("type").filter(|entry| !entry.node.is_unset()) else {
             let expected = one_of(&names);
             self.problem(node.at, &join(key, "type"), format!("is missing; expected {expected}"));
             return None;
@@ -238,6 +248,10 @@ impl Reader<'_> {
     }
 }
 
+fn known_here(names: &[&str]) -> String {
+    format!("known here: {}", names.join(", "))
+}
+
 fn scalar(node: &Node) -> Option<&Scalar> {
     match &node.content {
         Content::Scalar(scalar) => Some(scalar),
@@ -251,13 +265,7 @@ fn shown(node: &Node, schema: &Value) -> String {
     let structure = matches!(kind(schema), Some("object" | "array"));
     let secret = schema.get("format").and_then(Value::as_str) == Some("secret");
     match scalar(node) {
-        Some(scalar)
-            if !secret
-                && !structure
-                && !scalar.expanded
-                && scalar.text.len() <= 40
-                && !scalar.text.is_empty() =>
-        {
+        Some(scalar) if !secret && !structure && !scalar.expanded && scalar.text.len() <= 40 => {
             format!("`{}`", scalar.text)
         }
         _ => node.found().into(),

@@ -12,7 +12,7 @@ pub(crate) fn refusals(cx: &Context<'_>, config: &Config) -> Vec<Diagnostic> {
 }
 
 /// The reasons not to run with `config`, wherever its values come from. A reload asks again: what [`crate::load`] judged
-/// is not what runs once [`crate::keep_restart_only`] has put the listeners back.
+/// is not what runs once [`crate::Loaded::keep_restart_only`] has put the listeners back.
 pub fn refusals_of(config: &Config) -> Vec<Diagnostic> {
     let checks = [keys_without_keys, provider_key_in_the_open, admin_without_token];
     checks.into_iter().filter_map(|check| check(config)).collect()

@@ -102,6 +102,11 @@ impl Node {
         matches!(&self.content, Content::Scalar(scalar) if scalar.kind() == Kind::Null)
     }
 
+    /// Whether it says nothing, or is an empty text, which `${X:-}` gives for a variable that is not set.
+    pub(crate) fn is_unset(&self) -> bool {
+        self.is_null() || matches!(&self.content, Content::Scalar(scalar) if scalar.text.is_empty())
+    }
+
     /// The node's kind, in words.
     pub(crate) fn found(&self) -> &'static str {
         match &self.content {
@@ -143,7 +148,7 @@ impl Node {
                 at = node.at;
             }
         }
-        (!node.is_null()).then_some(at)
+        (!node.is_unset()).then_some(at)
     }
 }
 

@@ -87,7 +87,7 @@ fn variables() {
 
 #[test]
 fn values() {
-    let yaml = "server:\n  listen: [ \"::1:3000\", \"host:1\", \"127.0.0.1\" ]\n  heartbeat: 0s\nadmin: { listen: [] }\nstore: { url: \"postgres://u:sk-very-secret-0123456789@db/x\" }\nauth:\n  keys:\n    - { name: a, hash: sk-very-secret-0123456789 }\n    - { name: \"\", hash: x }\n  passthrough: [ \"/v1/x\", \"post /v1/x\", \"POST /v1/x\" ]\nupstream: { proxy: \"ftp://p\" }\nproviders:\n  opnai: {}\n  local: { type: openai, base_url: \"localhost:8000\" }\n  \"a/b\": { type: openai }\ntimeouts: { total: 0s, connect: 0s }\n";
+    let yaml = "server:\n  listen: [ \"::1:3000\", \"host:1\", \"127.0.0.1\" ]\n  heartbeat: 0s\nadmin: { listen: [] }\nstore: { url: \"postgres://u:sk-very-secret-0123456789@db/x\" }\nauth:\n  keys:\n    - { name: a, hash: sk-very-secret-0123456789 }\n    - { name: b, hash: x }\n  passthrough: [ \"/v1/x\", \"post /v1/x\", \"POST /v1/x\", \"GET /v1/organization/users\" ]\nupstream: { proxy: \"ftp://p\" }\nproviders:\n  opnai: {}\n  local: { type: openai, base_url: \"localhost:8000\" }\n  \"a/b\": { type: openai }\n  deep: { type: openai, base_url: \"https://h/v1/chat/completions/\" }\ntimeouts: { total: 0s, connect: 0s }\n";
     file("values", &[], yaml);
     file(
         "secret_in_the_wrong_place",
@@ -100,6 +100,20 @@ fn values() {
     {
         file(name, &[], &format!("store: {{ url: \"{url}\" }}\n"));
     }
+}
+
+#[test]
+fn empty_texts() {
+    let yaml = "server:\n  listen: [ \"\" ]\n  tls: { cert: \"\", key: k.pem }\nauth:\n  keys: [ { name: \"\", hash: x } ]\ntelemetry:\n  exporters:\n    - { type: \"\" }\n    - { type: file, path: \"\" }\n";
+    file("empty_texts", &[], yaml);
+    env("no_keys_named", &[("GATEWAY_API_KEYS", " ,")]);
+}
+
+#[test]
+fn limits_of_nothing() {
+    let yaml =
+        "server:\n  limits: { body: 0, upload: 0B, header_bytes: 0KiB }\nstore: { retention: { size: 0 } }\n";
+    file("limits_of_nothing", &[], yaml);
 }
 
 #[test]

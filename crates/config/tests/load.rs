@@ -6,8 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use magicapi_config::{
-    AuthMode, Environment, Flags, ListenSource, LogFormat, OnFull, Origin, Source, Sources, StoreUrl,
-    keep_restart_only, load, restart_only,
+    AuthMode, Environment, Flags, ListenSource, LogFormat, OnFull, Origin, Source, Sources, StoreUrl, load,
 };
 use magicapi_plugin::ContentLevel;
 use serde_json::json;
@@ -39,6 +38,17 @@ fn nothing_configured() {
         assert!(loaded.notices.is_empty(), "{:?}", loaded.notices);
         assert!(loaded.origins.iter().all(|one| one.origin == Origin::Default), "{:?}", loaded.origins);
     }
+}
+
+#[test]
+fn an_empty_text_is_not_set() {
+    let yaml = "server: { listen: \"\", heartbeat: \"${UNSET:-}\" }\nadmin: { token: \"\" }\ndata_dir: \"\"\nstore: { url: \"\" }\nprices: { file: \"\" }\nupstream: { proxy: \"\", tls: { ca_file: \"\" } }\nproviders: { openai: { type: \"\", api_key: \"\", base_url: \"\" } }\ntelemetry: { service_name: \"\", exporters: [ { type: elasticsearch, name: \"\", url: \"\" } ] }\n";
+    let empty = good(load_text(&[], yaml));
+    let bare = "providers: { openai: }\ntelemetry: { exporters: [ { type: elasticsearch } ] }";
+    let bare = good(load_text(&[], bare));
+    assert!(empty.config == bare.config);
+    let defaults = |key: &str| effective(&empty, key).origin == Origin::Default;
+    assert!(defaults("server.heartbeat") && defaults("store.url") && defaults("data_dir"));
 }
 
 #[test]
@@ -225,11 +235,47 @@ fn proxies_and_trust() {
 }
 
 #[test]
+fn metrics_on_the_data_plane_that_nobody_makes_are_said() {
+    let said = |yaml: &str| -> Vec<String> {
+        let notices = good(load_text(&[], yaml)).notices;
+        notices.into_iter().map(|notice| notice.key).collect()
+    };
+    let file = "telemetry: { metrics_on_data_plane: true, exporters: [ { type: file, path: x } ] }";
+    assert_eq!(said(file), ["telemetry.metrics_on_data_plane"]);
+    assert_eq!(said(&file.replace("true", "false")), [""; 0]);
+    assert_eq!(said(&file.replace("type: file, path: x", "type: prometheus")), [""; 0]);
+    assert_eq!(said("telemetry: { metrics_on_data_plane: true }"), [""; 0], "prometheus is the default");
+}
+
+#[test]
 fn other_programs_variables_never_stop_the_start() {
     let env = [("DATABASE_URL", "postgres://x"), ("REDIS_URL", "not a url"), ("DD_API_KEY", "x")];
     let loaded = good(load_env(&env));
     let keys: Vec<_> = loaded.notices.iter().map(|notice| notice.key.as_str()).collect();
     assert_eq!(keys, ["DATABASE_URL", "REDIS_URL", "DD_API_KEY"]);
+}
+
+#[test]
+fn a_variable_that_is_nearly_ours_is_said_and_starts() {
+    let said = |env: &[(&str, &str)]| -> Vec<String> {
+        good(load_env(env)).notices.iter().map(ToString::to_string).collect()
+    };
+    let slips =
+        [("OPENAI_BASEURL", "http://127.0.0.1:9/v1"), ("GATEWAY_API_KEY", "a:secret"), ("HOSTNAME", "box")];
+    let notices = said(&slips);
+    assert_eq!(
+        notices,
+        [
+            "GATEWAY_API_KEY: set but not read: no variable has this name; did you mean `GATEWAY_API_KEYS`?",
+            "OPENAI_BASEURL: set but not read: no variable has this name; did you mean `OPENAI_BASE_URL`?",
+        ]
+    );
+    assert_eq!(
+        said(&[("OPENAI_BASEURL", "x"), ("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")]),
+        [""; 0],
+        "the right one is set"
+    );
+    assert_eq!(said(&[("OPENAI_BASEURL", "")]), [""; 0], "an empty one is not set");
 }
 
 #[test]
@@ -249,10 +295,11 @@ fn closed_by_default_but_not_more() {
 
 #[test]
 fn reload() {
-    let old = good(load_text(&[], "data_dir: a\n")).config;
-    let yaml = "data_dir: b\nserver: { listen: \"127.0.0.1:1\", tls: { cert: c, key: k } }\nadmin: { listen: \"127.0.0.1:2\", token: t, metrics: open }\nstore: { url: none }\ntelemetry: { threads: 2, service_name: x, metrics: { interval: 1s } }\ntimeouts: { idle: 1s }\n";
-    let mut new = good(load_text(&[], yaml)).config;
+    let old = good(load_text(&[], "data_dir: a\n"));
+    let yaml = "data_dir: b\nserver: { listen: \"127.0.0.1:1\", tls: { cert: c, key: k } }\nadmin: { listen: \"127.0.0.1:2\", token: t, metrics: open, hosts: [ x ] }\nstore: { url: none }\ntelemetry: { threads: 2, service_name: x, metrics: { interval: 1s } }\ntimeouts: { idle: 1s }\n";
+    let mut new = good(load_text(&[], yaml));
     let keys = [
+        "admin.hosts",
         "admin.listen",
         "admin.metrics",
         "admin.token",
@@ -265,10 +312,16 @@ fn reload() {
         "telemetry.service_name",
         "telemetry.threads",
     ];
-    assert_eq!(restart_only(&old, &new), keys);
-    keep_restart_only(&old, &mut new);
-    assert!(restart_only(&old, &new).is_empty());
-    assert_eq!(new.timeouts.idle, Duration::from_secs(1));
+    assert_eq!(new.keep_restart_only(&old, &catalogue()), keys);
+    assert_eq!(new.keep_restart_only(&old, &catalogue()), [""; 0]);
+    assert_eq!(new.config.timeouts.idle, Duration::from_secs(1));
+    // What is in force is what this file says.
+    let same = good(load_text(&[], "data_dir: a\ntimeouts: { idle: 1s }\n"));
+    let values = |loaded: &magicapi_config::Loaded| -> Vec<_> {
+        loaded.origins.iter().map(|one| (one.key.clone(), one.value.clone())).collect()
+    };
+    assert_eq!(values(&new), values(&same));
+    assert_eq!(new.hash, same.hash);
 }
 
 #[test]

@@ -54,3 +54,27 @@ fn every_key_is_described() {
     }
     walk(&schema(&catalogue()), "");
 }
+
+/// A description that names a default names the one that holds.
+#[test]
+fn described_defaults_hold() {
+    fn walk(schema: &Value, path: &str, named: &mut usize) {
+        for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+            let path = format!("{path}.{name}");
+            let text = property["description"].as_str().unwrap_or_default();
+            let said = text.split_once("(default ").and_then(|(_, rest)| rest.split([')', ';']).next());
+            // Below a list or a name of the user's there is no value that holds by default.
+            if let (Some(said), Some(default)) =
+                (said, property.get("default").filter(|value| !value.is_null()))
+            {
+                let holds = default.as_str().map_or_else(|| default.to_string(), str::to_owned);
+                assert_eq!(said.trim_matches('`'), holds, "{path}");
+                *named += 1;
+            }
+            walk(property, &path, named);
+        }
+    }
+    let mut named = 0;
+    walk(&schema(&catalogue()), "", &mut named);
+    assert!(named > 20, "{named}");
+}

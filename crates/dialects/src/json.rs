@@ -127,29 +127,21 @@ pub fn members(body: &[u8]) -> Result<Vec<Member<'_>>, JsonError> {
 /// The members of the object at `span` of a body that [`members`] accepted.
 pub fn members_of<'a>(body: &'a [u8], span: &Range<usize>) -> Result<Vec<Member<'a>>, JsonError> {
     let mut found = Vec::new();
-    let mut scanner = Scanner::new(body, span.start, Rigour::NoControls);
-    let whole = scanner.object(|scanner, key, escaped| {
+    let whole = Scanner::new(body, span.start, Rigour::NoControls).object(|scanner, key, escaped| {
         found.push(member(body, scanner, key, escaped)?);
         Ok(())
     });
-    match whole {
-        Ok(()) => Ok(found),
-        Err(fault) => Err(JsonError::locate(body, fault)),
-    }
+    whole.map(|()| found).map_err(|fault| JsonError::locate(body, fault))
 }
 
 /// The spans of the elements of the array at `span` of a body that [`members`] accepted.
 pub fn elements_of(body: &[u8], span: &Range<usize>) -> Result<Vec<Range<usize>>, JsonError> {
     let mut found = Vec::new();
-    let mut scanner = Scanner::new(body, span.start, Rigour::NoControls);
-    let whole = scanner.array(|scanner| {
+    let whole = Scanner::new(body, span.start, Rigour::NoControls).array(|scanner| {
         found.push(scanner.span()?);
         Ok(())
     });
-    match whole {
-        Ok(()) => Ok(found),
-        Err(fault) => Err(JsonError::locate(body, fault)),
-    }
+    whole.map(|()| found).map_err(|fault| JsonError::locate(body, fault))
 }
 
 /// Crosses a value and makes it a member.
@@ -272,16 +264,15 @@ impl<'a> Value<'a> {
         inner(self.0, &(0..self.0.len()))
     }
 
-    /// The count that it is: 0 or more. A fraction is rounded, what is too large is the largest, a negative is nothing.
+    /// The count that it is: 0 or more. A fraction is rounded; what is negative or too large for an integer is nothing.
     pub(crate) fn count(self) -> Option<u64> {
         let text = std::str::from_utf8(self.0).ok()?;
         if let Ok(whole) = text.parse::<u64>() {
             return Some(whole);
         }
         let number = self.number()?;
-        // `as` saturates, and no negative gets here.
-        #[allow(clippy::cast_sign_loss)]
-        (number >= 0.0).then_some(number.round() as u64)
+        #[allow(clippy::cast_sign_loss, reason = "it is in the range of the type")]
+        (0.0..u64::MAX as f64).contains(&number).then_some(number.round() as u64)
     }
 
     /// The number that it is, when it is a finite one.

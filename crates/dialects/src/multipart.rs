@@ -57,6 +57,35 @@ pub fn parts(content_type: &str, body: &[u8]) -> Option<Vec<Part>> {
     Some(found)
 }
 
+/// Where a field's value stands, as far as the beginning of a body tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Field {
+    /// Here.
+    Value(Range<usize>),
+    /// Behind a file, or nowhere.
+    BehindFiles,
+    /// More of the body is needed.
+    Unknown,
+}
+
+/// Looks for the field `name` in front of the body's files. `whole`: nothing follows `beginning`.
+pub fn leading_field(content_type: &str, beginning: &[u8], name: &str, whole: bool) -> Field {
+    if boundary(content_type).is_none() {
+        return Field::BehindFiles;
+    }
+    // A line that is cut off may still become another one.
+    let lines =
+        if whole { beginning.len() } else { memchr::memrchr(b'\n', beginning).map_or(0, |at| at + 1) };
+    let found = parts(content_type, beginning.get(..lines).unwrap_or_default()).unwrap_or_default();
+    let ended = if whole { found.len() } else { found.len().saturating_sub(1) };
+    let mut fields = found.iter().take(ended).take_while(|part| part.filename.is_none());
+    match fields.find(|part| part.name == name) {
+        Some(part) => Field::Value(part.value.clone()),
+        None if whole || found.iter().any(|part| part.filename.is_some()) => Field::BehindFiles,
+        None => Field::Unknown,
+    }
+}
+
 /// Whether what follows makes it a delimiter: `--`, or white space up to a line's end. A longer boundary is another one.
 fn ends_delimiter(rest: &[u8]) -> bool {
     if rest.starts_with(b"--") {
@@ -163,7 +192,7 @@ fn extended(value: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{boundary, parts};
+    use super::{Field, boundary, leading_field, parts};
 
     const KIND: &str = "multipart/form-data; boundary=\"x y\"";
 
@@ -200,6 +229,34 @@ mod tests {
         assert_eq!(parts(KIND, b"--x y--").map(|parts| parts.len()), Some(0));
         assert_eq!(boundary("Multipart/Form-Data; charset=utf-8; BOUNDARY=abc").as_deref(), Some("abc"));
         assert_eq!(boundary("multipart/form-data; boundary="), None);
+    }
+
+    #[test]
+    fn a_field_in_front_of_the_files_is_found_as_soon_as_it_has_ended() {
+        let body = "--x y\r\nContent-Disposition: form-data; name=\"prompt\"\r\n\r\nhello\r\n--x y\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\ngroq/whisper\r\n--x y\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a\"\r\n\r\nRIFF\r\n--x y--\r\n";
+        let at = body.find("groq/whisper").expect("the value");
+        let value = Field::Value(at..at + "groq/whisper".len());
+        let ended = at + "groq/whisper\r\n--x y\r\n".len();
+        for end in 0..=body.len() {
+            let expected = if end < ended { Field::Unknown } else { value.clone() };
+            assert_eq!(leading_field(KIND, &body.as_bytes()[..end], "model", false), expected, "{end}");
+        }
+        assert_eq!(leading_field(KIND, body.as_bytes(), "model", true), value);
+    }
+
+    #[test]
+    fn a_field_behind_a_file_is_not_waited_for() {
+        let file = "--x y\r\nContent-Disposition: form-data; name=\"model\"; filename=\"model\"\r\n";
+        assert_eq!(leading_field(KIND, file.as_bytes(), "model", false), Field::BehindFiles);
+        let behind = format!(
+            "{file}\r\nRIFF\r\n--x y\r\ncontent-disposition: form-data; name=\"model\"\r\n\r\nm\r\n--x y--"
+        );
+        assert_eq!(leading_field(KIND, behind.as_bytes(), "model", true), Field::BehindFiles);
+        let only = "--x y\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\nm\r\n--x y--";
+        assert_eq!(leading_field(KIND, only.as_bytes(), "model", false), Field::Unknown);
+        assert!(matches!(leading_field(KIND, only.as_bytes(), "model", true), Field::Value(_)));
+        assert_eq!(leading_field(KIND, only.as_bytes(), "other", true), Field::BehindFiles);
+        assert_eq!(leading_field("application/json", b"{", "model", false), Field::BehindFiles);
     }
 
     proptest::proptest! {

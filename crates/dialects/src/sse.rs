@@ -13,7 +13,7 @@ mod event;
 mod tests;
 
 pub use event::Event;
-use event::{BOM, oversize_event, parse};
+use event::{BOM, parse, unread_event};
 
 /// What keeps a quiet connection open: a comment, which every client ignores. Only between events
 /// ([`Framer::between_events`]).
@@ -90,7 +90,7 @@ impl Outgoing {
     }
 }
 
-/// Finds events in a stream of chunks. Holds at most one unfinished event, up to the limit.
+/// Finds events in a stream of chunks. Holds at most one unfinished event, up to its limits.
 #[derive(Debug)]
 pub struct Framer {
     /// The event that is not whole yet.
@@ -100,19 +100,43 @@ pub struct Framer {
     /// Where in `held` the current line begins.
     line: usize,
     most: usize,
+    /// The largest event that is set aside to be read although it has been relayed.
+    most_read: usize,
     /// Before the first event, where a byte order mark may stand.
     at_start: bool,
     /// The last event ended with CR: a LF that comes now belongs to it, and goes where it went.
     after_cr: Option<bool>,
-    /// The event under way is over the limit: its name, and the length of its current line so far.
+    /// The event under way is over the limit.
     passing: Option<Passing>,
 }
 
+/// An event that is relayed as it is read.
 #[derive(Debug)]
 struct Passing {
     name: Option<Vec<u8>>,
+    /// A copy of what has passed, as long as it may still be read.
+    aside: Option<Vec<u8>>,
+    /// Whether it is the first event.
+    at_start: bool,
     line_is_empty: bool,
     after_cr: bool,
+}
+
+impl Passing {
+    fn set_aside(&mut self, bytes: &[u8], most: usize) {
+        match &mut self.aside {
+            Some(aside) if aside.len() + bytes.len() <= most => aside.extend_from_slice(bytes),
+            _ => self.aside = None,
+        }
+    }
+
+    /// The event at its end, or what is known of it.
+    fn event(&self, terminated: bool) -> Event<'_> {
+        match &self.aside {
+            Some(aside) => Event { raw: b"", oversize: true, terminated, ..parse(aside, self.at_start) },
+            None => unread_event(self.name.as_deref(), terminated),
+        }
+    }
 }
 
 impl Framer {
@@ -123,9 +147,28 @@ impl Framer {
             searched: 0,
             line: 0,
             most: max_event_bytes.max(1),
+            most_read: 0,
             at_start: true,
             after_cr: None,
             passing: None,
+        }
+    }
+
+    /// Sets events that are relayed as they are read aside, up to this size, so that they are read at their end.
+    pub fn reading(mut self, max_event_bytes: usize) -> Self {
+        self.most_read = max_event_bytes;
+        self
+    }
+
+    /// Memory that the event under way takes because it was set aside.
+    pub fn aside(&self) -> usize {
+        self.passing.as_ref().and_then(|passing| passing.aside.as_ref()).map_or(0, Vec::capacity)
+    }
+
+    /// Gives up reading the event that was set aside.
+    pub fn forget(&mut self) {
+        if let Some(passing) = &mut self.passing {
+            passing.aside = None;
         }
     }
 
@@ -191,7 +234,7 @@ impl Framer {
         let rest = Bytes::from(std::mem::take(&mut self.held));
         (self.searched, self.line) = (0, 0);
         if let Some(passing) = self.passing.take() {
-            judge(&oversize_event(passing.name.as_deref(), false));
+            judge(&passing.event(false));
             let missing_end: &[u8] = if passing.line_is_empty { b"\n" } else { b"\n\n" };
             return Relayed { bytes: rest, oversize: true, missing_end };
         }
@@ -286,14 +329,18 @@ impl Framer {
         out: &mut Outgoing,
         judge: &mut impl FnMut(&Event<'_>) -> Verdict,
     ) -> usize {
-        let head = buffer.get(start..start + self.line).unwrap_or_default();
+        let rest = start + self.line;
+        let head = buffer.get(start..rest).unwrap_or_default();
         let name =
             parse(head, self.at_start).name.map(|name| name.iter().copied().take(LONGEST_NAME).collect());
-        out.keep(buffer, start..start + self.line);
-        let rest = start + self.line;
+        out.keep(buffer, start..rest);
+        let at_start = self.at_start;
+        let mut passing =
+            Passing { name, aside: Some(Vec::new()), at_start, line_is_empty: true, after_cr: false };
+        passing.set_aside(head, self.most_read);
+        self.passing = Some(passing);
         self.at_start = false;
         (self.searched, self.line) = (0, 0);
-        self.passing = Some(Passing { name, line_is_empty: true, after_cr: false });
         self.pass(buffer, rest, out, judge)
     }
 
@@ -321,13 +368,15 @@ impl Framer {
             passing.line_is_empty = true;
             passing.after_cr = cr && at == buffer.len();
             if blank {
-                judge(&oversize_event(passing.name.as_deref(), true));
+                passing.set_aside(buffer.get(start..at).unwrap_or_default(), self.most_read);
+                judge(&passing.event(true));
                 self.after_cr = passing.after_cr.then_some(true);
                 out.keep(buffer, start..at);
                 return at;
             }
         }
         passing.line_is_empty &= at == buffer.len();
+        passing.set_aside(buffer.get(start..).unwrap_or_default(), self.most_read);
         out.keep(buffer, start..buffer.len());
         self.passing = Some(passing);
         buffer.len()

@@ -31,8 +31,12 @@ kinds! {
     UnsupportedParameter = "unsupported_parameter",
     /// The body's coding or media type cannot be read here.
     UnsupportedMediaType = "unsupported_media_type",
+    /// The head is over the limit, or has too many headers.
+    HeadTooLarge = "head_too_large",
     /// The body, or what it decodes to, is over the limit.
     BodyTooLarge = "body_too_large",
+    /// The request uses a part of HTTP that is not built: a transfer coding other than `chunked`.
+    NotImplemented = "not_implemented",
     /// The path is not served.
     UnknownPath = "unknown_path",
     /// The path is served, but not with this method.

@@ -11,8 +11,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Money, Usage};
 
+/// More tokens than one request can have: what a provider reports beyond it is not priced.
+const MOST_TOKENS: u64 = 1_000_000_000;
+
+/// More dollars per million tokens than any rate; with [`MOST_TOKENS`] it keeps every product far inside an integer.
+const HIGHEST_RATE: f64 = 1e9;
+
 /// Rates of one tier at one prompt size, in US dollars per million tokens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Rates {
     /// Uncached prompt tokens.
     pub input: Option<f64>,
@@ -26,6 +33,8 @@ pub struct Rates {
     pub cache_write_1h: Option<f64>,
     /// Audio tokens in the prompt.
     pub audio_input: Option<f64>,
+    /// Audio tokens read from the cache: known, but no provider's usage tells them apart.
+    pub audio_cache_read: Option<f64>,
     /// Audio tokens of the answer.
     pub audio_output: Option<f64>,
     /// Image tokens in the prompt; `input` when absent.
@@ -38,6 +47,7 @@ pub struct Rates {
 
 /// One model of one provider: limits, capabilities and prices.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ModelRow {
     /// The provider's catalogue name.
     pub provider: String,
@@ -116,6 +126,15 @@ fn threshold(size: &str) -> Option<u64> {
     thousands.checked_mul(1000)
 }
 
+fn read_rates(written: &serde_json::Value) -> Result<Rates, String> {
+    let is_rate = |rate: f64| (0.0..=HIGHEST_RATE).contains(&rate);
+    let mut members = written.as_object().into_iter().flatten();
+    if let Some((name, rate)) = members.find(|(_, rate)| rate.as_f64().is_some_and(|rate| !is_rate(rate))) {
+        return Err(format!("{name}: expected dollars per million tokens, 0 or more, found {rate}"));
+    }
+    Rates::deserialize(written).map_err(|e| e.to_string())
+}
+
 fn read_entry(row: ModelRow) -> Result<Entry, String> {
     let mut tiers = HashMap::new();
     for (tier, sizes) in row.price.iter().filter(|(tier, _)| *tier != "unit") {
@@ -123,8 +142,7 @@ fn read_entry(row: ModelRow) -> Result<Entry, String> {
         for (size, rates) in sizes {
             let from = threshold(size)
                 .ok_or_else(|| format!("price.{tier}.{size}: expected `base` or `above_<N>k`"))?;
-            let rates: Rates =
-                serde_json::from_value(rates.clone()).map_err(|e| format!("price.{tier}.{size}: {e}"))?;
+            let rates = read_rates(rates).map_err(|e| format!("price.{tier}.{size}: {e}"))?;
             sized.push((from, rates));
         }
         sized.sort_by_key(|(from, _)| *from);
@@ -177,9 +195,13 @@ impl PriceTable {
         rows
     }
 
-    /// The price of `usage`; `None` when the model, its tier or a rate that is needed is not in the table.
+    /// The price of `usage`; `None` when the model, its tier or a rate that is needed is not in the table, and when the
+    /// figures cannot be true.
     pub fn price(&self, provider: &str, model: &str, usage: &Usage, terms: Terms<'_>) -> Option<Money> {
         let prompt = usage.input_total()?;
+        if usage.is_implausible || usage.total()? > MOST_TOKENS {
+            return None;
+        }
         let entry = self.rows.get(provider)?.get(model)?;
         let sized = entry.tiers.get(tier_name(terms))?;
         let (_, rates) = sized.iter().rev().find(|(from, _)| *from == 0 || prompt > *from)?;
@@ -284,6 +306,31 @@ mod tests {
             table.price("openai", "e", &embedding, Terms::default()).map(crate::Money::usd),
             Some(0.02)
         );
+    }
+
+    #[test]
+    fn figures_that_cannot_be_true_have_no_price() {
+        let at = |tokens| price(usage(tokens, 0, 0, 0), Terms::default());
+        assert_eq!(at(1_000_000_000), Some(8000.0));
+        assert_eq!(at(1_000_000_001), None);
+        assert_eq!(at(u64::MAX), None);
+        assert_eq!(price(usage(u64::MAX, u64::MAX, u64::MAX, 1), Terms::default()), None);
+        let contradiction = Usage { is_implausible: true, ..usage(1, 0, 1, 0) };
+        assert_eq!(price(contradiction, Terms::default()), None);
+    }
+
+    #[test]
+    fn a_rate_that_is_none_is_named() {
+        let error = |rates: &str| {
+            let row = format!(r#"{{"provider":"p","model":"m","price":{{"standard":{{"base":{rates}}}}}}}"#);
+            PriceTable::parse(&row, "x").expect_err("a bad rate").to_string()
+        };
+        let negative =
+            "line 1: price.standard.base: input: expected dollars per million tokens, 0 or more, found -1";
+        assert_eq!(error(r#"{"input":-1}"#), negative);
+        assert!(error(r#"{"output":1e300}"#).contains("output: expected dollars"));
+        assert!(error(r#"{"inptu":1}"#).contains("unknown field `inptu`"));
+        assert!(error(r#"{"input":"1"}"#).contains("invalid type: string"));
     }
 
     #[test]

@@ -31,6 +31,9 @@ pub struct Usage {
     /// What the provider itself says that the request cost.
     #[serde(skip)]
     pub reported_cost: Option<Money>,
+    /// Whether the figures cannot be true: more cached than there was, a count below 0. They are kept and not priced.
+    #[serde(skip)]
+    pub is_implausible: bool,
 }
 
 /// The sum of the known buckets; `None` when none is known.
@@ -65,26 +68,6 @@ impl Usage {
     pub fn is_unknown(&self) -> bool {
         self.total().is_none()
     }
-
-    /// Takes over every bucket that `later` knows: the last value wins, nothing is summed.
-    pub fn merge(&mut self, later: &Self) {
-        let pairs = [
-            (&mut self.input, later.input),
-            (&mut self.cache_read, later.cache_read),
-            (&mut self.cache_write, later.cache_write),
-            (&mut self.cache_write_1h, later.cache_write_1h),
-            (&mut self.input_audio, later.input_audio),
-            (&mut self.input_image, later.input_image),
-            (&mut self.output, later.output),
-            (&mut self.output_reasoning, later.output_reasoning),
-            (&mut self.output_audio, later.output_audio),
-            (&mut self.output_image, later.output_image),
-        ];
-        for (bucket, value) in pairs {
-            *bucket = value.or(*bucket);
-        }
-        self.reported_cost = later.reported_cost.or(self.reported_cost);
-    }
 }
 
 #[cfg(test)]
@@ -95,12 +78,5 @@ mod tests {
     fn unknown_is_not_zero() {
         assert_eq!(Usage::default().total(), None);
         assert_eq!(Usage { output: Some(0), ..Usage::default() }.total(), Some(0));
-    }
-
-    #[test]
-    fn merge_takes_the_last_value_and_never_sums() {
-        let mut usage = Usage { input: Some(25), output: Some(1), ..Usage::default() };
-        usage.merge(&Usage { output: Some(15), ..Usage::default() });
-        assert_eq!((usage.input, usage.output, usage.total()), (Some(25), Some(15), Some(40)));
     }
 }

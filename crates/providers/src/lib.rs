@@ -10,6 +10,6 @@ mod openai_compatible;
 mod prices;
 
 pub use auth::Auth;
-pub use catalogue::{Row, UsageAt, catalogue, row};
-pub use openai_compatible::{OpenAiCompatible, ProviderSetup, build};
-pub use prices::{PRICES_VERSION, price_names, prices};
+pub use catalogue::{ErrorShape, Row, UsageAt, catalogue, row};
+pub use openai_compatible::{ProviderSetup, build};
+pub use prices::{PRICES_VERSION, prices};

@@ -30,7 +30,7 @@ pub struct ProviderSetup {
 }
 
 /// An OpenAI-compatible provider, ready for requests.
-pub struct OpenAiCompatible {
+struct OpenAiCompatible {
     name: String,
     row: &'static Row,
     base_url: BaseUrl,
@@ -42,26 +42,27 @@ pub struct OpenAiCompatible {
     trace: bool,
 }
 
-/// Joins a row and settings. The error names provider, field and remedy, and never shows a key.
+/// Joins a row and settings. The error names field and remedy, and never shows a key.
 pub fn build(entry: ProviderSetup) -> Result<Arc<dyn Provider>, String> {
     let ProviderSetup { name, row, base_url, api_key, on_client_gone, trace } = entry;
-    let fail = |what: String| format!("provider {name}: {what}");
     // `OPENAI_API_KEY=` and `OPENAI_BASE_URL=` in a container's settings mean that there is none.
     let api_key = api_key.filter(|key| !key.is_empty());
     let base_url = base_url.filter(|text| !text.is_empty());
     let text = base_url.as_deref().or(row.base_url.as_deref()).ok_or_else(|| {
-        fail(format!("base_url is not set; {} has no common one: set it or {}", row.title, row.base_url_env))
+        format!("base_url is not set; {} has no common one: set it or {}", row.title, row.base_url_env)
     })?;
     // The address is not repeated: what is wrong with it may be a password.
-    let base_url = BaseUrl::parse(text).map_err(|e| fail(format!("base_url: {e}")))?;
+    let base_url = BaseUrl::parse(text).map_err(|e| format!("base_url: {e}"))?;
     if let Some(key) = &api_key {
-        check_key(key).map_err(|e| fail(format!("api_key: {e}")))?;
+        let variable = row.key_env.as_ref().filter(|_| name == row.name);
+        let or_variable = variable.map(|variable| format!(" (or {variable})")).unwrap_or_default();
+        check_key(key).map_err(|e| format!("api_key{or_variable}: {e}"))?;
     }
     Ok(Arc::new(OpenAiCompatible {
         needs_key: row.needs_key && is_rows_own(row, &base_url),
-        credential_header: CredentialHeader::new(&row.auth).map_err(fail)?,
-        quirks: row.quirks().map_err(fail)?,
-        name: name.clone(),
+        credential_header: CredentialHeader::new(&row.auth)?,
+        quirks: row.quirks()?,
+        name,
         row,
         base_url,
         api_key,
@@ -209,17 +210,17 @@ mod tests {
     }
 
     #[test]
-    fn errors_name_provider_field_and_remedy_and_no_key() {
+    fn errors_name_field_and_remedy_and_no_key() {
         assert_eq!(
             error(setup("azure", None, Some("k"))),
-            "provider azure: base_url is not set; Azure OpenAI has no common one: set it or AZURE_BASE_URL"
+            "base_url is not set; Azure OpenAI has no common one: set it or AZURE_BASE_URL"
         );
         let text = error(setup("ollama", Some("localhost:11434"), None));
-        assert!(text.starts_with("provider ollama: base_url: "), "{text}");
+        assert!(text.starts_with("base_url: "), "{text}");
         assert!(text.contains("expected http:// or https://"), "{text}");
         let text = error(setup("vllm", Some("http://me:secret@host/v1"), None));
         assert!(text.contains("set the provider's key") && !text.contains("secret"), "{text}");
         let text = error(setup("groq", None, Some("gsk secret")));
-        assert!(text.starts_with("provider groq: api_key: ") && !text.contains("secret"), "{text}");
+        assert!(text.starts_with("api_key (or GROQ_API_KEY): ") && !text.contains("secret"), "{text}");
     }
 }

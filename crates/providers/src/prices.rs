@@ -17,7 +17,7 @@ pub fn prices() -> &'static str {
 
 /// The names to look a model up by, best first: as the caller spelled it, and for a short Fireworks name the full one,
 /// since the table has all models in full and only some in short.
-pub fn price_names<'m>(catalogue_name: &str, model: &'m str) -> impl Iterator<Item = Cow<'m, str>> {
+pub(crate) fn price_names<'m>(catalogue_name: &str, model: &'m str) -> impl Iterator<Item = Cow<'m, str>> {
     let short = catalogue_name == "fireworks" && !model.is_empty() && !model.contains('/');
     let full = short.then(|| Cow::Owned(format!("{FIREWORKS_MODELS}{model}")));
     std::iter::once(Cow::Borrowed(model)).chain(full)

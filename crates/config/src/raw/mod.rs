@@ -12,9 +12,10 @@ use magicapi_model::Secret;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::types::{AuthMode, MetricsAccess, OnClientGone, OnFull};
 use crate::units::{Limit, Size, Span};
 
-pub(crate) use self::telemetry::{Capture, ContentWord, Pipeline, Telemetry, WhenFullWord};
+pub(crate) use self::telemetry::{Capture, Pipeline, Telemetry};
 
 /// The configuration file of the MagicAPI gateway.
 #[derive(Default, Deserialize, JsonSchema)]
@@ -92,8 +93,10 @@ pub(crate) struct Tls {
 pub(crate) struct Limits {
     /// Size of a request's head (default 64KiB).
     pub(crate) header_bytes: Option<Size>,
-    /// Time for a request's head to arrive (default 30s).
+    /// Time for a request's head to arrive, and for each further piece of its body (default 30s).
     pub(crate) header_read: Option<Span>,
+    /// What a body brings in a second, on average, once `header_read` is over (default 1KiB); 0 = as slow as it likes.
+    pub(crate) body_rate: Option<Size>,
     /// Connections at a time (default 10000).
     #[schemars(range(min = 1))]
     pub(crate) connections: Option<usize>,
@@ -126,21 +129,11 @@ pub(crate) struct Admin {
     pub(crate) token: Option<Secret>,
     /// Who may read `/metrics` (default `token`).
     #[schemars(extend("x-restart" = true))]
-    pub(crate) metrics: Option<MetricsWord>,
+    pub(crate) metrics: Option<MetricsAccess>,
     /// Names under which it is reached, such as a service's name in a cluster: `Host` must be one of them, an address
     /// that it listens on, or a loopback (default: none).
     #[schemars(extend("x-restart" = true))]
     pub(crate) hosts: Vec<String>,
-}
-
-/// Who may read `/metrics` on the admin plane.
-#[derive(Clone, Copy, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum MetricsWord {
-    /// Who holds the admin token.
-    Token,
-    /// Everybody who reaches the listener.
-    Open,
 }
 
 /// The embedded store.
@@ -169,17 +162,7 @@ pub(crate) struct Retention {
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Ledger {
     /// What happens when rows can no longer be written; default `refuse` with `auth.mode: keys`, else `count`.
-    pub(crate) on_full: Option<OnFullWord>,
-}
-
-/// What happens when ledger rows can no longer be written.
-#[derive(Clone, Copy, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum OnFullWord {
-    /// New requests are answered 503.
-    Refuse,
-    /// Traffic goes on; missing rows are counted.
-    Count,
+    pub(crate) on_full: Option<OnFull>,
 }
 
 /// Who may call.
@@ -187,23 +170,11 @@ pub(crate) enum OnFullWord {
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Auth {
     /// Whose credential is used; default `keys` when keys are configured, else `passthrough`.
-    pub(crate) mode: Option<ModeWord>,
+    pub(crate) mode: Option<AuthMode>,
     /// The virtual keys; those of `GATEWAY_API_KEYS` come on top.
     pub(crate) keys: Vec<Key>,
     /// Pass-through paths that may use the gateway's own provider keys, as `METHOD /path`.
     pub(crate) passthrough: Vec<String>,
-}
-
-/// Whose credential is used.
-#[derive(Clone, Copy, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum ModeWord {
-    /// A virtual key opens the gateway; its own provider key is used.
-    Keys,
-    /// The caller's own provider key is used.
-    Passthrough,
-    /// Everybody may call; the gateway's provider key is used.
-    Open,
 }
 
 /// A virtual key.
@@ -246,9 +217,9 @@ pub(crate) struct UpstreamTls {
 pub(crate) struct Timeouts {
     /// For a connection, with TLS (default 5s).
     pub(crate) connect: Option<Span>,
-    /// Until the first semantic byte (default 600s).
+    /// Until the first semantic byte (default 10m).
     pub(crate) first_token: Option<Span>,
-    /// Between two reads of a body or stream (default 120s).
+    /// Between two reads of a body or stream (default 2m).
     pub(crate) idle: Option<Span>,
     /// For one attempt, or `none`; ends at a stream's first semantic byte (default none).
     pub(crate) attempt: Option<Limit>,
@@ -268,19 +239,9 @@ pub(crate) struct Provider {
     /// Its address; default: the catalogue's. The catalogue entry's variable (`OPENAI_BASE_URL`) wins over it.
     pub(crate) base_url: Option<String>,
     /// What happens to a call whose client has left (default `cancel`).
-    pub(crate) on_client_gone: Option<GoneWord>,
+    pub(crate) on_client_gone: Option<OnClientGone>,
     /// Whether `traceparent` and `tracestate` are sent to it (default false).
     pub(crate) trace: Option<bool>,
-}
-
-/// What happens to a call whose client has left.
-#[derive(Clone, Copy, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum GoneWord {
-    /// It is closed at once.
-    Cancel,
-    /// It is read to its end, for providers that bill the whole answer anyway.
-    Drain,
 }
 
 /// Prices.

@@ -1,9 +1,11 @@
 //! What the user wrote below `telemetry`.
 
+use magicapi_plugin::ContentLevel;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use crate::types::WhenFull;
 use crate::units::{Size, Span};
 
 /// Records, metrics and exporters.
@@ -41,7 +43,7 @@ pub(crate) struct Metrics {
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Capture {
     /// How much of the bodies (default `full`).
-    pub(crate) bodies: Option<ContentWord>,
+    pub(crate) bodies: Option<ContentLevel>,
     /// Size of a request's body (default 16MiB); what is longer is cut, and marked.
     pub(crate) max_request: Option<Size>,
     /// Size of a response's body (default 16MiB); what is longer is cut, and marked.
@@ -52,18 +54,6 @@ pub(crate) struct Capture {
     pub(crate) memory: Option<Size>,
 }
 
-/// How much of the bodies a record holds.
-#[derive(Clone, Copy, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum ContentWord {
-    /// Everything.
-    Full,
-    /// Bodies, without the single stream events.
-    NoChunks,
-    /// No bodies.
-    Metadata,
-}
-
 /// What the pipeline around an exporter does: the keys that every exporter has.
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -71,7 +61,7 @@ pub(crate) struct Pipeline {
     /// Its name in metrics, health and commands (default: its type); needed when two have the same type.
     pub(crate) name: Option<String>,
     /// How much of the bodies it gets: less, never more, than `telemetry.capture.bodies`, which is the default.
-    pub(crate) content: Option<ContentWord>,
+    pub(crate) content: Option<ContentLevel>,
     /// Whether the gateway stops when the back end cannot be reached within `init_timeout` (default false).
     pub(crate) require_healthy: Option<bool>,
     /// See `require_healthy` (default 30s).
@@ -104,15 +94,7 @@ pub(crate) struct Buffer {
     /// Size in memory (default 64MiB).
     pub(crate) memory: Option<Size>,
     /// What happens when it is full (default `drop_oldest`).
-    pub(crate) when_full: Option<WhenFullWord>,
-}
-
-/// What happens when an exporter's buffer is full.
-#[derive(Clone, Copy, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum WhenFullWord {
-    /// The oldest records are dropped and counted.
-    DropOldest,
+    pub(crate) when_full: Option<WhenFull>,
 }
 
 /// How long a batch is tried.

@@ -18,13 +18,9 @@ pub(super) fn auth(cx: &mut Context<'_>, file: raw::Auth) -> Auth {
         }
     }
     variable_keys(cx, &mut keys);
-    let mode = match file.mode {
-        Some(raw::ModeWord::Passthrough) => AuthMode::Passthrough,
-        Some(raw::ModeWord::Open) => AuthMode::Open,
-        // Whoever configures keys wants them demanded.
-        None if keys.is_empty() => AuthMode::Passthrough,
-        Some(raw::ModeWord::Keys) | None => AuthMode::Keys,
-    };
+    // Whoever configures keys wants them demanded.
+    let default = if keys.is_empty() { AuthMode::Passthrough } else { AuthMode::Keys };
+    let mode = file.mode.unwrap_or(default);
     if mode != AuthMode::Keys && !keys.is_empty() {
         cx.notice("auth.mode", "keys are configured, but this mode demands none of them");
     }
@@ -33,10 +29,6 @@ pub(super) fn auth(cx: &mut Context<'_>, file: raw::Auth) -> Auth {
 
 fn file_key(cx: &mut Context<'_>, at: &str, key: raw::Key, known: &[KeyEntry]) -> Option<KeyEntry> {
     let name = format!("{at}.name");
-    if key.name.is_empty() {
-        cx.problem(&name, "a key needs a name");
-        return None;
-    }
     if known.iter().any(|other| other.name == key.name) {
         cx.problem(&name, format!("two keys have the name `{}`", key.name));
         return None;
@@ -56,6 +48,10 @@ fn file_key(cx: &mut Context<'_>, at: &str, key: raw::Key, known: &[KeyEntry]) -
 /// `GATEWAY_API_KEYS=name:key,name:key`. The keys are hashed here and forgotten.
 fn variable_keys(cx: &mut Context<'_>, keys: &mut Vec<KeyEntry>) {
     let Some(list) = cx.env.get(VARIABLE) else { return };
+    if list.split(',').all(|item| item.trim().is_empty()) {
+        // Whoever sets it wants callers to need a key.
+        cx.variable_problem(VARIABLE, "auth.keys", "names no key; expected `name:key,name:key`");
+    }
     for (position, item) in list.split(',').map(str::trim).filter(|item| !item.is_empty()).enumerate() {
         let named = item.split_once(':').map(|(name, key)| (name.trim(), key.trim()));
         let Some((name, key)) = named.filter(|(name, key)| !name.is_empty() && !key.is_empty()) else {
@@ -86,10 +82,17 @@ fn passthrough(cx: &mut Context<'_>, rules: Vec<String>) -> Vec<PassthroughRule>
                 && path.starts_with('/')
                 && !path.contains([' ', '?', '#'])
         };
+        let key = format!("auth.passthrough[{index}]");
         match parts.filter(is_rule) {
-            Some((method, path)) => read.push(PassthroughRule { method: method.into(), path: path.into() }),
+            Some((method, path)) => {
+                if let Some(why) = cx.catalogue.useless_passthrough.and_then(|useless| useless(method, path))
+                {
+                    cx.problem(&key, format!("`{method} {path}` {why}; leave it out"));
+                }
+                read.push(PassthroughRule { method: method.into(), path: path.into() });
+            }
             None => cx.problem(
-                &format!("auth.passthrough[{index}]"),
+                &key,
                 format!("expected a method in capitals and a path, such as `POST /v1/x`, found `{rule}`"),
             ),
         }

@@ -8,14 +8,13 @@ use serde_json::{Map, Value};
 
 use super::serving::bytes;
 use super::settings;
-use super::telemetry::level;
 use crate::catalogue::{PluginSpec, REQUEST_LOG};
 use crate::context::Context;
 use crate::diagnostics::{Diagnostic, Place};
 use crate::effective;
 use crate::raw;
 use crate::schema::split;
-use crate::types::{Batch, Buffer, ExporterEntry, Pipeline, Retry, Source, WhenFull};
+use crate::types::{Batch, Buffer, ExporterEntry, Pipeline, Retry, Source};
 
 /// The variable that lists exporters.
 pub(super) const LIST: &str = "ENABLED_EXPORTERS";
@@ -156,7 +155,7 @@ fn from_file(
         }
     };
     let pipeline = pipeline(cx, &at, &written, captured);
-    let name = written.name.filter(|name| !name.is_empty()).unwrap_or_else(|| kind.clone());
+    let name = written.name.unwrap_or_else(|| kind.clone());
     if name == REQUEST_LOG {
         let problem = cx.near(&format!("{at}.name"), format!("the name `{name}` is the embedded log's own"));
         cx.report(problem);
@@ -165,12 +164,12 @@ fn from_file(
 }
 
 fn pipeline(cx: &mut Context<'_>, at: &str, file: &raw::Pipeline, captured: ContentLevel) -> Pipeline {
-    let content = file.content.map_or(captured, level);
+    let content = file.content.unwrap_or(captured);
     if content > captured {
         let problem = format!(
             "`{}` is more than `telemetry.capture.bodies: {}` lets records hold",
-            effective::level(content),
-            effective::level(captured)
+            effective::word(content),
+            effective::word(captured)
         );
         cx.problem(&format!("{at}.content"), problem);
     }
@@ -179,9 +178,7 @@ fn pipeline(cx: &mut Context<'_>, at: &str, file: &raw::Pipeline, captured: Cont
     let batch = Batch { records: batch.records.unwrap_or(1000), bytes: bytes(batch.bytes, 4096 * KIB), age };
     let buffer = Buffer {
         memory: bytes(buffer.memory, 64 * 1024 * KIB),
-        when_full: match buffer.when_full {
-            Some(raw::WhenFullWord::DropOldest) | None => WhenFull::DropOldest,
-        },
+        when_full: buffer.when_full.unwrap_or_default(),
     };
     if batch.bytes > buffer.memory || batch.bytes == 0 {
         let problem = "must be more than 0 and no more than `buffer.memory`, or no batch is ever complete";

@@ -44,19 +44,31 @@ const OWN: [&str; 22] = [
 ];
 
 pub(super) fn variables(cx: &mut Context<'_>, config: &Config) {
-    let of_catalogue: BTreeSet<&str> = cx.catalogue.variables().collect();
-    for name in NOT_YET.into_iter().filter(|name| !of_catalogue.contains(name)) {
-        if cx.env.get(name).is_some() {
-            cx.notice(name, "set but not read by this version");
-        }
+    let (env, catalogue) = (cx.env, cx.catalogue);
+    let of_catalogue: BTreeSet<&str> = catalogue.variables().collect();
+    let not_yet = NOT_YET.into_iter().filter(|name| !of_catalogue.contains(name));
+    for name in not_yet.filter(|name| env.get(name).is_some()) {
+        cx.notice(name, "set but not read by this version");
     }
     unused_settings(cx, config);
-    let unreadable: Vec<String> = cx.env.unreadable().map(Into::into).collect();
-    for name in unreadable {
-        if OWN.contains(&name.as_str()) || of_catalogue.contains(name.as_str()) {
-            cx.variable_problem(&name, "", "is not UTF-8 text");
+    let read: BTreeSet<&str> = OWN.into_iter().chain(of_catalogue).collect();
+    for name in read.iter().filter(|name| env.is_unreadable(name)) {
+        cx.variable_problem(name, "", "is not UTF-8 text");
+    }
+    let known: BTreeSet<&str> = read.into_iter().chain(NOT_YET).collect();
+    for name in env.names().filter(|name| !known.contains(name)) {
+        if let Some(meant) = known.iter().find(|known| is_slip(name, known) && env.get(known).is_none()) {
+            cx.notice(name, format!("set but not read: no variable has this name; did you mean `{meant}`?"));
         }
     }
+}
+
+/// Whether `name` is most likely `known` misspelt: another case or other underscores, or one slip in a long name.
+/// Environments are full of other programs' variables, and short names are near to each other by chance.
+fn is_slip(name: &str, known: &str) -> bool {
+    const LONG: usize = 12;
+    let bare = |name: &str| name.replace(['_', '-'], "").to_ascii_uppercase();
+    bare(name) == bare(known) || (known.len() >= LONG && strsim::osa_distance(name, known) == 1)
 }
 
 /// Variables of exporters that are not on, or that the file lists: there the file alone counts.
@@ -74,6 +86,50 @@ fn unused_settings(cx: &mut Context<'_>, config: &Config) {
         };
         for name in plugin.variables().filter(|name| cx.env.get(name).is_some()) {
             cx.notice(name, reason.as_str());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{OWN, is_slip};
+
+    #[test]
+    fn slips_are_told_from_other_programs_variables() {
+        for (name, known) in [
+            ("OPENAI_BASEURL", "OPENAI_BASE_URL"),
+            ("openai_api_key", "OPENAI_API_KEY"),
+            ("DATADIR", "DATA_DIR"),
+            ("GATEWAY_API_KEY", "GATEWAY_API_KEYS"),
+            ("ENABLE_EXPORTERS", "ENABLED_EXPORTERS"),
+            ("OPNEAI_API_KEY", "OPENAI_API_KEY"),
+        ] {
+            assert!(is_slip(name, known), "{name}");
+        }
+        for (name, known) in [("HOSTNAME", "HOST"), ("ZAI_API_KEY", "XAI_API_KEY"), ("PORTS", "PORT")] {
+            assert!(!is_slip(name, known), "{name}");
+        }
+    }
+
+    /// The list of own variables is the one place where they stand together; what the code reads must be in it.
+    #[test]
+    fn every_variable_that_the_crate_reads_is_listed() {
+        let source = concat!(
+            include_str!("../load.rs"),
+            include_str!("auth.rs"),
+            include_str!("exporters.rs"),
+            include_str!("listen.rs"),
+            include_str!("serving.rs"),
+            include_str!("telemetry.rs"),
+            include_str!("upstream.rs"),
+        );
+        let is_variable = |word: &&str| {
+            word.len() > 3 && word.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_')
+        };
+        let read: Vec<&str> = source.split('"').filter(is_variable).collect();
+        assert!(read.contains(&"HOST") && read.contains(&"MAGICAPI_CONFIG"), "{read:?}");
+        for name in read {
+            assert!(OWN.contains(&name), "{name}");
         }
     }
 }

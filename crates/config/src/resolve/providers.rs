@@ -49,17 +49,12 @@ fn file_entry(cx: &mut Context<'_>, name: &str, file: raw::Provider) -> Option<P
         );
         return None;
     }
-    let on_client_gone = match file.on_client_gone {
-        Some(raw::GoneWord::Drain) => OnClientGone::Drain,
-        Some(raw::GoneWord::Cancel) | None => OnClientGone::Cancel,
-    };
-    let base_url = file.base_url.filter(|url| !url.is_empty());
     Some(ProviderEntry {
         name: name.into(),
         catalogue,
-        api_key: file.api_key.filter(|key| !key.is_empty()),
-        base_url: base_url.and_then(|url| base_url_of(cx, &format!("{at}.base_url"), &url)),
-        on_client_gone,
+        api_key: file.api_key,
+        base_url: file.base_url.and_then(|url| base_url_of(cx, &format!("{at}.base_url"), &url)),
+        on_client_gone: file.on_client_gone.unwrap_or_default(),
         trace: file.trace.unwrap_or(false),
     })
 }
@@ -98,11 +93,16 @@ fn apply_variables(cx: &mut Context<'_>, spec: &ProviderSpec, entries: &mut BTre
 fn base_url_of(cx: &mut Context<'_>, key: &str, url: &str) -> Option<String> {
     let url = url.trim();
     let problem = url_problem(url).or_else(|| {
-        if url.contains(['?', '#']) {
-            return Some("expected a URL without `?` and `#`".into());
-        }
-        url.contains('@')
-            .then(|| "expected a URL without user and password; the key belongs into `api_key`".into())
+        let problem = if url.contains(['?', '#']) {
+            "expected a URL without `?` and `#`"
+        } else if url.contains('@') {
+            "expected a URL without user and password; the key belongs into `api_key`"
+        } else if url.trim_end_matches('/').ends_with("/chat/completions") {
+            "expected the part before `/chat/completions`: the gateway adds the path of each request"
+        } else {
+            return None;
+        };
+        Some(problem.into())
     });
     match problem {
         None => Some(url.trim_end_matches('/').into()),

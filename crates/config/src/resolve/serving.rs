@@ -9,8 +9,8 @@ use super::listen;
 use crate::context::Context;
 use crate::raw;
 use crate::types::{
-    Admin, AuthMode, Drain, Ledger, Limits, Log, LogFormat, MetricsAccess, OnFull, Retention, Server, Store,
-    StoreUrl, TlsFiles,
+    Admin, AuthMode, Drain, Ledger, Limits, Log, LogFormat, OnFull, Retention, Server, Store, StoreUrl,
+    TlsFiles,
 };
 use crate::units::{Size, Span};
 
@@ -27,15 +27,16 @@ pub(super) fn server(cx: &mut Context<'_>, file: raw::Server) -> Server {
         tls: file.tls.map(|tls| TlsFiles { cert: tls.cert, key: tls.key }),
         heartbeat: cx.positive("server.heartbeat", file.heartbeat, Duration::from_secs(15)),
         limits: Limits {
-            header_bytes: bytes(limits.header_bytes, 64 * KIB),
+            header_bytes: held(cx.positive_size("server.limits.header_bytes", limits.header_bytes, 64 * KIB)),
             header_read: cx.positive(
                 "server.limits.header_read",
                 limits.header_read,
                 Duration::from_secs(30),
             ),
+            body_rate: limits.body_rate.map_or(KIB, |size| size.0),
             connections: limits.connections.unwrap_or(10_000),
-            body: bytes(limits.body, 64 * MIB),
-            upload: limits.upload.map_or(GIB, |size| size.0),
+            body: held(cx.positive_size("server.limits.body", limits.body, 64 * MIB)),
+            upload: cx.positive_size("server.limits.upload", limits.upload, GIB),
         },
         drain: Drain {
             delay: duration(file.drain.delay, Duration::from_secs(5)),
@@ -48,13 +49,9 @@ pub(super) fn admin(cx: &mut Context<'_>, file: raw::Admin) -> Admin {
     let listen = listen::admin(cx, file.listen);
     let token = match cx.variable("admin.token", "ADMIN_TOKEN") {
         Some(token) => Some(Secret::new(token.trim())),
-        None => file.token.filter(|token| !token.is_empty()),
+        None => file.token,
     };
-    let metrics = match file.metrics {
-        Some(raw::MetricsWord::Open) => MetricsAccess::Open,
-        Some(raw::MetricsWord::Token) | None => MetricsAccess::Token,
-    };
-    Admin { listen, token, metrics, hosts: file.hosts }
+    Admin { listen, token, metrics: file.metrics.unwrap_or_default(), hosts: file.hosts }
 }
 
 /// `--data-dir`, `DATA_DIR`, the file, systemd's `$STATE_DIRECTORY`, `./magicapi-data`.
@@ -67,7 +64,7 @@ pub(super) fn data_dir(cx: &mut Context<'_>, file: Option<PathBuf>) -> PathBuf {
     if let Some(path) = cx.variable(KEY, "DATA_DIR") {
         return path.into();
     }
-    if let Some(path) = file.filter(|path| !path.as_os_str().is_empty()) {
+    if let Some(path) = file {
         return path;
     }
     // systemd separates several directories by colons; the first is ours.
@@ -86,7 +83,7 @@ pub(super) fn store(cx: &mut Context<'_>, file: &raw::Store, data_dir: &Path) ->
         url,
         retention: Retention {
             age: cx.positive("store.retention.age", file.retention.age, WEEK),
-            size: file.retention.size.map_or(2 * GIB, |size| size.0),
+            size: cx.positive_size("store.retention.size", file.retention.size, 2 * GIB),
         },
     }
 }
@@ -109,12 +106,8 @@ fn store_url(cx: &mut Context<'_>, url: &str, data_dir: &Path) -> StoreUrl {
 }
 
 pub(super) fn ledger(file: &raw::Ledger, mode: AuthMode) -> Ledger {
-    let on_full = match file.on_full {
-        Some(raw::OnFullWord::Refuse) => OnFull::Refuse,
-        None if mode == AuthMode::Keys => OnFull::Refuse,
-        Some(raw::OnFullWord::Count) | None => OnFull::Count,
-    };
-    Ledger { on_full, explicit: file.on_full.is_some() }
+    let default = if mode == AuthMode::Keys { OnFull::Refuse } else { OnFull::Count };
+    Ledger { on_full: file.on_full.unwrap_or(default), explicit: file.on_full.is_some() }
 }
 
 pub(super) fn log(cx: &mut Context<'_>) -> Log {
@@ -133,7 +126,10 @@ pub(super) fn log(cx: &mut Context<'_>) -> Log {
 
 /// A size that must be held in memory.
 pub(super) fn bytes(written: Option<Size>, default: u64) -> usize {
-    let bytes = written.map_or(default, |size| size.0);
+    held(written.map_or(default, |size| size.0))
+}
+
+fn held(bytes: u64) -> usize {
     usize::try_from(bytes).unwrap_or(usize::MAX)
 }
 

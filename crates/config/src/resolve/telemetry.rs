@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use magicapi_plugin::{ContentLevel, TelemetryConfig};
+use magicapi_plugin::{Signals, TelemetryConfig};
 
 use super::{exporters, serving::bytes};
 use crate::context::Context;
-use crate::raw::{self, ContentWord};
-use crate::types::{Capture, Telemetry};
+use crate::raw;
+use crate::types::{Capture, ExporterEntry, Telemetry};
 
 const ATTRIBUTES: &str = "OTEL_RESOURCE_ATTRIBUTES";
 const MIB: u64 = 1 << 20;
@@ -20,6 +20,16 @@ pub(super) fn telemetry(cx: &mut Context<'_>, file: raw::Telemetry) -> Telemetry
     let metrics_on_data_plane = file.metrics_on_data_plane.unwrap_or_else(|| exporters::names_prometheus(cx));
     if file.metrics_on_data_plane.is_none() && metrics_on_data_plane {
         cx.set_by_env("telemetry.metrics_on_data_plane", exporters::LIST);
+    }
+    let makes_a_page = |entry: &ExporterEntry| {
+        cx.catalogue.plugin(&entry.kind).is_some_and(|plugin| plugin.settings.takes(Signals::SCRAPE))
+    };
+    if metrics_on_data_plane && !exporters.iter().any(makes_a_page) {
+        cx.notice(
+            "telemetry.metrics_on_data_plane",
+            "on, but no exporter makes the page: `/metrics` stays a 404; add `- type: prometheus` to \
+             `telemetry.exporters`, or name `prometheus` in ENABLED_EXPORTERS",
+        );
     }
     Telemetry {
         config,
@@ -35,18 +45,9 @@ pub(super) fn telemetry(cx: &mut Context<'_>, file: raw::Telemetry) -> Telemetry
     }
 }
 
-/// The level that a word stands for.
-pub(super) fn level(word: ContentWord) -> ContentLevel {
-    match word {
-        ContentWord::Full => ContentLevel::Full,
-        ContentWord::NoChunks => ContentLevel::NoChunks,
-        ContentWord::Metadata => ContentLevel::Metadata,
-    }
-}
-
 fn capture(file: &raw::Capture) -> Capture {
     Capture {
-        bodies: file.bodies.map_or(ContentLevel::Full, level),
+        bodies: file.bodies.unwrap_or_default(),
         max_request: bytes(file.max_request, 16 * MIB),
         max_response: bytes(file.max_response, 16 * MIB),
         max_chunks: bytes(file.max_chunks, 16 * MIB),
@@ -58,7 +59,7 @@ fn capture(file: &raw::Capture) -> Capture {
 fn names(cx: &mut Context<'_>, service_name: Option<String>) -> TelemetryConfig {
     const SERVICE: &str = "telemetry.service_name";
     let mut config = TelemetryConfig::default();
-    if let Some(name) = service_name.filter(|name| !name.is_empty()) {
+    if let Some(name) = service_name {
         config.service_name = name;
     }
     for (name, value) in attributes(cx) {

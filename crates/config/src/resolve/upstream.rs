@@ -8,18 +8,14 @@ use crate::raw;
 use crate::types::{Timeouts, Upstream};
 
 pub(super) fn upstream(cx: &mut Context<'_>, file: raw::Upstream) -> Upstream {
-    let written = file.proxy.filter(|url| !url.is_empty());
-    let proxy = written.and_then(|url| proxy_url(cx, "upstream.proxy", &url));
+    let proxy = file.proxy.and_then(|url| proxy_url(cx, "upstream.proxy", &url));
     let https_proxy = proxy_variable(cx, "HTTPS_PROXY").or_else(|| proxy.clone());
     let http_proxy = proxy_variable(cx, "HTTP_PROXY").or_else(|| proxy.clone());
     let no_proxy = either_case(cx, "NO_PROXY").unwrap_or_default();
     let no_proxy = no_proxy.split(',').map(str::trim).filter(|host| !host.is_empty()).map(Into::into);
     // Not the usual order: SSL_CERT_FILE is set for all programs of a machine, the key for this one.
-    let ca_file = file
-        .tls
-        .ca_file
-        .filter(|path| !path.as_os_str().is_empty())
-        .or_else(|| cx.variable("upstream.tls.ca_file", "SSL_CERT_FILE").map(PathBuf::from));
+    let ca_file =
+        file.tls.ca_file.or_else(|| cx.variable("upstream.tls.ca_file", "SSL_CERT_FILE").map(PathBuf::from));
     Upstream { proxy, https_proxy, http_proxy, no_proxy: no_proxy.collect(), ca_file }
 }
 

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use magicapi_model::Secret;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 /// Who may call.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,7 +21,8 @@ pub struct Auth {
 }
 
 /// Whose credential opens the gateway, and whose goes to the provider.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum AuthMode {
     /// A virtual key opens it; the gateway's provider key is used.
     Keys,
@@ -69,15 +72,15 @@ pub struct Upstream {
 /// Time limits of a request; `None` = no limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
-    /// For a connection, with TLS (5 s).
+    /// For a connection, with TLS.
     pub connect: Duration,
-    /// Until the first semantic byte (600 s).
+    /// Until the first semantic byte.
     pub first_token: Duration,
-    /// Between two reads of a body or stream (120 s).
+    /// Between two reads of a body or stream.
     pub idle: Duration,
-    /// For one attempt; ends at a stream's first semantic byte (none).
+    /// For one attempt; ends at a stream's first semantic byte.
     pub attempt: Option<Duration>,
-    /// For all attempts together; ends at a stream's first semantic byte (none).
+    /// For all attempts together; ends at a stream's first semantic byte.
     pub total: Option<Duration>,
 }
 
@@ -92,14 +95,15 @@ pub struct ProviderEntry {
     pub api_key: Option<Secret>,
     /// Its address, without a trailing slash; `None` = the catalogue's.
     pub base_url: Option<String>,
-    /// What happens to a call whose client has left (`cancel`).
+    /// What happens to a call whose client has left.
     pub on_client_gone: OnClientGone,
-    /// Whether `traceparent` and `tracestate` are sent to it (`false`).
+    /// Whether `traceparent` and `tracestate` are sent to it.
     pub trace: bool,
 }
 
 /// What happens to a call whose client has left.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum OnClientGone {
     /// It is closed at once.
     #[default]

@@ -1,7 +1,9 @@
 //! What the program needs: the resolved configuration, with every default filled in.
 //!
 //! `raw` holds what the user wrote, `resolve` turns it into these; nothing past this crate sees an `Option` that means
-//! "default". A `Config` is a snapshot: it is swapped whole and never edited. No `Debug`: it holds secrets.
+//! "default" (the defaults stand in `resolve`, and the schema shows them). The enumerations are the file's own words:
+//! `raw` reads them and `effective` writes them. A `Config` is a snapshot: it is swapped whole and never edited. No
+//! `Debug`: it holds secrets.
 
 mod access;
 mod serving;

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use magicapi_model::Secret;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 /// The data plane's listener.
 #[derive(Clone, PartialEq)]
@@ -13,7 +15,7 @@ pub struct Server {
     pub listen: Listen,
     /// Certificate and key; `None` = plain HTTP.
     pub tls: Option<TlsFiles>,
-    /// Pause after which a silent stream gets a comment line (15 s).
+    /// Pause after which a silent stream gets a comment line.
     pub heartbeat: Duration,
     /// Bounds on what a client may send.
     pub limits: Limits,
@@ -58,24 +60,26 @@ pub struct TlsFiles {
 /// Bounds on what a client may send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes of a request's head (64 KiB).
+    /// Bytes of a request's head.
     pub header_bytes: usize,
-    /// Time for a request's head to arrive (30 s).
+    /// Time for a request's head to arrive, and for each further piece of its body.
     pub header_read: Duration,
-    /// Connections at a time (10 000).
+    /// Bytes a second that a body brings on average once `header_read` is over; 0 = as slow as it likes.
+    pub body_rate: u64,
+    /// Connections at a time.
     pub connections: usize,
-    /// Bytes of a body that must be held in memory (64 MiB).
+    /// Bytes of a body that must be held in memory.
     pub body: usize,
-    /// Bytes of a body that passes through (1 GiB).
+    /// Bytes of a body that passes through.
     pub upload: u64,
 }
 
 /// How the data plane stops after SIGTERM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Drain {
-    /// Time during which it goes on accepting while `/ready` is 503 (5 s).
+    /// Time during which it goes on accepting while `/ready` is 503.
     pub delay: Duration,
-    /// Time that running requests then have (10 min).
+    /// Time that running requests then have.
     pub timeout: Duration,
 }
 
@@ -93,7 +97,8 @@ pub struct Admin {
 }
 
 /// Who may read `/metrics` on the admin plane.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum MetricsAccess {
     /// Who holds the admin token.
     #[default]
@@ -105,7 +110,7 @@ pub enum MetricsAccess {
 /// The embedded store: ledger and request log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Store {
-    /// Where it is (`sqlite://magicapi.db`).
+    /// Where it is.
     pub url: StoreUrl,
     /// How long records are kept.
     pub retention: Retention,
@@ -123,9 +128,9 @@ pub enum StoreUrl {
 /// How long the embedded request log is kept; the sooner of the two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retention {
-    /// Age of a record (7 days).
+    /// Age of a record.
     pub age: Duration,
-    /// Bytes of all records (2 GiB).
+    /// Bytes of all records.
     pub size: u64,
 }
 
@@ -139,7 +144,8 @@ pub struct Ledger {
 }
 
 /// What happens when ledger rows can no longer be written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum OnFull {
     /// New requests are answered 503.
     Refuse,
@@ -157,14 +163,15 @@ pub struct Prices {
 /// The gateway's own log, on stderr.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Log {
-    /// Directives of `RUST_LOG` (`info`). Their syntax is checked where the log is set up.
+    /// Directives of `RUST_LOG`. Their syntax is checked where the log is set up.
     pub filter: String,
     /// `LOG_FORMAT`.
     pub format: LogFormat,
 }
 
 /// How log lines look.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum LogFormat {
     /// For people.
     #[default]

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use magicapi_plugin::{ContentLevel, Settings, TelemetryConfig};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 /// Records, metrics and exporters.
 #[derive(Clone, PartialEq)]
@@ -10,12 +12,12 @@ pub struct Telemetry {
     /// Names of this gateway in every record. `service_instance_id` is `None` unless `OTEL_RESOURCE_ATTRIBUTES` has
     /// one: the gateway then makes one per process.
     pub config: TelemetryConfig,
-    /// Threads for assembly, redaction and encoding (1).
+    /// Threads for assembly, redaction and encoding.
     pub threads: usize,
     /// Whether the data plane serves `/metrics` too: `telemetry.metrics_on_data_plane`; when the file is silent, whether
     /// `ENABLED_EXPORTERS` names `prometheus`.
     pub metrics_on_data_plane: bool,
-    /// Pause between two metric snapshots (15 s).
+    /// Pause between two metric snapshots.
     pub metrics_interval: Duration,
     /// What records may hold.
     pub capture: Capture,
@@ -26,15 +28,15 @@ pub struct Telemetry {
 /// What records may hold. Sizes in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capture {
-    /// How much of the bodies (`full`).
+    /// How much of the bodies.
     pub bodies: ContentLevel,
-    /// Of a request's body (16 MiB).
+    /// Of a request's body.
     pub max_request: usize,
-    /// Of a response's body (16 MiB).
+    /// Of a response's body.
     pub max_response: usize,
-    /// Of a stream's single events (16 MiB).
+    /// Of a stream's single events.
     pub max_chunks: usize,
-    /// Of all records that are not sealed yet (256 MiB).
+    /// Of all records that are not sealed yet.
     pub memory: usize,
 }
 
@@ -72,9 +74,9 @@ pub enum Source {
 pub struct Pipeline {
     /// How much of the bodies it gets: never more than `capture.bodies`, which is the default.
     pub content: ContentLevel,
-    /// Whether the gateway stops when `init` has not succeeded within `init_timeout` (`false`).
+    /// Whether the gateway stops when `init` has not succeeded within `init_timeout`.
     pub require_healthy: bool,
-    /// See `require_healthy` (30 s).
+    /// See `require_healthy`.
     pub init_timeout: Duration,
     /// When a batch is sent.
     pub batch: Batch,
@@ -87,25 +89,26 @@ pub struct Pipeline {
 /// A batch is sent when any of these is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Batch {
-    /// Records (1000).
+    /// Records.
     pub records: usize,
-    /// Bytes, encoded (4 MiB).
+    /// Bytes, encoded.
     pub bytes: usize,
-    /// Age of the oldest record (1 s).
+    /// Age of the oldest record.
     pub age: Duration,
 }
 
 /// Records that wait for one exporter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Buffer {
-    /// Bytes in memory (64 MiB).
+    /// Bytes in memory.
     pub memory: usize,
-    /// What happens when it is full (`drop_oldest`).
+    /// What happens when it is full.
     pub when_full: WhenFull,
 }
 
 /// What happens when an exporter's buffer is full.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum WhenFull {
     /// The oldest records are dropped and counted.
     #[default]
@@ -115,6 +118,6 @@ pub enum WhenFull {
 /// How long a batch is tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retry {
-    /// A batch older than this is dropped and counted (1 h).
+    /// A batch older than this is dropped and counted.
     pub max_age: Duration,
 }

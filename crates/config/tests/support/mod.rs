@@ -8,7 +8,7 @@ use std::path::Path;
 use magicapi_config::{
     Catalogue, Diagnostics, Effective, Environment, Loaded, PluginSpec, ProviderSpec, Sources, load,
 };
-use magicapi_plugin::{JsonSchema, Secret, SettingsSpec};
+use magicapi_plugin::{JsonSchema, Secret, SettingsSpec, Signals};
 use serde::Deserialize;
 
 /// Records to Elasticsearch.
@@ -84,9 +84,12 @@ pub(crate) fn catalogue() -> Catalogue {
             plugin("console", SettingsSpec::of::<Empty>()),
             plugin("elasticsearch", SettingsSpec::of::<Elasticsearch>()),
             plugin("file", SettingsSpec::of::<File>()),
-            plugin("prometheus", SettingsSpec::of::<Empty>()),
+            plugin("prometheus", SettingsSpec::of::<Empty>().signals(Signals::SCRAPE)),
             plugin("request_log", SettingsSpec::of::<Empty>()),
         ],
+        useless_passthrough: Some(|_, path| {
+            path.contains("/organization/").then_some("is about the account")
+        }),
     }
 }
 

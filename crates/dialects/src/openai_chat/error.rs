@@ -116,8 +116,9 @@ impl<'a> Members<'a> {
         }
         // MiniMax: status 0 is success.
         let status = self.base_resp.and_then(|base| base.get("status_code"))?;
+        let message = || self.base_resp.and_then(|base| base.get("status_msg")?.some_text());
         status.says_something().then(|| ProviderError {
-            message: self.base_resp.and_then(|base| base.get("status_msg")?.some_text()).unwrap_or_default(),
+            message: cut(message().unwrap_or_default()),
             kind: None,
             code: word(status),
         })

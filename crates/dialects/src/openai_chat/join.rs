@@ -111,27 +111,35 @@ impl Join {
         self.chunks.capacity() + response
     }
 
-    /// Takes the data of the next event. What is no JSON (`[DONE]`, text) is not kept.
+    /// Takes the data of the next event, `[DONE]` excepted. What is no JSON that can be read is kept as a string, and
+    /// adds nothing to the response.
     pub fn push(&mut self, event_data: &[u8]) {
         let data = event_data.trim_ascii();
-        if !json::valid(data) {
+        if data.is_empty() || data == b"[DONE]" {
             return;
         }
-        let line = json::one_line(data);
-        if self.limits.streamed_data && self.chunk_budget.take(line.len() + 1) {
-            if !self.chunks.is_empty() {
-                self.chunks.push(b',');
-            }
-            self.chunks.extend_from_slice(&line);
+        if !json::valid(data) {
+            let mut text = Vec::with_capacity(data.len() + 2);
+            write_string(&mut text, &String::from_utf8_lossy(data));
+            return self.keep_event(&text);
         }
+        let line = json::one_line(data);
+        self.keep_event(&line);
         let event = Value::new(&line);
         let (mut kind, mut has_choices) = (None, false);
+        let (mut message, mut code) = (false, false);
         event.each_member(|key, value| match key {
             "type" => kind = value.inner(),
             "choices" => has_choices = true,
+            "message" => message = true,
+            "code" => code = true,
             _ => {}
         });
         self.has_choices |= has_choices;
+        if message && code && !has_choices {
+            // Cerebras and old vLLM: the event is the error itself.
+            return self.extra.keep_first("error", event, &mut self.response);
+        }
         // Members of a named event describe the event, not the answer.
         let named = kind.is_some() && !has_choices;
         event.each_member(|key, value| {
@@ -142,6 +150,15 @@ impl Join {
         let closes = |kind: &[u8]| kind.ends_with(b".completed") || kind.ends_with(b".done");
         if named && kind.is_some_and(closes) && event.get("response").is_none() && !self.has_response() {
             self.keep_object(event);
+        }
+    }
+
+    fn keep_event(&mut self, line: &[u8]) {
+        if self.limits.streamed_data && self.chunk_budget.take(line.len() + 1) {
+            if !self.chunks.is_empty() {
+                self.chunks.push(b',');
+            }
+            self.chunks.extend_from_slice(line);
         }
     }
 
@@ -285,11 +302,12 @@ impl Choice {
     fn write(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(b"{\"index\":");
         out.extend_from_slice(self.index.to_string().as_bytes());
-        out.push(b',');
         if self.text.is_empty() || !self.delta.is_empty() {
-            out.extend_from_slice(b"\"delta\":");
+            out.extend_from_slice(b",\"delta\":");
             self.delta.write_object(out);
-        } else {
+        }
+        if !self.text.is_empty() {
+            out.push(b',');
             self.text.write_members(out);
         }
         out.extend_from_slice(b",\"finish_reason\":");

@@ -8,6 +8,9 @@ use crate::json::{self, JsonError, Kind, Member};
 /// Why a body cannot be used. The text says what is wrong, where, and what was expected; it quotes no content.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RequestError {
+    /// There is no body.
+    #[error("the body is empty; send a JSON object, with its `content-length` or in chunks")]
+    Empty,
     /// The body is no JSON object.
     #[error("the body is not a JSON object: {0}")]
     Syntax(#[from] JsonError),
@@ -48,7 +51,7 @@ impl RequestError {
         match self {
             Self::Kind { field, .. } | Self::Duplicate { field } => Some(field),
             Self::Refused { field, .. } => Some(field),
-            Self::Syntax(_) | Self::Stale => None,
+            Self::Empty | Self::Syntax(_) | Self::Stale => None,
         }
     }
 }
@@ -91,23 +94,16 @@ pub struct RequestFacts {
 impl RequestFacts {
     /// Whether the body has a top-level member of that name.
     pub fn has(&self, name: &str) -> bool {
-        self.place(name).is_some()
-    }
-
-    /// The names of the top-level members, in order.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.members.iter().map(|(name, _)| &**name)
-    }
-
-    /// The first member of that name.
-    pub(super) fn place(&self, name: &str) -> Option<&Place> {
-        self.members.iter().find(|(found, _)| &**found == name).map(|(_, place)| place)
+        self.members.iter().any(|(found, _)| &**found == name)
     }
 }
 
 /// Reads a body, all of which must be one JSON object. Members that the gateway does not read may be of any kind and
 /// may stand there twice.
 pub fn read(body: &[u8]) -> Result<RequestFacts, RequestError> {
+    if body.trim_ascii().is_empty() {
+        return Err(RequestError::Empty);
+    }
     let members = json::members(body)?;
     for field in ["model", "stream", "stream_options"] {
         single(&members, field)?;
@@ -195,7 +191,8 @@ mod tests {
             r#" {"model":"gpt-\u0034","stream":true,"stream_options":{"include_usage":true},"x":1,"x":2}"#,
         );
         assert_eq!((got.model.as_deref(), got.stream, got.include_usage), (Some("gpt-4"), true, true));
-        assert_eq!(got.names().collect::<Vec<_>>(), ["model", "stream", "stream_options", "x", "x"]);
+        let names: Vec<&str> = got.members.iter().map(|(name, _)| &**name).collect();
+        assert_eq!(names, ["model", "stream", "stream_options", "x", "x"]);
         assert!(got.has("x") && !got.has("y") && got.continues.is_none());
         let none = facts("{}");
         assert_eq!((none.model, none.stream, none.include_usage), (None, false, false));

@@ -30,6 +30,7 @@ pub fn read(body: &[u8], operation: Operation) -> ResponseFacts {
     let mut errors = Members::default();
     let mut usage = None;
     let mut answered = false;
+    let (mut status, mut incomplete) = (None, None);
     let whole = Value::new(body).each_member(|key, value| match key {
         "id" => facts.id = value.some_text(),
         "model" => facts.model = value.some_text(),
@@ -40,12 +41,8 @@ pub fn read(body: &[u8], operation: Operation) -> ResponseFacts {
             answered = true;
             value.each_element(|choice| facts.finish_reasons.extend(reason(choice)));
         }
-        "status" if operation_is_response(operation) => facts.finish_reasons.extend(value.some_text()),
-        "incomplete_details" => {
-            if let Some(reason) = value.get("reason").and_then(Value::some_text) {
-                facts.finish_reasons = vec![reason];
-            }
-        }
+        "status" if operation_is_response(operation) => status = value.some_text(),
+        "incomplete_details" => incomplete = value.get("reason").and_then(Value::some_text),
         "data" | "output" | "results" | "text" | "object" if value.raw() != b"\"error\"" => answered = true,
         _ => errors.see(key, value),
     });
@@ -53,6 +50,7 @@ pub fn read(body: &[u8], operation: Operation) -> ResponseFacts {
         // An array around an error, or no JSON at all.
         return ResponseFacts { error: super::error::read(body), ..ResponseFacts::default() };
     }
+    facts.finish_reasons.extend(incomplete.or(status));
     facts.usage = usage.map(|counts| buckets(counts, operation));
     facts.error = errors.named_error();
     if facts.error.is_none() && !answered {
@@ -114,6 +112,10 @@ mod tests {
         let facts = read(body, Operation::Responses);
         assert_eq!(facts.finish_reasons, ["max_output_tokens"]);
         assert!(facts.error.is_none() && facts.usage.is_some());
+        let reversed = br#"{"object":"response","incomplete_details":{"reason":"content_filter"},"status":"incomplete"}"#;
+        assert_eq!(read(reversed, Operation::Responses).finish_reasons, ["content_filter"]);
+        let whole = br#"{"object":"response","incomplete_details":null,"status":"completed"}"#;
+        assert_eq!(read(whole, Operation::Responses).finish_reasons, ["completed"]);
     }
 
     #[test]

@@ -47,8 +47,8 @@ pub struct ChoiceFacts {
 pub struct StreamFacts {
     /// What it used: the last value of each count, never a sum.
     pub usage: Option<Usage>,
-    /// Whether any event carried a usage object, readable or not.
-    pub usage_raw_seen: bool,
+    /// Whether an event that could not be read came after `usage`, and may have carried another.
+    pub usage_is_stale: bool,
     /// The first id.
     pub id: Option<String>,
     /// The first model.
@@ -106,8 +106,8 @@ impl StreamReader {
     /// Reads the next event.
     pub fn read(&mut self, event: &Event<'_>) -> EventFacts {
         let data = event.data.trim_ascii();
-        if event.oversize {
-            return self.oversize(event);
+        if event.unread {
+            return self.unread(event);
         }
         if data.is_empty() {
             return self.without_data(event);
@@ -173,8 +173,9 @@ impl StreamReader {
         EventFacts { verdict: Verdict::Drop, semantic: false, terminal: self.over }
     }
 
-    /// Of an event over the framer's limit nothing but the name is known.
-    fn oversize(&mut self, event: &Event<'_>) -> EventFacts {
+    /// Of an event that was too large to be read nothing but the name is known.
+    fn unread(&mut self, event: &Event<'_>) -> EventFacts {
+        self.facts.usage_is_stale = true;
         let step = event.name.map_or(Step::Progress, step);
         self.facts.saw_finish |= matches!(step, Step::Close | Step::End) && event.terminated;
         self.over |= matches!(step, Step::End | Step::Fail) && event.terminated;
@@ -218,7 +219,7 @@ impl StreamReader {
         let groq = || chunk.groq.and_then(|groq| groq.get("usage"));
         let usage = chunk.usage.filter(is_object).or_else(|| groq().or_else(response).filter(is_object));
         let Some(usage) = usage else { return false };
-        self.facts.usage_raw_seen = true;
+        self.facts.usage_is_stale = false;
         if let Some(counts) = Counts::read(usage) {
             let merged = self.counts.get_or_insert_default();
             merged.merge(counts);

@@ -22,7 +22,12 @@ pub(super) struct Counts {
     output_audio: Option<u64>,
     output_image: Option<u64>,
     cost: Option<Money>,
+    /// A figure is no count: negative, too large, a text.
+    is_no_count: bool,
 }
+
+/// More dollars than one request can cost: a provider that reports it reports nonsense.
+const MOST_DOLLARS: f64 = 1e6;
 
 /// The usage in a usage object, for example `{"prompt_tokens":3,"completion_tokens":2,"total_tokens":5}`; `None` when
 /// it reports nothing that is counted in tokens or money (`{"type":"duration","seconds":9}`).
@@ -37,41 +42,50 @@ impl Counts {
         // The top-level forms yield to the detailed ones, wherever they stand.
         let mut beside = Self::default();
         usage.each_member(|key, value| match key {
-            "prompt_tokens" | "input_tokens" => counts.input = value.count().or(counts.input),
-            "completion_tokens" | "output_tokens" => counts.output = value.count().or(counts.output),
-            "total_tokens" => counts.total = value.count(),
+            "prompt_tokens" | "input_tokens" => counts.input = counts.count(value).or(counts.input),
+            "completion_tokens" | "output_tokens" => counts.output = counts.count(value).or(counts.output),
+            "total_tokens" => counts.total = counts.count(value),
             "prompt_tokens_details" | "input_tokens_details" => counts.input_details(value),
             "completion_tokens_details" | "output_tokens_details" => counts.output_details(value),
             // DeepSeek and Moonshot; Perplexity.
-            "prompt_cache_hit_tokens" | "cached_tokens" => beside.cached = value.count().or(beside.cached),
-            "reasoning_tokens" => beside.reasoning = value.count(),
+            "prompt_cache_hit_tokens" | "cached_tokens" => {
+                beside.cached = counts.count(value).or(beside.cached);
+            }
+            "reasoning_tokens" => beside.reasoning = counts.count(value),
             // OpenRouter; DeepInfra.
             "cost" => counts.cost = cost(value),
             "estimated_cost" => beside.cost = cost(value),
             _ => {}
         });
         beside.merge(counts);
-        (beside != Self::default()).then_some(beside)
+        let nothing = Self { is_no_count: beside.is_no_count, ..Self::default() };
+        (beside != nothing).then_some(beside)
+    }
+
+    fn count(&mut self, value: Value<'_>) -> Option<u64> {
+        let count = value.count();
+        self.is_no_count |= count.is_none() && value.kind() != Kind::Null;
+        count
     }
 
     fn input_details(&mut self, details: Value<'_>) {
         details.each_member(|key, value| match key {
-            "cached_tokens" => self.cached = value.count(),
+            "cached_tokens" => self.cached = self.count(value),
             // OpenAI; DashScope.
             "cache_write_tokens" | "cache_creation_input_tokens" => {
-                self.written = value.count().or(self.written);
+                self.written = self.count(value).or(self.written);
             }
-            "audio_tokens" => self.input_audio = value.count(),
-            "image_tokens" => self.input_image = value.count(),
+            "audio_tokens" => self.input_audio = self.count(value),
+            "image_tokens" => self.input_image = self.count(value),
             _ => {}
         });
     }
 
     fn output_details(&mut self, details: Value<'_>) {
         details.each_member(|key, value| match key {
-            "reasoning_tokens" => self.reasoning = value.count(),
-            "audio_tokens" => self.output_audio = value.count(),
-            "image_tokens" => self.output_image = value.count(),
+            "reasoning_tokens" => self.reasoning = self.count(value),
+            "audio_tokens" => self.output_audio = self.count(value),
+            "image_tokens" => self.output_image = self.count(value),
             _ => {}
         });
     }
@@ -89,6 +103,7 @@ impl Counts {
         self.output_audio = later.output_audio.or(self.output_audio);
         self.output_image = later.output_image.or(self.output_image);
         self.cost = later.cost.or(self.cost);
+        self.is_no_count = later.is_no_count;
     }
 
     /// An embedding or a ranking that reports a total alone (Voyage) has nothing but input.
@@ -107,7 +122,8 @@ impl Counts {
 
     /// The disjoint buckets. No bucket takes more than what is left of its total, so their sum is the total.
     pub(super) fn usage(self) -> Usage {
-        let mut usage = Usage { reported_cost: self.cost, ..Usage::default() };
+        let is_implausible = self.is_no_count || self.contradicts_itself();
+        let mut usage = Usage { reported_cost: self.cost, is_implausible, ..Usage::default() };
         let mut left = self.input;
         usage.cache_read = part(&mut left, self.cached);
         usage.cache_write = part(&mut left, self.written);
@@ -125,6 +141,17 @@ impl Counts {
         usage.output_image = part(&mut left, self.output_image);
         usage.output = left;
         usage
+    }
+
+    /// Whether a part is larger than what it is a part of. What was read from the cache may be audio too, so only the
+    /// two kinds of caching exclude each other.
+    fn contradicts_itself(&self) -> bool {
+        let cached = self.cached.unwrap_or(0).saturating_add(self.written.unwrap_or(0));
+        let exceeds =
+            |part: Option<u64>, whole: Option<u64>| part.zip(whole).is_some_and(|(part, whole)| part > whole);
+        exceeds(Some(cached), self.input)
+            || exceeds(self.input_audio.max(self.input_image), self.input)
+            || exceeds(self.output_audio.max(self.output_image), self.output)
     }
 
     /// Whether reasoning stands beside the completion and not in it: it cannot be in it when it is larger (DeepInfra),
@@ -150,15 +177,8 @@ fn part(left: &mut Option<u64>, tokens: Option<u64>) -> Option<u64> {
 
 /// Dollars: a number, or Perplexity's object with a `total_cost`.
 fn cost(value: Value<'_>) -> Option<Money> {
-    match value.kind() {
-        Kind::Number => value.number().and_then(Money::from_usd),
-        Kind::Object => value.get("total_cost").and_then(cost_number),
-        _ => None,
-    }
-}
-
-fn cost_number(value: Value<'_>) -> Option<Money> {
-    value.number().and_then(Money::from_usd)
+    let number = if value.kind() == Kind::Object { value.get("total_cost")? } else { value };
+    number.number().filter(|dollars| *dollars <= MOST_DOLLARS).and_then(Money::from_usd)
 }
 
 #[cfg(test)]
@@ -249,11 +269,40 @@ mod tests {
             (got.input, got.cache_read, got.input_audio, got.output),
             (Some(0), Some(5), Some(0), None)
         );
-        assert_eq!(usage(r#"{"prompt_tokens":99999999999999999999999}"#).input, Some(u64::MAX));
+        assert_eq!(read(br#"{"prompt_tokens":99999999999999999999999}"#), None);
+        assert_eq!(usage(r#"{"prompt_tokens":18446744073709551615}"#).input, Some(u64::MAX));
         assert_eq!(usage(r#"{"prompt_tokens":12.0}"#).input, Some(12));
         let details =
             usage(r#"{"prompt_tokens_details":null,"completion_tokens_details":[],"prompt_tokens":1}"#);
         assert_eq!(details.input, Some(1));
+    }
+
+    #[test]
+    fn figures_that_cannot_be_true_are_marked() {
+        let marked = |json: &str| usage(json).is_implausible;
+        for json in [
+            r#"{"prompt_tokens":5,"prompt_tokens_details":{"cached_tokens":9}}"#,
+            r#"{"prompt_tokens":5,"prompt_cache_hit_tokens":6}"#,
+            r#"{"prompt_tokens":5,"prompt_tokens_details":{"cached_tokens":3,"cache_write_tokens":3}}"#,
+            r#"{"prompt_tokens":5,"prompt_tokens_details":{"audio_tokens":6}}"#,
+            r#"{"output_tokens":5,"output_tokens_details":{"image_tokens":6}}"#,
+            r#"{"prompt_tokens":5,"completion_tokens":-3}"#,
+            r#"{"prompt_tokens":5,"completion_tokens":"7"}"#,
+            r#"{"prompt_tokens":5,"completion_tokens":18446744073709551616}"#,
+            r#"{"prompt_tokens":5,"completion_tokens":1e300}"#,
+            r#"{"prompt_tokens":5,"completion_tokens":[1]}"#,
+        ] {
+            assert!(marked(json), "{json}");
+        }
+        for json in [
+            r#"{"prompt_tokens":5,"completion_tokens":2.0,"prompt_tokens_details":{"cached_tokens":5}}"#,
+            r#"{"prompt_tokens":5,"completion_tokens":null,"prompt_tokens_details":null}"#,
+            r#"{"prompt_tokens":10,"prompt_tokens_details":{"cached_tokens":8,"audio_tokens":5}}"#,
+            r#"{"completion_tokens":5,"completion_tokens_details":{"reasoning_tokens":9}}"#,
+            r#"{"prompt_tokens_details":{"cached_tokens":8}}"#,
+        ] {
+            assert!(!marked(json), "{json}");
+        }
     }
 
     #[test]
@@ -262,6 +311,9 @@ mod tests {
         assert_eq!(got.reported_cost, Money::from_usd(0.0125));
         let perplexity = usage(r#"{"prompt_tokens":1,"cost":{"input_tokens_cost":0.1,"total_cost":0.3}}"#);
         assert_eq!(perplexity.reported_cost, Money::from_usd(0.3));
-        assert_eq!(usage(r#"{"cost":-1,"prompt_tokens":1}"#).reported_cost, None);
+        for cost in ["-1", "1e300", "1000000.5", "\"1\"", "[]"] {
+            let json = format!(r#"{{"cost":{cost},"prompt_tokens":1}}"#);
+            assert_eq!(usage(&json).reported_cost, None, "{cost}");
+        }
     }
 }

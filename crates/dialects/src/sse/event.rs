@@ -23,15 +23,16 @@ pub struct Event<'a> {
     pub has_data: bool,
     /// Whether it holds comments and nothing else.
     pub is_comment_only: bool,
-    /// Whether it was larger than the framer holds: it has been relayed as read, so the verdict has no effect, and
-    /// nothing but the name is known.
+    /// Whether it was larger than the framer holds: it has been relayed as read, so the verdict has no effect.
     pub oversize: bool,
+    /// Whether it was also too large to be set aside: nothing but the name is known.
+    pub unread: bool,
     /// `false` for the last event of a stream that ended without the blank line: it may be whole, or cut anywhere.
     pub terminated: bool,
 }
 
-/// What is known of an event over the limit.
-pub(super) fn oversize_event(name: Option<&[u8]>, terminated: bool) -> Event<'_> {
+/// What is known of an event over both limits.
+pub(super) fn unread_event(name: Option<&[u8]>, terminated: bool) -> Event<'_> {
     Event {
         raw: b"",
         name,
@@ -40,6 +41,7 @@ pub(super) fn oversize_event(name: Option<&[u8]>, terminated: bool) -> Event<'_>
         has_data: true,
         is_comment_only: false,
         oversize: true,
+        unread: true,
         terminated,
     }
 }
@@ -54,6 +56,7 @@ pub(super) fn parse(raw: &[u8], at_start: bool) -> Event<'_> {
         has_data: false,
         is_comment_only: false,
         oversize: false,
+        unread: false,
         terminated: true,
     };
     let (mut comments, mut fields) = (false, false);

@@ -142,6 +142,42 @@ fn an_oversize_event_passes_and_the_next_one_is_found() {
 }
 
 #[test]
+fn an_event_that_is_set_aside_is_read_although_it_has_passed() {
+    let big = "x".repeat(50);
+    for end in ["\n", "\r\n", "\r"] {
+        let event = format!("\u{feff}event: big{end}data: {big}{end}data: y{end}{end}");
+        let stream = format!("{event}data: small{end}{end}");
+        for (most_read, unread) in [(event.len(), false), (event.len() - 3, true)] {
+            for size in [1, 7] {
+                let mut framer = Framer::new(20).reading(most_read);
+                let (mut seen, mut held) = (Vec::new(), 0);
+                let mut judge = |event: &Event<'_>| {
+                    seen.push((event.data.to_vec(), event.name.map(<[u8]>::to_vec), event.unread));
+                    Verdict::Drop
+                };
+                for piece in stream.as_bytes().chunks(size) {
+                    framer.relay(Bytes::copy_from_slice(piece), &mut judge);
+                    held = held.max(framer.aside());
+                }
+                let data = if unread { String::new() } else { format!("{big}\ny") };
+                assert_eq!(seen[0], (data.into_bytes(), Some(b"big".to_vec()), unread), "{end:?} {size}");
+                assert_eq!(seen[1].0, b"small");
+                assert!(held <= 2 * most_read && framer.aside() == 0, "{held}");
+            }
+        }
+    }
+    let mut framer = Framer::new(8).reading(1 << 10);
+    framer.relay(Bytes::from_static(b"data: 123456789"), forward);
+    assert!(framer.aside() > 0);
+    framer.forget();
+    assert_eq!(framer.aside(), 0);
+    framer.relay(Bytes::from_static(b"0\n\n"), |event| {
+        assert!(event.unread && event.terminated);
+        Verdict::Forward
+    });
+}
+
+#[test]
 fn the_end_says_what_is_missing() {
     for (stream, missing) in
         [("data: a", "\n\n"), ("data: a\n", "\n"), ("data: a\r", "\n"), ("data: a\n\n", "")]

@@ -152,6 +152,105 @@ fn choices_logprobs_and_completions() {
 }
 
 #[test]
+fn an_event_that_cannot_be_read_stands_there_as_text() {
+    let mut join = Join::new(Limits::default());
+    let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
+    join.push(br#"{"choices":[{"index":0,"delta":{"content":"a"}}]}"#);
+    join.push(b"{\"choices\":[{\"index\":0,\"delta\":{\"content\":\"\xff\"}}]}");
+    join.push(deep.as_bytes());
+    for nothing in ["", " ", "[DONE]"] {
+        join.push(nothing.as_bytes());
+    }
+    let joined = join.finish("m");
+    let events: Value = serde_json::from_slice(&joined.streamed_data.expect("events")).expect("json");
+    let lossy = "{\"choices\":[{\"index\":0,\"delta\":{\"content\":\"\u{fffd}\"}}]}";
+    assert_eq!(events.as_array().map(Vec::len), Some(3), "{events}");
+    assert_eq!((&events[1], &events[2]), (&json!(lossy), &json!(deep)));
+    let response: Value = serde_json::from_slice(&joined.response).expect("json");
+    assert_eq!(response["choices"][0]["delta"]["content"], "a");
+}
+
+#[test]
+fn tool_calls_of_several_choices_do_not_mix() {
+    let call = |choice: u64, delta: &str| {
+        format!(r#"{{"choices":[{{"index":{choice},"delta":{{"tool_calls":[{delta}]}}}}]}}"#)
+    };
+    let events = [
+        call(1, r#"{"index":0,"id":"b0","type":"function","function":{"name":"g","arguments":""}}"#),
+        call(0, r#"{"index":0,"id":"a0","type":"function","function":{"name":"f","arguments":""}}"#),
+        call(0, r#"{"index":1,"id":"a1","type":"custom","custom":{"name":"c","input":"x"}}"#),
+        call(1, r#"{"index":0,"function":{"arguments":"{\"b"}}"#),
+        call(0, r#"{"index":0,"function":{"arguments":"{\"a"}},{"index":1,"custom":{"input":"y"}}"#),
+        call(1, r#"{"index":0,"function":{"arguments":"\":1}"}}"#),
+        call(0, r#"{"index":0,"function":{"arguments":"\":0}"}}"#),
+        r#"{"choices":[{"index":0,"delta":{},"finish_reason":"tool_calls"},{"index":1,"delta":{},"finish_reason":"length"}]}"#.into(),
+    ];
+    let got = joined(&events.each_ref().map(String::as_str));
+    let expected = json!([
+        {"index": 0, "delta": {"tool_calls": [
+            {"index": 0, "id": "a0", "type": "function", "function": {"name": "f", "arguments": "{\"a\":0}"}},
+            {"index": 1, "id": "a1", "type": "custom", "custom": {"name": "c", "input": "xy"}}]},
+         "finish_reason": "tool_calls", "logprobs": null},
+        {"index": 1, "delta": {"tool_calls": [
+            {"index": 0, "id": "b0", "type": "function", "function": {"name": "g", "arguments": "{\"b\":1}"}}]},
+         "finish_reason": "length", "logprobs": null}
+    ]);
+    assert_eq!(got["choices"], expected);
+}
+
+#[test]
+fn a_refusal_is_joined_beside_content_with_its_logprobs() {
+    let got = joined(&[
+        r#"{"choices":[{"index":0,"delta":{"role":"assistant","content":"","refusal":null},"logprobs":null}]}"#,
+        r#"{"choices":[{"index":0,"delta":{"refusal":"I can"},"logprobs":{"content":null,"refusal":[{"token":"I can","bytes":[73],"logprob":-0.1,"top_logprobs":[]}]}}]}"#,
+        r#"{"choices":[{"index":0,"delta":{"refusal":"not."},"logprobs":{"content":null,"refusal":[{"token":"not.","bytes":null,"logprob":-9999.0,"top_logprobs":[]}]}}]}"#,
+        r#"{"choices":[{"index":0,"delta":{},"logprobs":null,"finish_reason":"stop"}]}"#,
+    ]);
+    let choice = &got["choices"][0];
+    assert_eq!(choice["delta"], json!({"role": "assistant", "content": "", "refusal": "I cannot."}));
+    let refusal = json!([{"token": "I can", "bytes": [73], "logprob": -0.1, "top_logprobs": []},
+        {"token": "not.", "bytes": null, "logprob": -9999.0, "top_logprobs": []}]);
+    assert_eq!(choice["logprobs"], json!({"content": null, "refusal": refusal}));
+    assert_eq!(choice["finish_reason"], "stop");
+}
+
+#[test]
+fn audio_ends_with_its_expiry_alone() {
+    let got = delta(&[
+        r#"{"role":"assistant","content":null,"audio":{"id":"au","transcript":"Hel"}}"#,
+        r#"{"audio":{"id":"au","transcript":"lo"}}"#,
+        r#"{"audio":{"data":"UklG"}}"#,
+        r#"{"audio":{"data":"Rg=="}}"#,
+        r#"{"audio":{"expires_at":1729234747}}"#,
+    ]);
+    let audio = json!({"id": "au", "transcript": "Hello", "data": "UklGRg==", "expires_at": 1_729_234_747});
+    assert_eq!(got, json!({"role": "assistant", "content": null, "audio": audio}));
+}
+
+#[test]
+fn several_legacy_completions_keep_their_own_text() {
+    let got = joined(&[
+        r#"{"id":"cmpl-1","object":"text_completion","choices":[{"index":1,"text":"two","logprobs":null,"finish_reason":null}]}"#,
+        r#"{"id":"cmpl-1","object":"text_completion","choices":[{"index":0,"text":"o","logprobs":{"tokens":["o"],"token_logprobs":[null],"top_logprobs":[{"o":-1}],"text_offset":[0]},"finish_reason":null}]}"#,
+        r#"{"id":"cmpl-1","object":"text_completion","choices":[{"index":0,"text":"ne","logprobs":{"tokens":["ne"],"token_logprobs":[-0.5],"top_logprobs":[null],"text_offset":[1]},"finish_reason":"stop"}]}"#,
+        r#"{"id":"cmpl-1","object":"text_completion","choices":[{"index":1,"text":"","logprobs":null,"finish_reason":"length"}]}"#,
+        r#"{"id":"cmpl-1","object":"text_completion","choices":[],"usage":{"prompt_tokens":1,"completion_tokens":3,"total_tokens":4}}"#,
+    ]);
+    let logprobs = json!({"tokens": ["o", "ne"], "token_logprobs": [null, -0.5], "top_logprobs": [{"o": -1}, null], "text_offset": [0, 1]});
+    let expected = json!([
+        {"index": 0, "text": "one", "finish_reason": "stop", "logprobs": logprobs},
+        {"index": 1, "text": "two", "finish_reason": "length", "logprobs": null}
+    ]);
+    assert_eq!(got["choices"], expected);
+    assert_eq!((&got["object"], &got["usage"]["total_tokens"]), (&json!("text_completion"), &json!(4)));
+    let both = joined(&[r#"{"choices":[{"index":0,"text":"a","delta":{"content":"b"}}]}"#]);
+    assert_eq!(
+        (&both["choices"][0]["text"], &both["choices"][0]["delta"]["content"]),
+        (&json!("a"), &json!("b"))
+    );
+}
+
+#[test]
 fn a_dialect_without_choices_has_its_own_object() {
     let mut join = Join::new(Limits::default());
     join.push(
@@ -178,6 +277,11 @@ fn nothing_and_errors_make_a_response_too() {
     assert_eq!(joined(&[]), json!({"id": null, "model": "fallback", "choices": [], "usage": null}));
     let got = joined(&["[DONE]", "text", r#"{"error":{"message":"m"}}"#]);
     assert_eq!((&got["error"], &got["choices"]), (&json!({"message": "m"}), &json!([])));
+    let flat = r#"{"message":"busy","type":"too_many","param":"quota","code":"c"}"#;
+    let got = joined(&[r#"{"choices":[{"index":0,"delta":{"content":"a"}}]}"#, flat]);
+    let error = json!({"message": "busy", "type": "too_many", "param": "quota", "code": "c"});
+    assert_eq!((&got["error"], &got["choices"][0]["delta"]["content"]), (&error, &json!("a")));
+    assert_eq!(got.get("message"), None, "the answer itself has no message");
 }
 
 #[test]

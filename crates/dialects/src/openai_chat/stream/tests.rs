@@ -89,7 +89,7 @@ fn openai_usage_is_read_and_hidden_when_it_is_ours() {
     assert_eq!(facts.usage.and_then(|usage| usage.total()), Some(5));
     assert_eq!((facts.id.as_deref(), facts.model.as_deref()), (Some("c"), Some("m")));
     assert_eq!(facts.service_tier.as_deref(), Some("default"));
-    assert_eq!((facts.events, facts.saw_done, facts.saw_finish, facts.usage_raw_seen), (4, true, true, true));
+    assert_eq!((facts.events, facts.saw_done, facts.saw_finish), (4, true, true));
     assert_eq!(facts.finish_reasons[0].finish_reason.as_deref(), Some("stop"));
     assert!(facts.is_complete());
     // Usage beside content stays, and so does an Azure filter event.
@@ -143,7 +143,7 @@ fn images_and_audio_are_whole_with_their_last_event() {
     assert_eq!(reader.facts().usage.and_then(|usage| usage.output_image), Some(7));
     let mut reader = StreamReader::new(false);
     one(&mut reader, r#"{"type":"transcript.text.done","text":"t","usage":{"type":"duration","seconds":2}}"#);
-    assert!(reader.facts().is_complete() && reader.facts().usage.is_none() && reader.facts().usage_raw_seen);
+    assert!(reader.facts().is_complete() && reader.facts().usage.is_none());
 }
 
 #[test]
