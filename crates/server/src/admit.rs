@@ -28,6 +28,8 @@ pub(crate) struct Applicant<'a> {
     pub(crate) continues: Option<&'static str>,
     /// Whether the body names models beside the one that was routed.
     pub(crate) more_models: bool,
+    /// Whether the body is a form, of which parts that were not read may name another model.
+    pub(crate) form: bool,
 }
 
 /// The virtual key of the caller; `None` where the mode asks for none. Needs no route, so it comes first.
@@ -164,7 +166,8 @@ impl Applicant<'_> {
     }
 
     fn model_access(&self, identity: &Identity, choice: &Choice) -> Result<(), Error> {
-        let (provider, model) = (choice.slot.name.as_str(), choice.model.as_deref().unwrap_or_default());
+        let provider = choice.slot.name.as_str();
+        let model = choice.model.as_deref().filter(|_| !self.form).unwrap_or_default();
         if self.more_models && !identity.models.is_empty() {
             let message = format!(
                 "`models` names models beside `model`, and the key `{}` is bound to a list that they are not compared \
@@ -177,7 +180,7 @@ impl Applicant<'_> {
             return Ok(());
         }
         let what = if model.is_empty() {
-            format!("`{provider}` without a model that the gateway can read")
+            format!("`{provider}` without a model that the gateway can be sure of")
         } else {
             format!("`{provider}/{model}`")
         };

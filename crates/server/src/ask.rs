@@ -1,23 +1,21 @@
 //! The question to the provider: the caller's body read and edited, its headers turned, the request sent under the
 //! timers of an attempt.
 
-use std::pin::Pin;
 use std::time::Instant;
 
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, Request, Response, header};
-use http_body::Body;
-use hyper::body::Incoming;
-use magicapi_dialects::encoding::{Coding, Decoder};
 use magicapi_dialects::openai_chat::{
     Edits, Operation, ParameterRules, RequestError, RequestFacts, request as dialect,
 };
 use magicapi_kernel::{Admitted, Credential, OnClientGone, Provider, UsageInStreams};
-use magicapi_model::{Error, ErrorKind, Retry};
+use magicapi_model::{Error, ErrorKind};
 use magicapi_upstream::{RequestBody, ResponseBody};
 
+use crate::body::{CallerBody, OfferedBody};
 use crate::exchange::Exchange;
+use crate::form::Form;
 use crate::headers;
 use crate::path::Call;
 use crate::request::{self, Passing, Share};
@@ -28,8 +26,10 @@ use crate::timer::Deadlines;
 pub(crate) enum Content {
     /// Held and read.
     Held { raw: Bytes, plain: Bytes, coded: bool, facts: RequestFacts, share: Share },
+    /// A form, read as far as its model.
+    Form(Form),
     /// Passes through.
-    Passing(Incoming),
+    Passing(CallerBody),
     /// There is none.
     Empty,
 }
@@ -47,68 +47,78 @@ impl Content {
     pub(crate) fn more_models(&self) -> bool {
         matches!(self, Self::Held { facts, .. } if facts.has("models"))
     }
+
+    /// Whether a part that was not read may name another model than the one that was routed.
+    pub(crate) const fn is_form(&self) -> bool {
+        matches!(self, Self::Form(_))
+    }
 }
 
-/// Upgrades are refused until realtime is built: only 426 makes a client fall back at once. An offer of cleartext
-/// HTTP/2 (`Upgrade: h2c`) may be ignored and is.
-pub(crate) fn no_websocket(headers: &HeaderMap) -> Result<(), Error> {
-    let websocket = headers
-        .get(header::UPGRADE)
-        .is_some_and(|value| value.to_str().is_ok_and(|v| v.to_ascii_lowercase().contains("websocket")));
-    if websocket { Err(upgrade_refused()) } else { Ok(()) }
-}
-
-/// Realtime has no other form.
-pub(crate) fn no_realtime(operation: Operation) -> Result<(), Error> {
-    if operation == Operation::Realtime { Err(upgrade_refused()) } else { Ok(()) }
-}
-
-fn upgrade_refused() -> Error {
-    Error::client(
-        ErrorKind::UpgradeRequired,
-        "WebSocket connections are not served; use the HTTP form of the API",
-    )
-}
-
-/// Reads what of the body must be read. A body that names a model is held; others pass through.
+/// Reads what of the body must be read. A JSON body that names a model is held, a form is read as far as its model;
+/// others pass through.
 pub(crate) async fn read_body(
     exchange: &mut Exchange,
     headers: &HeaderMap,
-    body: Incoming,
+    body: OfferedBody,
     call: &Call,
 ) -> Result<Content, Error> {
-    if !call.operation.names_model() || is_form(call.operation, headers) {
-        return Ok(if body.is_end_stream() { Content::Empty } else { Content::Passing(body) });
-    }
-    let limits = exchange.snapshot.config.server.limits;
     let asked = Instant::now();
-    let held = request::hold(&exchange.shared, headers, body, limits.body, limits.header_read).await;
+    let content = match form_type(call.operation, headers) {
+        Some(content_type) if !body.is_empty() && !headers.contains_key(header::CONTENT_ENCODING) => {
+            read_form(exchange, content_type, body).await
+        }
+        None if call.operation.names_model() => hold(exchange, headers, body, call).await,
+        _ if body.is_empty() => Ok(Content::Empty),
+        _ => body.into_passing(&exchange.snapshot.config.server.limits).map(Content::Passing),
+    };
     exchange.waited = asked.elapsed();
-    let held = held?;
-    exchange.request_body(&held.raw);
-    let coded = held.coding.is_some();
-    let (raw, plain, share) = held.into_parts();
+    content
+}
+
+async fn read_form(exchange: &mut Exchange, content_type: &str, body: OfferedBody) -> Result<Content, Error> {
+    let body = body.into_passing(&exchange.snapshot.config.server.limits)?;
+    let share = Share::none(exchange.shared.clone());
+    let form = Form::open(content_type, body, share, &mut exchange.facts.request_size).await?;
+    exchange.facts.requested_model = bounded(form.model())?;
+    Ok(Content::Form(form))
+}
+
+async fn hold(
+    exchange: &mut Exchange,
+    headers: &HeaderMap,
+    body: OfferedBody,
+    call: &Call,
+) -> Result<Content, Error> {
+    let limits = exchange.snapshot.config.server.limits;
+    let mut share = Share::none(exchange.shared.clone());
+    let raw = request::hold(body.into_held(&limits)?, &mut share, &mut exchange.facts.request_size).await?;
+    exchange.request_body(&raw);
+    let (plain, coded) = request::plain(headers, &raw, &mut share, limits.body)?;
     let facts = dialect::read(&plain).map_err(|error| refused(&error))?;
-    if facts.model.as_ref().is_some_and(|model| model.len() > LONGEST_MODEL) {
-        let message = format!("`model` is longer than {LONGEST_MODEL} bytes, which no model's name is");
-        return Err(Error::client(ErrorKind::InvalidRequest, message).param("model"));
-    }
     if facts.model.is_none() && must_name_model(call.operation) {
         let message = "`model` is missing; name the model as a string, for example \"gpt-4o\" or \"groq/llama-3.1-8b-instant\"";
         return Err(Error::client(ErrorKind::InvalidRequest, message).param("model"));
     }
-    exchange.facts.requested_model.clone_from(&facts.model);
+    exchange.facts.requested_model = bounded(facts.model.as_deref())?;
     Ok(Content::Held { raw, plain, coded, facts, share })
 }
 
-/// Longest name of a model. It goes into a header, the log, the record and the ledger, none of which a caller may fill.
-const LONGEST_MODEL: usize = 1024;
+/// A model's name goes into a header, the log, the record and the ledger, none of which a caller may fill.
+fn bounded(model: Option<&str>) -> Result<Option<String>, Error> {
+    const LONGEST: usize = 1024;
+    if model.is_some_and(|model| model.len() > LONGEST) {
+        let message = format!("`model` is longer than {LONGEST} bytes, which no model's name is");
+        return Err(Error::client(ErrorKind::InvalidRequest, message).param("model"));
+    }
+    Ok(model.map(str::to_owned))
+}
 
-/// Whether the body is a form, as image edits may have. Anywhere else the type would be the caller's way around reading
-/// the body: many a server reads JSON whatever its type says.
-fn is_form(operation: Operation, headers: &HeaderMap) -> bool {
-    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-    operation == Operation::Images && kind.to_ascii_lowercase().starts_with("multipart/")
+/// The media type of a form, where there may be one. Anywhere else the type would be the caller's way around reading the
+/// body: many a server reads JSON whatever its type says.
+fn form_type(operation: Operation, headers: &HeaderMap) -> Option<&str> {
+    let kind = headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
+    let multipart = kind.get(..10).is_some_and(|start| start.eq_ignore_ascii_case("multipart/"));
+    (multipart && matches!(operation, Operation::Images | Operation::Transcription)).then_some(kind)
 }
 
 const fn must_name_model(operation: Operation) -> bool {
@@ -209,11 +219,11 @@ fn edit(
 ) -> Result<Edited, Error> {
     let (raw, plain, coded, facts, share) = match content {
         Content::Empty => return Ok(Edited::untouched(RequestBody::Full(Bytes::new()))),
-        Content::Passing(body) => {
-            let limit = exchange.snapshot.config.server.limits.upload;
-            let passing = Passing::new(body, limit, exchange.watch_upload())?;
-            return Ok(Edited::untouched(RequestBody::Stream(Box::pin(passing) as Pin<Box<_>>)));
+        Content::Passing(rest) => {
+            let passing = Passing::new(Bytes::new(), rest, exchange.watch_upload());
+            return Ok(Edited::untouched(passing.into()));
         }
+        Content::Form(form) => return Ok(edit_form(exchange, choice, form)),
         Content::Held { raw, plain, coded, facts, share } => (raw, plain, coded, facts, share),
     };
     // The catalogue's renames and drops describe the chat form; `store` of another path is another parameter.
@@ -240,6 +250,17 @@ fn edit(
     Ok(Edited { body: RequestBody::Full(body), asked_usage, dropped: applied.dropped, share: Some(share) })
 }
 
+/// The record has the form as it came; the provider gets its own name of the model.
+fn edit_form(exchange: &mut Exchange, choice: &Choice, mut form: Form) -> Edited {
+    let mut watch = exchange.watch_upload();
+    watch.piece(&form.beginning);
+    if choice.model.as_deref().is_some_and(|model| form.set_model(model)) {
+        exchange.facts.edits = vec!["model".to_owned()];
+    }
+    let passing = Passing::new(form.beginning, form.rest, watch);
+    Edited { share: Some(form.share), ..Edited::untouched(passing.into()) }
+}
+
 impl Ask {
     /// What happens when the client leaves.
     pub(crate) fn on_client_gone(&self) -> OnClientGone {
@@ -255,7 +276,6 @@ impl Ask {
         let response = in_time(sending, exchange, &mut deadlines).await?;
         drop(self.share);
         exchange.attempt_answered(response.status());
-        let response = understood(response, exchange.operation).await?;
         Ok(Answered {
             response,
             admitted: self.admitted,
@@ -286,102 +306,5 @@ async fn in_time(
         if deadlines.before_first().0 <= tokio::time::Instant::now() {
             return Err(deadlines.error(kind));
         }
-    }
-}
-
-/// Bytes of a foreign page that are read for the error's excerpt, and how long that may take.
-const EXCERPT: (usize, std::time::Duration) = (16 << 10, std::time::Duration::from_secs(5));
-
-/// A page where JSON belongs (a proxy's or a load balancer's) becomes an error that the caller's SDK can read.
-async fn understood(
-    response: Response<ResponseBody>,
-    operation: Operation,
-) -> Result<Response<ResponseBody>, Error> {
-    let kind =
-        response.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-    let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    let status = response.status();
-    if status.is_informational() {
-        // 101: nobody asked for another protocol, and the caller's connection would change to it.
-        let message = format!("the provider answered {} where an answer belongs", status.as_u16());
-        return Err(Error::provider(ErrorKind::ProtocolError, Retry::Later, message));
-    }
-    let foreign = kind == "text/html" || (kind == "text/plain" && !status.is_success());
-    if !(foreign && speaks_json(operation)) {
-        return Ok(response);
-    }
-    let retry_after = response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
-    let retry_after = retry_after.map(str::to_owned);
-    let coding =
-        response.headers().get(header::CONTENT_ENCODING).and_then(|v| Coding::parse(v.to_str().ok()?));
-    let mut body = response.into_body();
-    let mut page = Vec::new();
-    let read = async {
-        while let Some(Ok(frame)) = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
-            page.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data));
-            if page.len() >= EXCERPT.0 {
-                break;
-            }
-        }
-    };
-    let _ = tokio::time::timeout(EXCERPT.1, read).await;
-    let message = format!(
-        "the provider answered {} with {kind} instead of JSON; is its address right? It says: {}",
-        status.as_u16(),
-        words(&plain(page, coding))
-    );
-    let error = Error::provider(ErrorKind::ProviderStatus, Retry::Later, message)
-        .context("provider_status", status.as_str().to_owned());
-    Err(match retry_after {
-        Some(after) => error.context("retry_after", after),
-        None => error,
-    })
-}
-
-const fn speaks_json(operation: Operation) -> bool {
-    !matches!(operation, Operation::Other | Operation::Files | Operation::Speech | Operation::Transcription)
-}
-
-/// What can be read of the beginning of a page.
-fn plain(page: Vec<u8>, coding: Option<Coding>) -> Vec<u8> {
-    let Some(coding) = coding else { return page };
-    let mut plain = Vec::new();
-    // It may end early or go on for long: what came out until then is enough.
-    let _ = Decoder::new(coding, EXCERPT.0).push(&page, &mut plain);
-    plain
-}
-
-/// The readable words of a page: tags, scripts and white space left out, cut to a line.
-fn words(page: &[u8]) -> String {
-    const LONGEST: usize = 200;
-    let page = String::from_utf8_lossy(page);
-    let mut text = String::new();
-    let mut rest = page.as_ref();
-    while let Some((before, tag)) = rest.split_once('<') {
-        text.push_str(before);
-        text.push(' ');
-        let hidden = ["script", "style"].into_iter().find(|name| tag.to_ascii_lowercase().starts_with(name));
-        let end = match hidden {
-            Some(name) => tag.to_ascii_lowercase().find(&format!("</{name}")).map(|at| at + 1),
-            None => Some(0),
-        };
-        rest = end.and_then(|at| tag[at..].split_once('>')).map_or("", |(_, after)| after);
-    }
-    text.push_str(rest);
-    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    if text.is_empty() { "(no text)".to_owned() } else { text.chars().take(LONGEST).collect() }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::words;
-
-    #[test]
-    fn a_page_is_reduced_to_its_words() {
-        let page = b"<html><head><style>b{}</style><title>502 Bad Gateway</title></head>\n<body><h1>Sorry</h1></body></html>";
-        assert_eq!(words(page), "502 Bad Gateway Sorry");
-        assert_eq!(words(b"<script>alert(1)"), "(no text)");
-        assert_eq!(words(b"plain  words"), "plain words");
-        words(b"<\xff<script<\xf0\x9f");
     }
 }

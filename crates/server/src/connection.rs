@@ -1,24 +1,29 @@
 //! One connection: TLS, HTTP/1.1 or HTTP/2, requests until either side ends it.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use http::Request;
+use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use magicapi_model::{Error, ErrorKind};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::body::{OfferedBody, Unread};
+use crate::farewell;
 use crate::opening::Opening;
 use crate::snapshot::Shared;
+use crate::stack;
 use crate::tls::TlsAcceptor;
-use crate::{rescue, stack};
 
 /// Streams that one HTTP/2 connection may open at a time.
 const MAX_STREAMS: u32 = 256;
@@ -78,28 +83,35 @@ impl Serving {
 
     async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(&self, stream: S) {
         let shared = self.shared.clone();
-        let service = service_fn(move |request| {
-            let answer = stack::handle(&shared, request);
-            async move { Ok::<_, std::convert::Infallible>(answer.await) }
+        let unread = Unread::default();
+        let of_last = unread.clone();
+        let service = service_fn(move |request: Request<Incoming>| {
+            let answer = stack::handle(&shared, request.map(|body| OfferedBody::new(body, &of_last)));
+            async move { Ok::<_, Infallible>(answer.await) }
         });
         let builder = self.builder();
         let patience = self.shared.snapshot().config.server.limits.header_read;
-        let stream = TokioIo::new(Opening::new(stream, patience));
-        let mut connection = pin!(builder.serve_connection(stream, service));
-        let mut finish = self.finish.subscribe();
-        let told = tokio::select! {
-            ended = connection.as_mut() => Err(ended),
-            _ = finish.wait_for(|finish| *finish) => Ok(()),
+        let (doorway, farewell) = farewell::split(stream);
+        let ended = {
+            let stream = TokioIo::new(Opening::new(doorway, patience));
+            let mut connection = pin!(builder.serve_connection(stream, service));
+            let mut finish = self.finish.subscribe();
+            let told = tokio::select! {
+                ended = connection.as_mut() => Err(ended),
+                _ = finish.wait_for(|finish| *finish) => Ok(()),
+            };
+            if let Err(ended) = told {
+                ended
+            } else {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
         };
-        let ended = if let Err(ended) = told {
-            ended
-        } else {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        };
-        if let Err(error) = ended {
+        if let Err(error) = &ended {
             tracing::debug!(%error, "connection ended");
         }
+        let error = ended.as_ref().err().and_then(|error| error.downcast_ref());
+        farewell.say(error, unread.load(Ordering::Relaxed)).await;
     }
 
     fn builder(&self) -> Builder<TokioExecutor> {
@@ -165,27 +177,12 @@ impl Drop for Open {
 /// Tells a connection that there is no room. Its request is waited for: some clients drop an answer that
 /// comes before they asked. Takes at most twice `patience`.
 pub(crate) async fn turn_away(mut stream: TcpStream, patience: Duration) {
-    let rescued = rescue::rescue(&Error::gateway(
+    let answer = farewell::answer(&Error::gateway(
         ErrorKind::Overloaded,
         "the gateway has as many connections as it may; try again shortly",
     ));
-    let head = format!(
-        "HTTP/1.1 {} Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 1\r\n\
-         x-gateway-error-origin: gateway\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
-        rescued.status.as_u16(),
-        rescued.body.len()
-    );
-    let answer = [head.as_bytes(), &rescued.body].concat();
     let _ = tokio::time::timeout(patience, request_head(&mut stream)).await;
-    let told = async {
-        stream.write_all(&answer).await?;
-        stream.shutdown().await?;
-        // Closing with unread bytes would reset the connection and take the answer with it.
-        let mut sink = [0u8; 4096];
-        while tokio::io::AsyncReadExt::read(&mut stream, &mut sink).await? > 0 {}
-        std::io::Result::Ok(())
-    };
-    let _ = tokio::time::timeout(patience, told).await;
+    let _ = tokio::time::timeout(patience, farewell::close(&mut stream, &answer, true)).await;
 }
 
 /// Reads until the head of a request has come; its content does not matter.
@@ -193,7 +190,7 @@ async fn request_head(stream: &mut TcpStream) {
     let mut head = Vec::new();
     let mut piece = [0u8; 1024];
     while !head.windows(4).any(|end| end == b"\r\n\r\n") && head.len() < (8 << 10) {
-        match tokio::io::AsyncReadExt::read(stream, &mut piece).await {
+        match stream.read(&mut piece).await {
             Ok(read) if read > 0 => head.extend_from_slice(&piece[..read]),
             _ => return,
         }

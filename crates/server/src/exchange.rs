@@ -18,10 +18,9 @@ use magicapi_plugin::Facts;
 use magicapi_telemetry::{BodyKind, Finished, Tap};
 
 use crate::labels;
-use crate::request::Watch;
 use crate::rescue;
-use crate::shutdown::Left;
-use crate::snapshot::{Shared, Snapshot};
+use crate::shutdown::{self, Left};
+use crate::snapshot::{Phase, Shared, Snapshot};
 
 /// What the caller got when it left before the answer's head: nginx's word.
 const CLIENT_CLOSED_REQUEST: u16 = 499;
@@ -49,8 +48,9 @@ struct Upload {
 /// Feeds the tap from an upload's body.
 pub(crate) struct UploadWatch(Arc<Mutex<Upload>>);
 
-impl Watch for UploadWatch {
-    fn piece(&mut self, data: &Bytes) {
+impl UploadWatch {
+    /// A piece, before it goes upstream.
+    pub(crate) fn piece(&mut self, data: &Bytes) {
         let mut upload = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         upload.bytes += data.len() as u64;
         upload.moved = Instant::now();
@@ -74,6 +74,8 @@ pub(crate) struct Exchange {
     pub(crate) waited: Duration,
     /// Whether the client left by itself.
     pub(crate) left: Left,
+    /// Whether the listener asked for the answer's body, and so has taken the head.
+    head_taken: bool,
     tap: TapPlace,
     attempt: Option<Attempt>,
     attempts: Vec<AttemptRow>,
@@ -112,6 +114,7 @@ impl Exchange {
             started: Instant::now(),
             waited: Duration::ZERO,
             left: Left::default(),
+            head_taken: false,
             tap: TapPlace::Own(shared.telemetry.tap()),
             attempt: None,
             attempts: Vec::new(),
@@ -212,12 +215,19 @@ impl Exchange {
         self.response_coding = text(headers, &header::CONTENT_ENCODING);
     }
 
-    /// The answer's body was dropped before its end. `asked`: the listener had asked for it, and so taken the head.
-    pub(crate) fn dropped(&mut self, asked: bool) {
+    /// The listener asks for the answer's body: it has taken the head.
+    pub(crate) fn head_taken(&mut self) {
+        self.head_taken = true;
+    }
+
+    /// The answer's body was dropped before its end.
+    pub(crate) fn client_left(&mut self) {
         self.left.note(&self.shared);
-        if !asked {
-            self.facts.status_code = 0;
-        }
+    }
+
+    /// Whether nobody is there any more to take the answer.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.left.at().is_some()
     }
 
     /// Bytes were handed to the client. `speaks`: they hold some of the answer, so that the first of them is the answer's.
@@ -260,16 +270,21 @@ impl Exchange {
     }
 
     fn settle(&mut self, ending: Ending) {
+        // A client that left first has left, whatever came after.
+        let ending = if self.is_alone() { Ending::ClientClosed } else { ending };
+        let end = self.left.at().unwrap_or_else(Instant::now);
+        self.facts.latency_ms = millis(end.saturating_duration_since(self.started));
+        if matches!(ending, Ending::ClientClosed) && !self.head_taken {
+            self.facts.status_code = 0;
+        }
         let ending = match ending {
             // Whose connection the process cut did not leave.
-            Ending::ClientClosed if self.left.was_cut(&self.shared) => Ending::Failed(Error::gateway(
-                ErrorKind::ShuttingDown,
-                "the gateway ended before the answer was whole",
-            )),
+            Ending::ClientClosed if !self.is_alone() && self.shared.phase() == Phase::Cutting => {
+                Ending::Failed(shutdown::cut_off())
+            }
             ending => ending,
         };
         let facts = &mut self.facts;
-        facts.latency_ms = millis(self.started.elapsed());
         match ending {
             Ending::Completed => facts.outcome = Outcome::Completed,
             Ending::ClientClosed => {
@@ -280,9 +295,9 @@ impl Exchange {
                 }
             }
             Ending::Failed(error) => {
-                facts.outcome = rescue::outcome(&error);
+                facts.outcome = rescue::outcome(&error, facts.attempts > 0);
                 facts.error_type = Some(error.kind.as_str());
-                facts.error_message = Some(error.message.clone());
+                facts.error_message = Some(rescue::with_cause(&error));
                 if error.origin == magicapi_model::Origin::Provider && facts.provider_error_type.is_none() {
                     facts.provider_error_type = Some(error.kind.as_str());
                 }
@@ -307,7 +322,7 @@ impl Exchange {
             provider: attempt.provider.name().to_owned(),
             model: facts.model.clone(),
             status_code: facts.provider_status_code,
-            error_type: facts.provider_error_type.or(facts.error_type),
+            error_type: facts.provider_error_type.or(facts.error_type).map(Into::into),
             latency_ms: millis(attempt.started.elapsed()),
             usage: facts.usage,
             cost: facts.cost,

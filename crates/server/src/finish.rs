@@ -1,6 +1,6 @@
 //! What a finished request comes to: its price, its ledger rows, its access line (invariant 7).
 
-use magicapi_kernel::{AttemptRow, LedgerEntry, Provider, RequestRow};
+use magicapi_kernel::{AttemptRow, LedgerEntry, Provider};
 use magicapi_model::price::{PriceTable, Terms};
 use magicapi_plugin::{CostSource, Facts};
 
@@ -27,24 +27,22 @@ pub(crate) fn price(facts: &mut Facts, prices: &PriceTable, provider: &dyn Provi
 /// The rows of one request.
 pub(crate) fn ledger_entry(facts: &Facts, attempts: Vec<AttemptRow>) -> LedgerEntry {
     LedgerEntry {
-        request: RequestRow {
-            id: facts.id,
-            timestamp: facts.timestamp,
-            key_name: facts.key_name.clone(),
-            project_id: facts.project_id.clone(),
-            org_id: facts.org_id.clone(),
-            user_id: facts.user_id.clone(),
-            provider: facts.provider.clone(),
-            model: facts.model.clone(),
-            operation: facts.operation,
-            outcome: facts.outcome,
-            status_code: facts.status_code,
-            usage: facts.usage,
-            usage_final: facts.usage_final,
-            cost: facts.cost,
-            price_version: facts.price_version.clone(),
-            service_tier: facts.service_tier.clone(),
-        },
+        id: facts.id,
+        timestamp: facts.timestamp,
+        key_name: facts.key_name.clone(),
+        project_id: facts.project_id.clone(),
+        org_id: facts.org_id.clone(),
+        user_id: facts.user_id.clone(),
+        provider: facts.provider.clone(),
+        model: facts.model.clone(),
+        operation: facts.operation.into(),
+        outcome: facts.outcome,
+        status_code: facts.status_code,
+        usage: facts.usage,
+        usage_final: facts.usage_final,
+        cost: facts.cost,
+        price_version: facts.price_version.clone(),
+        service_tier: facts.service_tier.clone(),
         attempts,
     }
 }

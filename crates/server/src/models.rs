@@ -12,10 +12,8 @@ use magicapi_model::{Error, ErrorKind, Secret};
 use serde_json::{Value, json};
 
 use crate::path::Call;
+use crate::route::OWN_PROVIDER;
 use crate::snapshot::{ProviderSlot, Snapshot};
-
-/// The dialect's own provider: its models need no prefix.
-const OWN_PROVIDER: &str = "openai";
 
 /// The list or one model, as far as the caller may use them; `None` when the request is to be sent to a provider: it
 /// names one, wants to change something, or the caller brings its own key.

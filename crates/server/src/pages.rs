@@ -1,5 +1,6 @@
 //! Pages about the process itself on the data plane. They leave no record.
 
+use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use magicapi_config::AuthMode;
 use magicapi_model::{Error, ErrorKind};
@@ -7,17 +8,20 @@ use magicapi_model::{Error, ErrorKind};
 use crate::answer::AnswerBody;
 use crate::path::Page;
 use crate::snapshot::{Phase, Shared, Snapshot};
-use crate::{reply, rescue};
+use crate::{head, reply, rescue};
 
 /// Serves a page.
-pub(crate) fn serve(shared: &Shared, page: Page, headers: &HeaderMap) -> Response<AnswerBody> {
+pub(crate) fn serve(shared: &Shared, page: Page, parts: &Parts) -> Response<AnswerBody> {
+    if let Err(error) = head::check(parts) {
+        return refused(&error);
+    }
     match page {
         Page::Health => json(
             StatusCode::OK,
             &serde_json::json!({ "status": "healthy", "version": env!("CARGO_PKG_VERSION") }),
         ),
         Page::Ready => ready(shared),
-        Page::Metrics => metrics(shared, headers).unwrap_or_else(|| refused(&not_here())),
+        Page::Metrics => metrics(shared, &parts.headers).unwrap_or_else(|| refused(&not_here())),
     }
 }
 

@@ -76,6 +76,21 @@ pub(crate) fn classify(method: &Method, path: &str) -> Result<Served, Error> {
     call(method, path, below, None).map(Served::Call)
 }
 
+/// Why a rule of `auth.passthrough` can have no effect, if so: what it names is never opened to the gateway's own key.
+pub fn useless_passthrough(method: &str, path: &str) -> Option<&'static str> {
+    let method = Method::from_bytes(method.as_bytes()).ok()?;
+    match classify(&method, path) {
+        Ok(Served::Call(Call { key_use: KeyUse::Never, .. })) => {
+            Some("is about the provider account itself, for which the gateway's key is never used")
+        }
+        Ok(Served::Call(Call { key_use: KeyUse::OwnedIds, .. })) => {
+            Some("names things in the provider account by ids, which have no owner yet")
+        }
+        Ok(Served::Call(_)) => None,
+        Ok(Served::Page(_)) | Err(_) => Some("is no path that goes to a provider"),
+    }
+}
+
 fn own_page(method: &Method, path: &str, page: Page) -> Result<Served, Error> {
     if matches!(*method, Method::GET | Method::HEAD) {
         Ok(Served::Page(page))
@@ -192,7 +207,7 @@ mod tests {
     use magicapi_dialects::openai_chat::Operation;
     use magicapi_model::ErrorKind;
 
-    use super::{KeyUse, Served, classify};
+    use super::{KeyUse, Served, classify, useless_passthrough};
 
     fn call(method: &Method, path: &str) -> (Operation, String, Option<String>, KeyUse) {
         match classify(method, path).expect(path) {
@@ -226,6 +241,21 @@ mod tests {
             (operation, below.as_str(), provider.as_deref()),
             (Operation::Chat, "/chat/completions", Some("groq"))
         );
+    }
+
+    #[test]
+    fn rules_that_could_open_nothing() {
+        for (method, path, useless) in [
+            ("POST", "/v1/vector_stores", false),
+            ("POST", "/v1/chat/completions", false),
+            ("GET", "/v1/organization/users", true),
+            ("GET", "/proxy/groq/v1/organization/users", true),
+            ("GET", "/v1/files", true),
+            ("GET", "/health", true),
+            ("POST", "/v2/anything", true),
+        ] {
+            assert_eq!(useless_passthrough(method, path).is_some(), useless, "{method} {path}");
+        }
     }
 
     #[test]

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use crate::exchange::{Ending, Exchange, Learned};
 use crate::request::{Share, TRUSTED};
+use crate::rescue;
 use crate::timer::{Deadlines, Timer};
 
 /// Hands a body on.
@@ -35,8 +36,6 @@ struct State {
     deadlines: Deadlines,
     timer: Timer,
     last_progress: Instant,
-    /// Whether the listener asked for the body, and so has taken the head.
-    asked: bool,
     on_client_gone: OnClientGone,
 }
 
@@ -75,7 +74,6 @@ impl Relay {
             deadlines,
             timer: Timer::default(),
             last_progress: Instant::now(),
-            asked: false,
             on_client_gone,
         })));
         // An answer without a body is given with its head: the listener does not ask for one.
@@ -88,7 +86,7 @@ impl Relay {
     /// The next piece.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let Some(state) = &mut self.0 else { return Poll::Ready(None) };
-        state.asked = true;
+        state.exchange.head_taken();
         match state.poll(cx) {
             Poll::Pending => Poll::Pending,
             Poll::Ready(Some(Ok(data))) => {
@@ -103,9 +101,8 @@ impl Relay {
                 Poll::Ready(None)
             }
             Poll::Ready(Some(Err(error))) => {
-                let shown = Error::provider(error.kind, error.retry, error.message.clone());
+                let shown = rescue::unfinished(&error);
                 self.end(Ending::Failed(error));
-                // The listener closes the connection on an error: the caller sees that its answer is not whole.
                 Poll::Ready(Some(Err(shown)))
             }
         }
@@ -137,7 +134,7 @@ impl Drop for Relay {
     /// The client left. By default the upstream goes with it; a provider that bills the whole answer anyway is read on.
     fn drop(&mut self) {
         let Some(mut state) = self.0.take() else { return };
-        state.exchange.dropped(state.asked);
+        state.exchange.client_left();
         if state.on_client_gone == OnClientGone::Drain && tokio::runtime::Handle::try_current().is_ok() {
             tokio::spawn(state.drain());
         } else {
@@ -159,11 +156,7 @@ impl State {
                     ))));
                 }
                 Poll::Ready(None) => return Poll::Ready(None),
-                Poll::Ready(Some(Err(error))) => {
-                    let cut =
-                        Error::provider(ErrorKind::StreamTruncated, Retry::Later, error.message.clone());
-                    return Poll::Ready(Some(Err(cut.source(error))));
-                }
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(rescue::broke_off(error)))),
                 Poll::Ready(Some(Ok(frame))) => {
                     let Ok(data) = frame.into_data() else { continue };
                     if data.is_empty() {

@@ -7,9 +7,12 @@ use magicapi_telemetry::BodyKind;
 
 use crate::answer::AnswerBody;
 use crate::ask::Answered;
+use crate::events::Events;
 use crate::exchange::{Ending, Exchange};
 use crate::headers;
+use crate::page;
 use crate::relay::Relay;
+use crate::request::Share;
 use crate::rescue;
 use crate::stream::StreamRelay;
 
@@ -31,12 +34,19 @@ pub(crate) fn with_id(mut response: Response<AnswerBody>, id: HeaderValue) -> Re
 }
 
 /// Hands the provider's answer on.
-pub(crate) fn answer(mut exchange: Box<Exchange>, answered: Answered) -> Response<AnswerBody> {
+pub(crate) async fn answer(mut exchange: Box<Exchange>, answered: Answered) -> Response<AnswerBody> {
     let Answered { response, admitted, credential, asked_usage, dropped, deadlines } = answered;
     let (mut head, upstream) = response.into_parts();
     let provider = admitted.provider();
     let from = headers::to_caller(&mut head.headers, provider.as_ref(), &credential);
     exchange.facts.provider_request_id = from.request_id;
+    let upstream = match page::understood(&head, upstream, exchange.operation).await {
+        Ok(upstream) => upstream,
+        Err(error) => {
+            page::keep_what_is_not_the_pages(&mut head.headers);
+            return refuse_with(exchange, error, head.headers);
+        }
+    };
     let streamed = head.status.is_success() && is_event_stream(&head.headers);
     let kind = match (streamed, is_json(&head.headers)) {
         (true, _) => BodyKind::EventStream,
@@ -54,7 +64,9 @@ pub(crate) fn answer(mut exchange: Box<Exchange>, answered: Answered) -> Respons
     let gone = provider.on_client_gone();
     let body = if streamed {
         for_streams(&mut head.headers);
-        AnswerBody::Stream(StreamRelay::new(exchange, upstream, &head.headers, asked_usage, deadlines, gone))
+        let aside = Share::none(exchange.shared.clone());
+        let events = Events::new(exchange.operation, &head.headers, asked_usage, aside);
+        AnswerBody::Stream(StreamRelay::new(exchange, upstream, events, deadlines, gone))
     } else {
         AnswerBody::Relay(Relay::new(exchange, upstream, head.status, &head.headers, deadlines, gone))
     };
@@ -99,17 +111,23 @@ fn for_streams(headers: &mut HeaderMap) {
 }
 
 /// Answers with an error in the caller's dialect, and ends the exchange with it.
-pub(crate) fn refuse(mut exchange: Box<Exchange>, error: Error) -> Response<AnswerBody> {
+pub(crate) fn refuse(exchange: Box<Exchange>, error: Error) -> Response<AnswerBody> {
+    refuse_with(exchange, error, HeaderMap::new())
+}
+
+/// As [`refuse`], with headers of the provider's.
+fn refuse_with(mut exchange: Box<Exchange>, error: Error, mut headers: HeaderMap) -> Response<AnswerBody> {
     tracing::debug!(id = %exchange.facts.id, %error, source = ?error.source, "request failed");
-    let mut rescued = rescue::rescue(&error);
-    exchange.head(rescued.status, &rescued.headers, BodyKind::Whole);
-    own_headers(&mut rescued.headers, &exchange);
+    let rescued = rescue::rescue(&error);
+    headers.extend(rescued.headers);
+    exchange.head(rescued.status, &headers, BodyKind::Whole);
+    own_headers(&mut headers, &exchange);
     // Whoever left gets nothing of it.
-    if error.kind != ErrorKind::ClientClosed {
+    if error.kind != ErrorKind::ClientClosed && !exchange.is_alone() {
         say(&mut exchange, &rescued.body);
     }
     exchange.finish(Ending::Failed(error));
-    made(rescued.status, rescued.headers, rescued.body)
+    made(rescued.status, headers, rescued.body)
 }
 
 /// Notes a body of the gateway's own as handed over; HEAD gets none.

@@ -1,19 +1,20 @@
-//! The caller's body: held where it must be read, streamed where it need not be.
+//! The caller's body where it must be read: held, within a budget, its content coding undone. Where it need not be, it
+//! passes through.
 
-use std::error::Error as _;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, header};
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use magicapi_dialects::encoding::{self, Coding, DecodeError};
 use magicapi_model::{Error, ErrorKind};
+use magicapi_upstream::RequestBody;
 
+use crate::body::CallerBody;
+use crate::exchange::UploadWatch;
 use crate::snapshot::Shared;
 
 /// Bytes of bodies that all requests together may hold. Past it new request bodies are a 503 and answers are no longer
@@ -23,25 +24,7 @@ const HELD_BYTES: usize = 2 << 30;
 /// A first reservation of an announced length is no larger: whoever announces more has to send it.
 pub(crate) const TRUSTED: u64 = 1 << 20;
 
-/// A body that is held; its share of [`HELD_BYTES`] is given back with it.
-pub(crate) struct Held {
-    /// As received: what is sent on and sized.
-    pub(crate) raw: Bytes,
-    /// What it says: the same bytes unless a content coding was undone.
-    pub(crate) plain: Bytes,
-    /// The content coding, when there is one.
-    pub(crate) coding: Option<Coding>,
-    share: Share,
-}
-
-impl Held {
-    /// Gives up the bytes, keeps the share of the budget.
-    pub(crate) fn into_parts(self) -> (Bytes, Bytes, Share) {
-        (self.raw, self.plain, self.share)
-    }
-}
-
-/// A share of the budget for held bodies.
+/// A share of the budget for held bodies; given back when dropped.
 pub(crate) struct Share {
     shared: Arc<Shared>,
     bytes: usize,
@@ -64,6 +47,16 @@ impl Share {
         }
         Ok(())
     }
+
+    /// Makes it this large, unless the budget is used up.
+    pub(crate) fn resize(&mut self, bytes: usize) -> Result<(), Error> {
+        if let Some(more) = bytes.checked_sub(self.bytes).filter(|more| *more > 0) {
+            return self.grow(more);
+        }
+        self.shared.counts.held_bytes.fetch_sub(self.bytes - bytes, Ordering::Relaxed);
+        self.bytes = bytes;
+        Ok(())
+    }
 }
 
 impl Drop for Share {
@@ -72,81 +65,37 @@ impl Drop for Share {
     }
 }
 
-/// Reads a whole body, at most `limit` bytes, before and after its content coding; `pause` is the longest wait for more.
+/// Reads a whole body as it was sent. `received` holds what came so far, also of a body whose end never comes.
 pub(crate) async fn hold(
-    shared: &Arc<Shared>,
-    headers: &HeaderMap,
-    mut body: Incoming,
-    limit: usize,
-    pause: Duration,
-) -> Result<Held, Error> {
-    let announced = body.size_hint().exact();
-    if announced.is_some_and(|bytes| bytes > limit as u64) {
-        return Err(too_large(limit as u64, "body"));
-    }
-    let mut share = Share::none(shared.clone());
-    let raw = read(&mut body, &mut share, limit, pause).await?;
-    let (plain, coding) = match coding(headers)? {
-        None | Some(Coding::Identity) => (raw.clone(), None),
-        Some(coding) => {
-            let plain = encoding::decode(coding, &raw, limit).map_err(|error| undecodable(error, limit))?;
-            share.grow(plain.len())?;
-            (plain.into(), Some(coding))
-        }
-    };
-    Ok(Held { raw, plain, coding, share })
-}
-
-async fn read(body: &mut Incoming, share: &mut Share, limit: usize, pause: Duration) -> Result<Bytes, Error> {
+    mut body: CallerBody,
+    share: &mut Share,
+    received: &mut u64,
+) -> Result<Bytes, Error> {
     let announced = body.size_hint().exact().unwrap_or(0).min(TRUSTED);
     let mut whole = BytesMut::with_capacity(usize::try_from(announced).unwrap_or(0));
-    loop {
-        let frame = next_frame(body);
-        let frame = match tokio::time::timeout(pause, frame).await {
-            Ok(None) => return Ok(whole.freeze()),
-            Ok(Some(Ok(frame))) => frame,
-            Ok(Some(Err(error))) => return Err(unreadable(&error)),
-            Err(_) => {
-                let message = format!("the body did not go on for {} seconds", pause.as_secs());
-                return Err(Error::client(ErrorKind::ClientTimeout, message));
-            }
-        };
-        let Ok(data) = frame.into_data() else { continue };
-        if whole.len() + data.len() > limit {
-            return Err(too_large(limit as u64, "body"));
+    while let Some(piece) = body.piece(received).await {
+        let piece = piece?;
+        share.grow(piece.len())?;
+        whole.extend_from_slice(&piece);
+    }
+    Ok(whole.freeze())
+}
+
+/// What a held body says: the same bytes unless a content coding was undone; and whether one was.
+pub(crate) fn plain(
+    headers: &HeaderMap,
+    raw: &Bytes,
+    share: &mut Share,
+    limit: usize,
+) -> Result<(Bytes, bool), Error> {
+    match coding(headers)? {
+        None | Some(Coding::Identity) => Ok((raw.clone(), false)),
+        Some(coding) => {
+            let plain = encoding::decode(coding, raw, limit).map_err(|error| undecodable(error, limit))?;
+            share.grow(plain.len())?;
+            Ok((plain.into(), true))
         }
-        share.grow(data.len())?;
-        whole.extend_from_slice(&data);
     }
-}
-
-async fn next_frame(body: &mut Incoming) -> Option<Result<Frame<Bytes>, hyper::Error>> {
-    std::future::poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await
-}
-
-fn unreadable(error: &hyper::Error) -> Error {
-    if breaks_the_framing(error) {
-        let message = "the body's transfer chunks are malformed: the connection carries something else than its head says";
-        return Error::client(ErrorKind::InvalidRequest, message);
-    }
-    Error::client(ErrorKind::ClientClosed, format!("the request's body could not be read: {error}"))
-}
-
-/// Whether the client is there and sends what is no body, as against a client that has left.
-fn breaks_the_framing(error: &hyper::Error) -> bool {
-    let cause = error.source().and_then(|cause| cause.downcast_ref::<std::io::Error>());
-    cause.is_some_and(|cause| {
-        matches!(cause.kind(), std::io::ErrorKind::InvalidInput | std::io::ErrorKind::InvalidData)
-    })
-}
-
-fn too_large(limit: u64, key: &str) -> Error {
-    Error::client(
-        ErrorKind::BodyTooLarge,
-        format!(
-            "the body is larger than the {limit} bytes that this path takes; send less, or raise `server.limits.{key}`"
-        ),
-    )
 }
 
 fn coding(headers: &HeaderMap) -> Result<Option<Coding>, Error> {
@@ -178,31 +127,28 @@ fn undecodable(error: DecodeError, limit: usize) -> Error {
     }
 }
 
-/// What a streamed request body tells while it goes by.
-pub(crate) trait Watch: Send {
-    /// A piece, before it goes upstream.
-    fn piece(&mut self, data: &Bytes);
+/// A body that passes through, watched.
+pub(crate) struct Passing {
+    /// What was read before the request was sent, as it is to be sent.
+    beginning: Bytes,
+    rest: CallerBody,
+    watch: UploadWatch,
 }
 
-/// A body that passes through, watched and bounded.
-pub(crate) struct Passing<W> {
-    body: Incoming,
-    left: u64,
-    limit: u64,
-    watch: W,
-}
-
-impl<W> Passing<W> {
-    /// Passes `body` on, at most `limit` bytes of it.
-    pub(crate) fn new(body: Incoming, limit: u64, watch: W) -> Result<Self, Error> {
-        if body.size_hint().exact().is_some_and(|bytes| bytes > limit) {
-            return Err(too_large(limit, "upload"));
-        }
-        Ok(Self { body, left: limit, limit, watch })
+impl Passing {
+    /// Passes on `beginning`, which has been watched, and then `rest`.
+    pub(crate) fn new(beginning: Bytes, rest: CallerBody, watch: UploadWatch) -> Self {
+        Self { beginning, rest, watch }
     }
 }
 
-impl<W: Watch + Unpin> Body for Passing<W> {
+impl From<Passing> for RequestBody {
+    fn from(passing: Passing) -> Self {
+        Self::Stream(Box::pin(passing))
+    }
+}
+
+impl Body for Passing {
     type Data = Bytes;
     type Error = Error;
 
@@ -210,26 +156,24 @@ impl<W: Watch + Unpin> Body for Passing<W> {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        let frame = match std::task::ready!(Pin::new(&mut self.body).poll_frame(cx)) {
-            None => return Poll::Ready(None),
-            Some(Err(error)) => return Poll::Ready(Some(Err(unreadable(&error)))),
-            Some(Ok(frame)) => frame,
-        };
-        if let Some(data) = frame.data_ref() {
-            let Some(left) = self.left.checked_sub(data.len() as u64) else {
-                return Poll::Ready(Some(Err(too_large(self.limit, "upload"))));
-            };
-            self.left = left;
+        if !self.beginning.is_empty() {
+            return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut self.beginning)))));
+        }
+        let polled = Pin::new(&mut self.rest).poll_frame(cx);
+        if let Poll::Ready(Some(Ok(frame))) = &polled
+            && let Some(data) = frame.data_ref()
+        {
             self.watch.piece(data);
         }
-        Poll::Ready(Some(Ok(frame)))
+        polled
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.beginning.is_empty() && self.rest.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let rest = self.rest.size_hint().exact();
+        rest.map_or_else(SizeHint::default, |rest| SizeHint::with_exact(self.beginning.len() as u64 + rest))
     }
 }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use magicapi_dialects::openai_chat::error;
-use magicapi_model::{Error, ErrorKind, Origin, Outcome};
+use magicapi_model::{Error, ErrorKind, Origin, Outcome, Retry};
 
 /// The status, the dialect's `type` and the outcome of each kind of error.
 pub(crate) fn status(kind: ErrorKind) -> (StatusCode, &'static str) {
@@ -16,6 +16,8 @@ pub(crate) fn status(kind: ErrorKind) -> (StatusCode, &'static str) {
         }
         K::ProviderNotConfigured => (StatusCode::BAD_REQUEST, INVALID),
         K::UnsupportedMediaType => (StatusCode::UNSUPPORTED_MEDIA_TYPE, INVALID),
+        K::NotImplemented => (StatusCode::NOT_IMPLEMENTED, INVALID),
+        K::HeadTooLarge => (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, INVALID),
         K::BodyTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, INVALID),
         K::UnknownPath | K::UnknownModel => (StatusCode::NOT_FOUND, INVALID),
         K::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, INVALID),
@@ -41,8 +43,8 @@ pub(crate) fn status(kind: ErrorKind) -> (StatusCode, &'static str) {
     }
 }
 
-/// The outcome that an error gives a request which has not been answered yet.
-pub(crate) fn outcome(error: &Error) -> Outcome {
+/// The outcome that an error gives a request. `asked`: a provider had been asked.
+pub(crate) fn outcome(error: &Error, asked: bool) -> Outcome {
     use ErrorKind as K;
     match (error.kind, error.origin) {
         (K::ClientClosed, _) => Outcome::ClientClosed,
@@ -50,7 +52,8 @@ pub(crate) fn outcome(error: &Error) -> Outcome {
             K::ConnectTimeout | K::FirstTokenTimeout | K::IdleTimeout | K::AttemptTimeout | K::TotalTimeout,
             _,
         ) => Outcome::TimedOut,
-        (K::StreamTruncated | K::ShuttingDown, _) => Outcome::Truncated,
+        (K::StreamTruncated, _) => Outcome::Truncated,
+        (K::ShuttingDown, _) if asked => Outcome::Truncated,
         (_, Origin::Provider) => Outcome::ProviderError,
         (kind, _) if status(kind).0.is_client_error() => Outcome::Blocked,
         _ => Outcome::GatewayError,
@@ -75,11 +78,9 @@ pub(crate) fn rescue(error: &Error) -> Rescued {
     let mut headers = HeaderMap::new();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert("x-gateway-error-origin", HeaderValue::from_static(error.origin.as_str()));
-    for (fact, header) in [("allow", header::ALLOW), ("retry_after", header::RETRY_AFTER)] {
-        let found = error.context.iter().find(|(name, _)| *name == fact);
-        if let Some(value) = found.and_then(|(_, value)| HeaderValue::from_str(value).ok()) {
-            headers.insert(header, value);
-        }
+    let allow = error.context.iter().find(|(name, _)| *name == "allow");
+    if let Some(value) = allow.and_then(|(_, value)| HeaderValue::from_str(value).ok()) {
+        headers.insert(header::ALLOW, value);
     }
     match error.kind {
         // A client that wanted another protocol falls back at once only when this connection ends.
@@ -111,6 +112,25 @@ pub(crate) fn stream_event(error: &Error) -> Bytes {
         error.param.as_deref(),
         Some(error.kind.as_str()),
     )
+}
+
+/// The connection to the provider broke within its answer. The caller learns that; where and how is for the record.
+pub(crate) fn broke_off(cause: Error) -> Error {
+    let message = "the connection to the provider broke off before its answer was whole";
+    Error::provider(ErrorKind::StreamTruncated, Retry::Later, message).source(cause)
+}
+
+/// What the listener is told so that it closes the connection: the caller sees that its answer is not whole.
+pub(crate) fn unfinished(error: &Error) -> Error {
+    Error::provider(error.kind, error.retry, error.message.clone())
+}
+
+/// What the record says of an error: also the cause that the caller is not told.
+pub(crate) fn with_cause(error: &Error) -> String {
+    match error.source.as_ref().and_then(|cause| cause.downcast_ref::<Error>()) {
+        Some(cause) => format!("{}: {}", error.message, cause.message),
+        None => error.message.clone(),
+    }
 }
 
 /// The closed list of `provider_error_type` for a provider's status.
@@ -150,13 +170,16 @@ mod tests {
 
     #[test]
     fn outcomes_follow_kind_and_origin() {
-        assert_eq!(outcome(&Error::client(ErrorKind::InvalidRequest, "")), Outcome::Blocked);
-        assert_eq!(outcome(&Error::gateway(ErrorKind::LedgerFull, "")), Outcome::GatewayError);
+        assert_eq!(outcome(&Error::client(ErrorKind::InvalidRequest, ""), true), Outcome::Blocked);
+        assert_eq!(outcome(&Error::gateway(ErrorKind::LedgerFull, ""), true), Outcome::GatewayError);
         assert_eq!(
-            outcome(&Error::provider(ErrorKind::ConnectFailed, Retry::Safe, "")),
+            outcome(&Error::provider(ErrorKind::ConnectFailed, Retry::Safe, ""), true),
             Outcome::ProviderError
         );
-        assert_eq!(outcome(&Error::provider(ErrorKind::ConnectTimeout, Retry::Safe, "")), Outcome::TimedOut);
-        assert_eq!(outcome(&Error::client(ErrorKind::ClientClosed, "")), Outcome::ClientClosed);
+        assert_eq!(
+            outcome(&Error::provider(ErrorKind::ConnectTimeout, Retry::Safe, ""), true),
+            Outcome::TimedOut
+        );
+        assert_eq!(outcome(&Error::client(ErrorKind::ClientClosed, ""), true), Outcome::ClientClosed);
     }
 }

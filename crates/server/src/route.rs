@@ -12,8 +12,8 @@ use magicapi_model::{Error, ErrorKind};
 use crate::path::Call;
 use crate::snapshot::{ProviderSlot, Snapshot};
 
-/// The provider of the OpenAI dialect.
-const OWN_PROVIDER: &str = "openai";
+/// The provider of the OpenAI dialect: its models need no prefix.
+pub(crate) const OWN_PROVIDER: &str = "openai";
 
 /// The outcome of routing.
 pub(crate) struct Choice {

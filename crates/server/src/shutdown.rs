@@ -1,9 +1,11 @@
-//! How a stream learns that the process will not wait for it any longer.
+//! How a request learns that the process will not wait for it any longer, and whether its client left before that.
 
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
+use std::time::Instant;
+
+use magicapi_model::{Error, ErrorKind};
 
 use crate::snapshot::{Phase, Shared};
 
@@ -14,9 +16,26 @@ pub(crate) struct Cut {
     registered: Option<(Waker, Phase, CutFuture)>,
 }
 
-/// Whether a client left by itself; otherwise a connection that ends while the process cuts was cut by it.
+/// The error of what is cut.
+pub(crate) fn cut_off() -> Error {
+    Error::gateway(ErrorKind::ShuttingDown, "the gateway is shutting down; ask again")
+}
+
+/// Does this work, unless the process cuts what is left before it is done.
+pub(crate) async fn unless_cut<T>(
+    shared: &Shared,
+    work: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    tokio::select! {
+        biased;
+        done = work => done,
+        () = shared.cutting() => Err(cut_off()),
+    }
+}
+
+/// When a client left by itself; otherwise a connection that ends while the process cuts was cut by it.
 #[derive(Clone, Default)]
-pub(crate) struct Left(Option<Arc<AtomicBool>>);
+pub(crate) struct Left(Option<Arc<OnceLock<Instant>>>);
 
 impl Left {
     /// One that several hold.
@@ -27,14 +46,13 @@ impl Left {
     /// Notes a client that is gone now.
     pub(crate) fn note(&mut self, shared: &Shared) {
         if shared.phase() != Phase::Cutting {
-            self.0.get_or_insert_default().store(true, Ordering::Relaxed);
+            let _ = self.0.get_or_insert_default().set(Instant::now());
         }
     }
 
-    /// Whether the process ended the request, not its client.
-    pub(crate) fn was_cut(&self, shared: &Shared) -> bool {
-        let left = self.0.as_ref().is_some_and(|left| left.load(Ordering::Relaxed));
-        !left && shared.phase() == Phase::Cutting
+    /// When it left.
+    pub(crate) fn at(&self) -> Option<Instant> {
+        self.0.as_ref()?.get().copied()
     }
 }
 

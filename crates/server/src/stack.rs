@@ -5,30 +5,30 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::request::Parts;
 use http::{Request, Response};
-use hyper::body::Incoming;
 use magicapi_kernel::OnClientGone;
 use magicapi_model::Error;
 
 use crate::answer::AnswerBody;
 use crate::ask::{self, Ask};
+use crate::body::OfferedBody;
 use crate::exchange::Exchange;
 use crate::path::{self, Call, Served};
 use crate::reply;
 use crate::route;
-use crate::shutdown::{Left, Waiting};
+use crate::shutdown::{Left, Waiting, unless_cut};
 use crate::snapshot::Shared;
-use crate::{admit, identify, models, pages};
+use crate::{admit, head, identify, models, pages};
 
 /// Answers one request of the data plane. Its exchange begins here, not when the future is first polled: a client that
 /// leaves in between has asked all the same.
 pub(crate) fn handle(
     shared: &Arc<Shared>,
-    request: Request<Incoming>,
+    request: Request<OfferedBody>,
 ) -> impl Future<Output = Response<AnswerBody>> + Send + use<> {
     let (parts, body) = request.into_parts();
     let begun = match path::classify(&parts.method, parts.uri.path()) {
-        Ok(Served::Page(page)) => Err(pages::serve(shared, page, &parts.headers)),
-        Ok(Served::Call(call)) => Ok((Exchange::begin(shared, &parts), Ok(call))),
+        Ok(Served::Page(page)) => Err(pages::serve(shared, page, &parts)),
+        Ok(Served::Call(call)) => Ok((Exchange::begin(shared, &parts), head::check(&parts).map(|()| call))),
         Err(error) => Ok((Exchange::begin(shared, &parts), Err(error))),
     };
     async move {
@@ -43,12 +43,13 @@ async fn answer(
     mut exchange: Box<Exchange>,
     served: Result<Call, Error>,
     parts: Parts,
-    body: Incoming,
+    body: OfferedBody,
 ) -> Response<AnswerBody> {
     let echo = reply::echoed_id(&parts.headers, &exchange);
+    let shared = exchange.shared.clone();
     // Before the path: clients open a WebSocket with GET where the HTTP form of the same API is a POST.
-    let response = match ask::no_websocket(&parts.headers).and(served) {
-        Ok(call) => match prepare(&mut exchange, parts, body, &call).await {
+    let response = match head::no_websocket(&parts.headers).and(served) {
+        Ok(call) => match unless_cut(&shared, prepare(&mut exchange, parts, body, &call)).await {
             Ok(Prepared::Ask(ask)) if ask.on_client_gone() == OnClientGone::Drain => {
                 ask_to_the_end(exchange, *ask).await
             }
@@ -72,11 +73,11 @@ enum Prepared {
 async fn prepare(
     exchange: &mut Exchange,
     mut parts: Parts,
-    body: Incoming,
+    body: OfferedBody,
     call: &Call,
 ) -> Result<Prepared, Error> {
     exchange.set_operation(call.operation);
-    ask::no_realtime(call.operation)?;
+    head::no_realtime(call.operation)?;
     let presented = identify::presented(&parts.headers)?;
     let snapshot = exchange.snapshot.clone();
     let identity = admit::identify(&snapshot, &presented)?;
@@ -100,6 +101,7 @@ async fn prepare(
         presented: &presented,
         continues: content.continues(),
         more_models: content.more_models(),
+        form: content.is_form(),
     };
     let (admitted, credential) = applicant.admit(&choice, identity)?;
     let ask = ask::build(exchange, &mut parts, call, &choice, content, (admitted, credential))?;
@@ -107,8 +109,9 @@ async fn prepare(
 }
 
 async fn ask_provider(mut exchange: Box<Exchange>, ask: Ask) -> Response<AnswerBody> {
-    match ask.send(&mut exchange).await {
-        Ok(answered) => reply::answer(exchange, answered),
+    let shared = exchange.shared.clone();
+    match unless_cut(&shared, ask.send(&mut exchange)).await {
+        Ok(answered) => reply::answer(exchange, answered).await,
         Err(error) => reply::refuse(exchange, error),
     }
 }
@@ -116,16 +119,10 @@ async fn ask_provider(mut exchange: Box<Exchange>, ask: Ask) -> Response<AnswerB
 /// As [`ask_provider`], on a task of its own: a provider that bills the whole answer anyway is waited for although the
 /// client may leave before the head.
 async fn ask_to_the_end(mut exchange: Box<Exchange>, ask: Ask) -> Response<AnswerBody> {
-    let shared = exchange.shared.clone();
     exchange.left = Left::shared();
-    let mut waiting = Waiting { left: exchange.left.clone(), shared: shared.clone(), answered: false };
-    let asking = async move {
-        tokio::select! {
-            response = ask_provider(exchange, ask) => response,
-            () = shared.cutting() => reply::failed(),
-        }
-    };
-    let response = tokio::spawn(asking).await.unwrap_or_else(|_| reply::failed());
+    let mut waiting =
+        Waiting { left: exchange.left.clone(), shared: exchange.shared.clone(), answered: false };
+    let response = tokio::spawn(ask_provider(exchange, ask)).await.unwrap_or_else(|_| reply::failed());
     waiting.answered = true;
     response
 }

@@ -1,5 +1,5 @@
 //! A provider's event stream on its way to the caller: whole events at once, usage read on the way, exactly one end
-//! (invariants 1, 3, 4).
+//! (invariants 1, 3, 4). `events.rs` reads, `pace.rs` keeps the time; here is what they come to.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -7,27 +7,19 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, header};
 use http_body::{Body, Frame};
-use magicapi_dialects::encoding::Coding;
-use magicapi_dialects::openai_chat::{Operation, StreamReader, error};
-use magicapi_dialects::sse::{Event, Framer, HEARTBEAT, Relayed, Verdict};
+use magicapi_dialects::openai_chat::error;
+use magicapi_dialects::sse::HEARTBEAT;
 use magicapi_kernel::OnClientGone;
 use magicapi_model::{Error, ErrorKind, Retry};
 use magicapi_upstream::ResponseBody;
-use tokio::time::Instant;
 
-use crate::exchange::{Ending, Exchange, Learned};
+use crate::events::{Events, Said};
+use crate::exchange::{Ending, Exchange};
+use crate::pace::{Due, Pace};
 use crate::rescue;
 use crate::shutdown::Cut;
-use crate::timer::{Deadlines, Timer};
-use crate::unpack::Unpacker;
-
-/// A larger event is handed on as read.
-const MAX_EVENT_BYTES: usize = 1 << 20;
-
-/// After the last choice's finish reason, how long a usage event or `[DONE]` may take.
-const GRACE: Duration = Duration::from_secs(5);
+use crate::timer::Deadlines;
 
 /// How long the provider may take to close a stream that has ended, so that its connection can be used again.
 const CLOSING: Duration = Duration::from_secs(1);
@@ -41,66 +33,36 @@ pub(crate) struct StreamRelay(Option<Box<State>>);
 struct State {
     exchange: Box<Exchange>,
     upstream: Option<ResponseBody>,
-    framer: Framer,
-    reader: StreamReader,
-    /// Undoes a content coding that nobody asked for, beside the relay.
-    unpacker: Unpacker,
-    compressed: bool,
-    /// The stream of a path that is passed through: its grammar is not ours to judge, so nothing is left out or added.
-    foreign: bool,
+    events: Events,
+    pace: Pace,
     outgoing: VecDeque<Bytes>,
-    /// How it ends, once `outgoing` is empty.
-    ending: Option<Ending>,
-    began: bool,
     /// Whether an event went out: what only keeps the connection open is no first byte.
     spoke: bool,
-    /// Whether the listener asked for the body, and so has taken the head.
-    asked: bool,
+    /// How it ends, once `outgoing` is empty.
+    ending: Option<Ending>,
     read_bytes: u64,
-    last_sent: Instant,
-    last_progress: Instant,
-    deadlines: Deadlines,
-    timer: Timer,
-    cut: Cut,
     on_client_gone: OnClientGone,
 }
 
 impl StreamRelay {
-    /// Relays `upstream`. `asked_usage`: the usage event is ours to hide.
+    /// Relays `upstream`, whose events are read by `events`.
     pub(crate) fn new(
         exchange: Box<Exchange>,
         upstream: ResponseBody,
-        headers: &HeaderMap,
-        asked_usage: bool,
+        events: Events,
         deadlines: Deadlines,
         on_client_gone: OnClientGone,
     ) -> Self {
-        let coding = headers
-            .get(header::CONTENT_ENCODING)
-            .map(|value| value.to_str().ok().and_then(Coding::parse))
-            .filter(|coding| *coding != Some(Coding::Identity));
-        let foreign = matches!(exchange.operation, Operation::Other | Operation::Files | Operation::Batches);
-        let now = Instant::now();
-        let cut = Cut::new(&exchange.shared);
+        let pace = Pace::new(deadlines, Cut::new(&exchange.shared));
         Self(Some(Box::new(State {
             exchange,
             upstream: Some(upstream),
-            framer: Framer::new(MAX_EVENT_BYTES),
-            reader: StreamReader::new(asked_usage),
-            compressed: coding.is_some(),
-            foreign,
-            unpacker: Unpacker::new(coding.flatten()),
+            events,
+            pace,
             outgoing: VecDeque::new(),
-            ending: None,
-            began: false,
             spoke: false,
-            asked: false,
+            ending: None,
             read_bytes: 0,
-            last_sent: now,
-            last_progress: now,
-            deadlines,
-            timer: Timer::default(),
-            cut,
             on_client_gone,
         })))
     }
@@ -108,13 +70,13 @@ impl StreamRelay {
     /// The next bytes.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let Some(state) = &mut self.0 else { return Poll::Ready(None) };
-        state.asked = true;
+        state.exchange.head_taken();
         std::task::ready!(state.fill(cx));
         let Some(bytes) = state.outgoing.pop_front() else {
             let Some(state) = self.0.take() else { return Poll::Ready(None) };
             return Poll::Ready(state.end().map(Err));
         };
-        state.last_sent = Instant::now();
+        state.pace.sent();
         state.exchange.handed_over(bytes.len(), state.spoke);
         if state.outgoing.is_empty()
             && state.ends_cleanly()
@@ -135,7 +97,7 @@ impl Drop for StreamRelay {
     /// The client left. By default the upstream goes with it; a provider that bills the whole answer anyway is read on.
     fn drop(&mut self) {
         let Some(mut state) = self.0.take() else { return };
-        state.exchange.dropped(state.asked);
+        state.exchange.client_left();
         let drains = state.on_client_gone == OnClientGone::Drain && state.ending.is_none();
         if drains && tokio::runtime::Handle::try_current().is_ok() {
             tokio::spawn(state.drain());
@@ -154,82 +116,57 @@ impl State {
             match Pin::new(upstream).poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => {
                     if let Ok(data) = frame.into_data() {
-                        self.take(data, cx);
+                        self.take(&data, cx);
                     }
                 }
                 Poll::Ready(Some(Err(error))) => self.broken(error),
                 Poll::Ready(None) => self.closed(),
-                Poll::Pending => {
-                    if self.wait(cx).is_pending() {
-                        return Poll::Pending;
-                    }
-                }
+                Poll::Pending => std::task::ready!(self.wait(cx)),
             }
         }
         Poll::Ready(())
     }
 
     /// Takes one chunk as the provider sent it.
-    fn take(&mut self, chunk: Bytes, cx: &mut Context<'_>) {
-        if chunk.is_empty() {
-            return;
-        }
+    fn take(&mut self, chunk: &Bytes, cx: &mut Context<'_>) {
         self.read_bytes += chunk.len() as u64;
-        let reader = &mut self.reader;
-        let foreign = self.foreign;
-        let (mut semantic, mut terminal, mut late) = (false, false, 0);
-        let mut spoke = false;
-        let mut judge = |event: &Event<'_>| {
-            let facts = reader.read(event);
-            spoke |= event.has_data;
-            late += if terminal { event.raw.len() } else { 0 };
-            semantic |= facts.semantic || foreign;
-            terminal |= facts.terminal && !foreign;
-            if foreign { Verdict::Forward } else { facts.verdict }
-        };
-        let mut relayed = Relayed::default();
-        if self.compressed {
-            let framer = &mut self.framer;
-            let take = |plain| relayed.oversize |= framer.relay(plain, &mut judge).oversize;
-            self.unpacker.feed(&chunk, take);
-            spoke |= !self.unpacker.reads();
-        } else {
-            relayed = self.framer.relay(chunk.clone(), judge);
+        let piece = self.events.take(chunk.clone());
+        self.exchange.response_chunk(chunk.get(..piece.answer).unwrap_or_default());
+        self.send(piece.bytes);
+        self.spoke |= piece.said >= Said::Event;
+        if piece.said >= Said::Word {
+            self.pace.progressed();
         }
-        // What follows the end is no part of the answer, and whether it came in the same read is chance.
-        late = if terminal && !self.compressed { late + self.framer.buffered() } else { 0 };
-        let kept = chunk.len().saturating_sub(late);
-        self.exchange.response_chunk(chunk.get(..kept).unwrap_or_default());
-        let mut bytes = if self.compressed { chunk } else { relayed.bytes };
-        if terminal && !self.compressed && bytes.ends_with(b"\r\n\r") {
-            // The last LF is still on its way, and nobody will wait for it.
-            bytes = [&bytes, b"\n".as_slice()].concat().into();
-        }
-        if !bytes.is_empty() {
-            self.outgoing.push_back(bytes);
-        }
-        self.spoke |= spoke || relayed.oversize;
-        if semantic {
-            self.began = true;
-            self.last_progress = Instant::now();
-        }
-        if terminal && !self.compressed {
+        if piece.said == Said::End {
             self.conclude();
             self.release(cx);
         }
     }
 
+    fn send(&mut self, bytes: Bytes) {
+        if !bytes.is_empty() {
+            self.outgoing.push_back(bytes);
+        }
+    }
+
+    /// Adds a last event of ours.
+    fn say(&mut self, event: Bytes) {
+        let end = self.events.break_off();
+        self.send(end);
+        self.send(event);
+        self.spoke = true;
+    }
+
     /// The stream said that it is over: adds the terminator when the provider's is missing.
     fn conclude(&mut self) {
-        let facts = self.reader.facts();
-        if let Some(said) = &facts.error {
+        if let Some(said) = &self.events.facts().error {
             let message = format!("the provider ended the stream with an error: {}", said.message);
             self.exchange.facts.provider_error_type = Some(ErrorKind::ProviderStreamError.as_str());
             self.ending =
                 Some(Ending::Failed(Error::provider(ErrorKind::ProviderStreamError, Retry::Later, message)));
             return;
         }
-        if self.exchange.operation.ends_with_done() && !facts.saw_done && !self.compressed {
+        if self.events.lacks_done(self.exchange.operation) {
             self.say(Bytes::from_static(error::DONE));
         }
         self.ending = Some(Ending::Completed);
@@ -238,21 +175,10 @@ impl State {
     /// The provider closed the stream.
     fn closed(&mut self) {
         self.upstream = None;
-        let reader = &mut self.reader;
-        let foreign = self.foreign;
-        let rest = self.framer.finish(|event| {
-            let verdict = reader.read(event).verdict;
-            if foreign { Verdict::Forward } else { verdict }
-        });
-        if !self.compressed {
-            let end = Bytes::from_static(rest.missing_end);
-            self.outgoing.extend([rest.bytes, end].into_iter().filter(|bytes| !bytes.is_empty()));
+        for bytes in self.events.finish() {
+            self.send(bytes);
         }
-        let facts = self.reader.facts();
-        // What could not be read cannot be found wanting: the transfer was whole.
-        let unreadable = self.compressed && !self.unpacker.reads();
-        let may_end = unreadable || !must_terminate(self.exchange.operation);
-        if facts.error.is_some() || facts.is_complete() || may_end {
+        if self.events.may_close(self.exchange.operation) {
             self.conclude();
         } else {
             let message = "the provider closed the stream before its answer was whole";
@@ -263,64 +189,34 @@ impl State {
     /// The connection to the provider broke.
     fn broken(&mut self, error: Error) {
         self.upstream = None;
-        if self.reader.facts().is_complete() {
-            return self.conclude();
+        if self.events.facts().is_complete() {
+            self.conclude();
+        } else {
+            self.fail(rescue::broke_off(error));
         }
-        let message = format!("the provider's stream broke off: {}", error.message);
-        self.fail(Error::provider(ErrorKind::StreamTruncated, Retry::Later, message).source(error));
     }
 
     /// Ends the stream with an error frame in the caller's dialect.
     fn fail(&mut self, error: Error) {
         self.upstream = None;
-        if self.takes_events_of_ours() {
+        if self.events.takes_ours() {
             self.say(rescue::stream_event(&error));
         }
         self.ending = Some(Ending::Failed(error));
     }
 
-    /// Adds a last event of ours. One over the limit that was on its way is ended first, lest ours become part of it.
-    fn say(&mut self, event: Bytes) {
-        let rest = self.framer.finish(|_| Verdict::Drop);
-        let end = Bytes::from_static(rest.missing_end);
-        self.outgoing.extend([end, event].into_iter().filter(|bytes| !bytes.is_empty()));
-        self.spoke = true;
-    }
-
-    /// Whether a heartbeat or an error frame may stand in the stream: not in compressed bytes, nor in a grammar that is
-    /// not ours. Such a stream can only be cut.
-    const fn takes_events_of_ours(&self) -> bool {
-        !self.compressed && !self.foreign
-    }
-
-    /// Nothing came: looks at the timers. Ready when one of them did something.
+    /// Nothing came: looks at the clocks. Ready when one of them did something.
     fn wait(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.cut.poll(cx) {
-            self.fail(Error::gateway(ErrorKind::ShuttingDown, "the gateway is shutting down; ask again"));
-            return Poll::Ready(());
-        }
         let heartbeat = self.exchange.snapshot.config.server.heartbeat;
-        let (deadline, kind) = if self.began {
-            self.deadlines.between(self.last_progress)
-        } else {
-            self.deadlines.before_first()
-        };
-        let graced = (!self.foreign && self.reader.facts().saw_finish).then(|| self.last_progress + GRACE);
-        let quiet = self.takes_events_of_ours() && self.framer.between_events();
-        let beat = quiet.then(|| self.last_sent + heartbeat);
-        let next = [Some(deadline), graced, beat].into_iter().flatten().min().unwrap_or(deadline);
-        if !self.timer.poll(cx, next) {
-            return Poll::Pending;
-        }
-        let now = Instant::now();
-        if graced.is_some_and(|at| now >= at) {
-            self.upstream = None;
-            self.conclude();
-        } else if now >= deadline {
-            let error = self.deadlines.error(kind);
-            self.fail(error);
-        } else if beat.is_some_and(|at| now >= at) {
-            self.outgoing.push_back(Bytes::from_static(HEARTBEAT));
+        let heartbeat = self.events.takes_heartbeat().then_some(heartbeat);
+        match std::task::ready!(self.pace.poll(cx, self.events.is_finished(), heartbeat)) {
+            Due::Cut => self.fail(crate::shutdown::cut_off()),
+            Due::Failure(error) => self.fail(error),
+            Due::Heartbeat => self.outgoing.push_back(Bytes::from_static(HEARTBEAT)),
+            Due::End => {
+                self.upstream = None;
+                self.conclude();
+            }
         }
         Poll::Ready(())
     }
@@ -340,7 +236,7 @@ impl State {
     /// Whether the end follows the last bytes without a word.
     fn ends_cleanly(&self) -> bool {
         match &self.ending {
-            Some(Ending::Failed(_)) => self.takes_events_of_ours(),
+            Some(Ending::Failed(_)) => self.events.takes_ours(),
             Some(_) => true,
             None => false,
         }
@@ -349,21 +245,9 @@ impl State {
     /// Ends the exchange. An error comes back when the connection must say that the answer is not whole.
     fn end(mut self: Box<Self>) -> Option<Error> {
         let ending = self.ending.take().unwrap_or(Ending::ClientClosed);
-        let facts = self.reader.facts();
-        self.exchange.learn(Learned {
-            usage: facts.usage,
-            complete: facts.is_complete(),
-            service_tier: facts.service_tier.clone(),
-            finish_reasons: facts
-                .finish_reasons
-                .iter()
-                .filter_map(|choice| choice.finish_reason.clone())
-                .collect(),
-        });
+        self.exchange.learn(self.events.learned());
         let shown = match &ending {
-            Ending::Failed(error) if !self.takes_events_of_ours() => {
-                Some(Error::provider(error.kind, error.retry, error.message.clone()))
-            }
+            Ending::Failed(error) if !self.events.takes_ours() => Some(rescue::unfinished(error)),
             _ => None,
         };
         self.exchange.finish(ending);
@@ -378,11 +262,6 @@ impl State {
         self.ending = Some(Ending::ClientClosed);
         self.end();
     }
-}
-
-/// Whether an end without a terminator is an error here. Other streams have no terminator that we know of.
-const fn must_terminate(operation: Operation) -> bool {
-    matches!(operation, Operation::Chat | Operation::Completions | Operation::Responses)
 }
 
 async fn next_frame(body: &mut ResponseBody) -> Option<Result<Frame<Bytes>, Error>> {
