@@ -7,6 +7,9 @@
 # records every request whole (file, Prometheus, store). Each runs on core 0; mock and callers run on core 1. The arms
 # take turns, A B C D A B C D …; an arm is compared with nginx of the same round.
 #
+#   BEFORE=path bench/run.sh compares two gateways: the binary at this path has two arms of its own among the others.
+#                            The table is printed only; bench/results.md stays.
+#
 #   ROUNDS=3                 rounds (at least 3 for a statement)
 #   SECONDS_EACH=5           length of one measurement
 #   GATEWAY=…                a binary to measure; default: builds profile `dist`
@@ -23,6 +26,7 @@ gateway=${GATEWAY:-$target/dist/magicapi-ai-gateway}
 load=$target/bench/release/load
 relay=$target/bench/release/relay
 arms=(nginx relay off on)
+[ -z "${BEFORE:-}" ] || arms=(nginx relay before-off off before-on on)
 
 need() { command -v "$1" >/dev/null || { echo "missing: $1 (Debian package $2)" >&2 && lacking=1; }; }
 lacking=0
@@ -31,6 +35,7 @@ need taskset util-linux
 need cargo "rustup, https://rustup.rs"
 need curl curl
 [ "$(nproc)" -ge 2 ] || { echo "two cores are needed: one for what is measured, one for the rest" >&2 && lacking=1; }
+[ -z "${BEFORE:-}" ] || [ -x "$BEFORE" ] || { echo "BEFORE=$BEFORE is no program" >&2 && lacking=1; }
 [ $lacking = 0 ] || exit 2
 
 [ -n "${GATEWAY:-}" ] || cargo build --quiet --profile dist -p magicapi-ai-gateway
@@ -47,7 +52,7 @@ trap stop EXIT
 
 # ---- the programs -------------------------------------------------------------------------------------------------
 
-declare -A port=([mock]=18400 [nginx]=18401 [relay]=18402 [off]=18403 [on]=18404)
+declare -A port=([mock]=18400 [nginx]=18401 [relay]=18402 [off]=18403 [on]=18404 [before-off]=18405 [before-on]=18406)
 upstream=127.0.0.1:${port[mock]}
 
 # A buffered answer is a small one; a stream has 400 events of one token, 5 ms apart.
@@ -73,21 +78,21 @@ http {
 }
 EOF
 
-cat >"$work/on.yaml" <<EOF
-telemetry: { exporters: [ { type: file, path: $work/records.jsonl }, { type: prometheus } ] }
+for arm in on before-on; do
+    cat >"$work/$arm.yaml" <<EOF
+telemetry: { exporters: [ { type: file, path: $work/$arm.jsonl }, { type: prometheus } ] }
 EOF
-cat >"$work/off.yaml" <<EOF
-store: { url: none }
-EOF
+done
+for arm in off before-off; do echo "store: { url: none }" >"$work/$arm.yaml"; done
 
-# start_gateway ARM ADMIN_PORT [VARIABLE=VALUE…]
+# start_gateway ARM BINARY [VARIABLE=VALUE…]
 start_gateway() {
-    local arm=$1 admin=$2
+    local arm=$1 binary=$2 admin=$((port[$1] + 10))
     shift 2
     mkdir -p "$work/$arm"
     env -i PATH="$PATH" RUST_LOG="$log_level" HOST=127.0.0.1 PORT="${port[$arm]}" ADMIN_LISTEN="127.0.0.1:$admin" \
         ADMIN_TOKEN=bench DATA_DIR="$work/$arm" OPENAI_BASE_URL="http://$upstream/v1" "$@" \
-        taskset -c 0 "$gateway" --config "$work/$arm.yaml" 2>"$work/$arm.log" &
+        taskset -c 0 "$binary" --config "$work/$arm.yaml" 2>"$work/$arm.log" &
     pid[$arm]=$!
 }
 
@@ -107,8 +112,12 @@ taskset -c 0 nginx -c "$work/nginx.conf" 2>>"$work/nginx.log" &
 pid[nginx]=$!
 taskset -c 0 "$relay" "127.0.0.1:${port[relay]}" "$upstream" 2>"$work/relay.log" &
 pid[relay]=$!
-start_gateway off 18413 ENABLED_EXPORTERS=
-start_gateway on 18414
+start_gateway off "$gateway" ENABLED_EXPORTERS=
+start_gateway on "$gateway"
+if [ -n "${BEFORE:-}" ]; then
+    start_gateway before-off "$BEFORE" ENABLED_EXPORTERS=
+    start_gateway before-on "$BEFORE"
+fi
 for arm in mock "${arms[@]}"; do wait_for "${port[$arm]}"; done
 
 # ---- measuring ----------------------------------------------------------------------------------------------------
@@ -159,10 +168,10 @@ done | tee "$work/measured" >&2
 
 # ---- what was recorded --------------------------------------------------------------------------------------------
 
-lines=$(wc -l <"$work/records.jsonl")
+lines=$(wc -l <"$work/on.jsonl")
 # The first requests, before the measurement, are recorded too.
 sent=$(awk '$3 == "on" { n += $7 } END { print n }' "$work/measured")
-cut=$(grep -c '"content_dropped":"memory"' "$work/records.jsonl" || true)
+cut=$(grep -c '"content_dropped":"memory"' "$work/on.jsonl" || true)
 
 # ---- the table ----------------------------------------------------------------------------------------------------
 
@@ -180,6 +189,8 @@ cut=$(grep -c '"content_dropped":"memory"' "$work/records.jsonl" || true)
             relay) name="bare hyper relay" ;;
             off) name="gateway, recording off" ;;
             on) name="gateway, every request recorded whole" ;;
+            before-off) name="before, recording off" ;;
+            before-on) name="before, every request recorded whole" ;;
         esac
         awk -v arm="$arm" -v name="$name" -v fresh="${fresh[$arm]}" -v peak="$(memory "${pid[$arm]}" VmHWM)" '
             function median(list, n,   i, j, t) {
@@ -205,10 +216,13 @@ cut=$(grep -c '"content_dropped":"memory"' "$work/records.jsonl" || true)
     echo "$(awk '{ n += $6 } END { print n + 0 }' "$work/measured") of $(awk '{ n += $7 } END { print n }' "$work/measured") were wrong. Memory: after the first requests of 1 KB, and the most it ever was."
     echo "Recording on: $sent requests and some to begin with, $lines records in the file, $cut of them without bodies for want of memory. RUST_LOG=$log_level."
     echo
+    [ -z "${BEFORE:-}" ] || echo "Before: $("$BEFORE" --version)."
     echo "Machine: $(awk -F': ' '/model name/ { print $2; exit }' /proc/cpuinfo), $(nproc) cores, Linux $(uname -r | cut -d- -f1); $("$gateway" --version)."
 } >"$work/table.md"
 
+cat "$work/table.md"
+echo "measured in $((SECONDS - begun)) s" >&2
+[ -z "${BEFORE:-}" ] || exit 0
 notes=bench/notes.md
 { cat "$work/table.md"; [ ! -e "$notes" ] || { echo && cat "$notes"; }; } >bench/results.md
-cat "$work/table.md"
-echo "measured in $((SECONDS - begun)) s; written to bench/results.md" >&2
+echo "written to bench/results.md" >&2

@@ -1,14 +1,15 @@
 //! Bodies that are large, binary or of unknown length, both ways: held or passed through, never changed.
 #![allow(clippy::expect_used, clippy::panic, reason = "clippy does not see that this is part of tests")]
 
-mod stage;
+mod scene;
 
 use std::fmt::Write;
 
+use crate::scene::{Scene, stop};
 use bytes::Bytes;
+use magicapi_testkit::ask::{CHAT, buffered, json_request, streaming};
 use magicapi_testkit::wire::{Wire, chunk, patiently, request, request_head};
 use serde_json::{Value, json};
-use stage::{CHAT, Stage, buffered, post, streaming};
 
 const MIB: usize = 1 << 20;
 
@@ -36,18 +37,18 @@ fn chat_of(size: usize) -> Vec<u8> {
 
 #[tokio::test]
 async fn a_request_of_64_mib_goes_through_and_one_byte_more_does_not() {
-    let stage = Stage::start(json!({})).await;
+    let scene = Scene::start(json!({})).await;
     let body = chat_of(64 * MIB);
-    let mut wire = Wire::connect(stage.gateway.address).await;
-    wire.send(&post(CHAT, "large", &json!({ "text": "a b" }), &body)).await;
+    let mut wire = Wire::connect(scene.gateway.socket()).await;
+    wire.send(&json_request(CHAT, "large", &json!({ "text": "a b" }), &body)).await;
     let answer = patiently("the answer", wire.answer()).await.expect("an answer");
     assert_eq!(answer.head.status, 200, "{}", answer.text());
-    let sent = stage.mock.received().pop().expect("a request");
+    let sent = scene.mock.received().pop().expect("a request");
     assert!(sent.body == body, "the provider got other bytes");
-    assert_eq!(stage.gateway.data_plane().await["held_bytes"], 0, "given back");
+    assert_eq!(scene.gateway.data_plane().await["held_bytes"], 0, "given back");
     // Announced as too long, and found to be.
     let over = chat_of(64 * MIB + 1);
-    let mut wire = Wire::connect(stage.gateway.address).await;
+    let mut wire = Wire::connect(scene.gateway.socket()).await;
     let length = over.len().to_string();
     let headers = [
         ("content-type", "application/json"),
@@ -56,7 +57,7 @@ async fn a_request_of_64_mib_goes_through_and_one_byte_more_does_not() {
     ];
     wire.send(&request_head("POST", CHAT, &headers)).await;
     assert_eq!(wire.answer().await.expect("an answer").head.status, 413);
-    let mut wire = Wire::connect(stage.gateway.address).await;
+    let mut wire = Wire::connect(scene.gateway.socket()).await;
     let headers =
         [("content-type", "application/json"), ("x-thread-id", "found"), ("transfer-encoding", "chunked")];
     wire.send(&request_head("POST", CHAT, &headers)).await;
@@ -64,8 +65,8 @@ async fn a_request_of_64_mib_goes_through_and_one_byte_more_does_not() {
         wire.try_send(&chunk(part)).await;
     }
     assert!(wire.answer().await.is_none_or(|answer| answer.head.status == 413));
-    assert_eq!(stage.mock.stats().requests, 1);
-    let left = stage.gateway.stop().await;
+    assert_eq!(scene.mock.stats().requests, 1);
+    let left = stop(scene.gateway).await;
     let metadata = left.metadata("large");
     assert_eq!((&metadata["outcome"], &metadata["request_size"]), (&json!("completed"), &json!(64 * MIB)));
     assert_eq!(metadata["truncated"]["request"], 48 * MIB, "the record holds 16 MiB and says so");
@@ -78,7 +79,7 @@ async fn a_request_of_64_mib_goes_through_and_one_byte_more_does_not() {
 
 #[tokio::test]
 async fn an_edit_of_a_large_body_touches_nothing_else() {
-    let stage = Stage::start(json!({})).await;
+    let scene = Scene::start(json!({})).await;
     let mut text = String::new();
     for n in 0..200_000 {
         write!(text, "{n} ü \\u00fc \\n ").expect("text");
@@ -86,10 +87,10 @@ async fn an_edit_of_a_large_body_touches_nothing_else() {
     let body = format!(
         r#"{{ "model" : "openai/gpt-4o-mini","x":1E40, "stream":true,"messages":[{{"role":"user","content":"{text}"}}],"x":-0.0 }}"#
     );
-    let mut wire = Wire::connect(stage.gateway.address).await;
-    wire.send(&post(CHAT, "edited", &json!({ "text": "a" }), body.as_bytes())).await;
+    let mut wire = Wire::connect(scene.gateway.socket()).await;
+    wire.send(&json_request(CHAT, "edited", &json!({ "text": "a" }), body.as_bytes())).await;
     assert_eq!(patiently("the answer", wire.answer()).await.expect("an answer").head.status, 200);
-    let sent = stage.mock.received().pop().expect("a request").body;
+    let sent = scene.mock.received().pop().expect("a request").body;
     let sent = String::from_utf8(sent.to_vec()).expect("text");
     let added = sent.find(r#""stream_options""#).expect("the edit");
     let inserted = &sent[added..sent[added..].find('}').map(|end| added + end + 1).expect("its end")];
@@ -98,16 +99,16 @@ async fn an_edit_of_a_large_body_touches_nothing_else() {
         undone == body.replace("openai/gpt-4o-mini", "gpt-4o-mini"),
         "more than model and option changed"
     );
-    let left = stage.gateway.stop().await;
+    let left = stop(scene.gateway).await;
     assert_eq!(left.metadata("edited")["edits"], json!(["model", "stream_options"]));
 }
 
 #[tokio::test]
 async fn binary_uploads_pass_through_unread() {
-    let stage = Stage::start(json!({})).await;
+    let scene = Scene::start(json!({})).await;
     let file = binary(5 * MIB + 3);
     let body = multipart(&file);
-    let mut wire = Wire::connect(stage.gateway.address).await;
+    let mut wire = Wire::connect(scene.gateway.socket()).await;
     let headers = [MULTIPART, ("x-thread-id", "known"), ("authorization", "Bearer own")];
     wire.send(&request("POST", "/v1/audio/transcriptions", &headers, &body)).await;
     let answer = patiently("the answer", wire.answer()).await.expect("an answer");
@@ -125,13 +126,13 @@ async fn binary_uploads_pass_through_unread() {
     wire.send(b"0\r\n\r\n").await;
     let answer = patiently("the answer", wire.answer()).await.expect("an answer");
     assert_eq!(answer.json()["bytes"], file.len(), "{}", answer.text());
-    let received = stage.mock.received();
+    let received = scene.mock.received();
     assert!(received.iter().all(|sent| sent.body == body), "the provider got other bytes");
     let length = body.len().to_string();
     assert_eq!(received[0].header("content-length"), Some(length.as_str()), "a known length stays known");
     assert_eq!(received[1].header("content-length"), None);
     assert_eq!(received[1].header("content-type"), Some(MULTIPART.1));
-    let left = stage.gateway.stop().await;
+    let left = stop(scene.gateway).await;
     for case in ["known", "chunked"] {
         let record = &left.record(case)["attributes"];
         assert_eq!(record["metadata"]["outcome"], "completed", "{case}");
@@ -149,17 +150,17 @@ async fn binary_uploads_pass_through_unread() {
 #[tokio::test]
 async fn speech_comes_back_byte_for_byte() {
     const SIZE: usize = 3 * MIB + 7;
-    let stage = Stage::start(json!({})).await;
+    let scene = Scene::start(json!({})).await;
     let body = json!({ "model": "tts-1", "input": "hello", "voice": "alloy", "response_format": "opus" });
     let script = json!({ "bytes": SIZE, "write_bytes": 70_001 });
-    let mut wire = Wire::connect(stage.gateway.address).await;
-    wire.send(&post("/v1/audio/speech", "speech", &script, body.to_string().as_bytes())).await;
+    let mut wire = Wire::connect(scene.gateway.socket()).await;
+    wire.send(&json_request("/v1/audio/speech", "speech", &script, body.to_string().as_bytes())).await;
     let answer = patiently("the answer", wire.answer()).await.expect("an answer");
     assert_eq!(answer.head.header("content-type"), Some("audio/opus"));
     assert_eq!(answer.head.header("content-length"), Some(SIZE.to_string().as_str()));
     let expected: Bytes = (0..=u8::MAX).cycle().take(SIZE).collect();
     assert!(answer.whole && answer.body() == expected, "other bytes, or not all");
-    let left = stage.gateway.stop().await;
+    let left = stop(scene.gateway).await;
     let record = &left.record("speech")["attributes"];
     assert_eq!(record["metadata"]["outcome"], "completed");
     assert_eq!(record["metadata"]["response_size"], SIZE);
@@ -172,7 +173,7 @@ async fn speech_comes_back_byte_for_byte() {
 
 #[tokio::test]
 async fn a_body_of_unknown_length_is_read_like_any() {
-    let stage = Stage::start(json!({})).await;
+    let scene = Scene::start(json!({})).await;
     for (case, body) in [("buffered", buffered()), ("streamed", streaming())] {
         let script = json!({ "text": "a b" }).to_string();
         let headers = [
@@ -181,7 +182,7 @@ async fn a_body_of_unknown_length_is_read_like_any() {
             ("x-mock", script.as_str()),
             ("transfer-encoding", "chunked"),
         ];
-        let mut wire = Wire::connect(stage.gateway.address).await;
+        let mut wire = Wire::connect(scene.gateway.socket()).await;
         wire.send(&request_head("POST", CHAT, &headers)).await;
         for byte in body.to_string().as_bytes() {
             wire.send(&chunk(&[*byte])).await;
@@ -189,12 +190,12 @@ async fn a_body_of_unknown_length_is_read_like_any() {
         wire.send(b"0\r\n\r\n").await;
         let answer = patiently(case, wire.answer()).await.expect("an answer");
         assert_eq!((answer.head.status, answer.whole), (200, true), "{case}");
-        let sent = stage.mock.received().pop().expect("a request");
+        let sent = scene.mock.received().pop().expect("a request");
         assert_eq!(sent.header("transfer-encoding"), None, "{case}: held, so its length is known");
         let sent: Value = serde_json::from_slice(&sent.body).expect("JSON");
         assert_eq!(sent["messages"], body["messages"], "{case}");
     }
-    let left = stage.gateway.stop().await;
+    let left = stop(scene.gateway).await;
     for (case, body) in [("buffered", buffered()), ("streamed", streaming())] {
         assert_eq!(left.metadata(case)["outcome"], "completed", "{case}");
         assert_eq!(left.metadata(case)["request_size"], body.to_string().len(), "{case}");
@@ -204,11 +205,11 @@ async fn a_body_of_unknown_length_is_read_like_any() {
 
 #[tokio::test]
 async fn large_documents_are_handed_on_as_read() {
-    let stage = Stage::start(json!({})).await;
-    let answer = stage.answer("large", &json!({ "bytes": 20 * MIB }), &buffered()).await;
+    let scene = Scene::start(json!({})).await;
+    let answer = scene.answer("large", &json!({ "bytes": 20 * MIB }), &buffered()).await;
     assert!(answer.whole && answer.body().len() == 20 * MIB);
     assert_eq!(answer.json()["usage"]["prompt_tokens"], 2);
-    let left = stage.gateway.stop().await;
+    let left = stop(scene.gateway).await;
     let metadata = left.metadata("large");
     assert_eq!(metadata["tokens"]["input"], 2, "usage is read whatever the record holds");
     assert_eq!(metadata["response_size"], 20 * MIB);

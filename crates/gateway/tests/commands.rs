@@ -1,20 +1,22 @@
 //! The commands through the real binary: what they print, what they leave out, their exit status.
 #![allow(clippy::expect_used, clippy::panic, reason = "clippy does not see that this is part of tests")]
 
-mod setting;
+mod scene;
 
 use std::fs;
 use std::net::TcpListener;
 use std::process::{Output, Stdio};
 
+use magicapi_testkit::ask::question;
 use magicapi_testkit::http::post_json;
+use magicapi_testkit::wire::until;
 use magicapi_testkit::{GatewayOptions, wire};
 use serde_json::{Value, json};
 
-use crate::setting::{BINARY, eventually, hash_of, output, question};
+use crate::scene::{BINARY, hash_of};
 
 fn run(arguments: &[&str]) -> Output {
-    output(&arguments.iter().fold(GatewayOptions::new(BINARY), |options, argument| options.arg(*argument)))
+    arguments.iter().fold(GatewayOptions::new(BINARY), |options, argument| options.arg(*argument)).output()
 }
 
 fn said(output: &Output) -> String {
@@ -34,7 +36,7 @@ fn printed(arguments: &[&str]) -> String {
 
 /// `check` of this file.
 fn check(yaml: &str) -> Output {
-    output(&GatewayOptions::new(BINARY).arg("check").config(yaml))
+    GatewayOptions::new(BINARY).arg("check").config(yaml).output()
 }
 
 #[test]
@@ -71,6 +73,15 @@ fn check_lists_variables_that_nobody_reads_and_opens_nothing() {
 }
 
 #[test]
+fn check_notes_metrics_that_no_exporter_makes() {
+    let file = "telemetry: { metrics_on_data_plane: true, exporters: [ { type: console } ] }\n";
+    let noted = said(&check(file));
+    assert!(noted.contains("note: telemetry.metrics_on_data_plane") && noted.contains("ok: "), "{noted}");
+    let made = said(&check(&file.replace("console", "prometheus")));
+    assert!(!made.contains("note:"), "{made}");
+}
+
+#[test]
 fn schema_is_a_json_schema_that_knows_every_key_of_the_examples() {
     let schema: Value = serde_json::from_str(&printed(&["schema"])).expect("JSON");
     assert!(
@@ -99,7 +110,7 @@ fn schema_is_a_json_schema_that_knows_every_key_of_the_examples() {
         // A file that only the operator has.
         let text = text.lines().filter(|line| !line.contains("ca_file:") && line.trim() != "tls:");
         let text = text.collect::<Vec<_>>().join("\n");
-        let checked = output(&options.arg("check").config(text));
+        let checked = options.arg("check").config(text).output();
         assert!(checked.status.success(), "{}: {}", path.display(), complained(&checked));
     }
     assert!(seen >= 4);
@@ -115,7 +126,7 @@ fn config_prints_origins_and_masks_secrets() {
         .env("OTEL_SERVICE_NAME", "svc")
         .env("GROQ_API_KEY", "gsk-in-the-environment")
         .config(yaml);
-    let output = output(&options);
+    let output = options.output();
     let text = said(&output);
     for line in [
         "timeouts.idle = 7s  # file 3:3",
@@ -135,7 +146,7 @@ fn config_prints_origins_and_masks_secrets() {
 #[test]
 fn lists_of_providers_models_and_exporters() {
     let options = GatewayOptions::new(BINARY).env("GROQ_API_KEY", "gsk").arg("providers").arg("list");
-    let providers = said(&output(&options));
+    let providers = said(&options.output());
     let row =
         |name: &str| providers.lines().find(|line| line.starts_with(name)).unwrap_or_default().to_owned();
     assert!(row("groq").contains(" yes ") && row("groq").ends_with("set"), "{providers}");
@@ -208,7 +219,7 @@ async fn demo_runs_once_without_key_or_network_on_free_ports() {
     for name in ["PORT", "ADMIN_LISTEN", "LOG_FORMAT"] {
         options = options.without_env(name);
     }
-    let output = tokio::task::spawn_blocking(move || output(&options)).await.expect("ended");
+    let output = tokio::task::spawn_blocking(move || options.output()).await.expect("ended");
     let text = said(&output);
     assert!(output.status.success(), "{text}{}", complained(&output));
     let value = |name: &str| {
@@ -231,7 +242,7 @@ async fn mock_serves_alone() {
     let out = tempfile::NamedTempFile::new().expect("a file");
     let stdout = Stdio::from(out.reopen().expect("the file"));
     let mut child = command.stdout(stdout).spawn().expect("the binary");
-    let url = eventually("an address", async || {
+    let url = until("an address", async || {
         let text = fs::read_to_string(out.path()).unwrap_or_default();
         text.split_whitespace().find(|word| word.starts_with("http://")).map(str::to_owned)
     })

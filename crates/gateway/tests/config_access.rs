@@ -1,16 +1,19 @@
 //! Each key of `auth`, `providers`, `prices` and `upstream`: flipped, and the difference seen by caller or provider.
 #![allow(clippy::expect_used, clippy::panic, reason = "clippy does not see that this is part of tests")]
 
-mod setting;
+mod scene;
 
 use std::fs;
 
 use magicapi_mock::{MockOptions, MockServer, MockTls};
+use magicapi_testkit::ask::{CHAT, question};
+use magicapi_testkit::configuration::{OUR_KEY, configuration};
 use magicapi_testkit::http::post_json;
+use magicapi_testkit::wire::until;
 use magicapi_testkit::{Gateway, stream};
 use serde_json::{Value, json};
 
-use crate::setting::{CHAT, OUR_KEY, Setting, configuration, eventually, hash_of, options, question};
+use crate::scene::{Scene, hash_of, options};
 
 const KEY: &str = "a-virtual-key";
 
@@ -24,9 +27,9 @@ fn entry(changes: &[(&str, Value)]) -> Value {
 
 const WITH_KEY: [(&str, &str); 1] = [("authorization", "Bearer a-virtual-key")];
 
-async fn sent_upstream(setting: &Setting) -> String {
-    assert_eq!(setting.chat(&json!({}), &WITH_KEY).await.status, 200);
-    setting.received().header("authorization").unwrap_or_default().to_owned()
+async fn sent_upstream(scene: &Scene) -> String {
+    assert_eq!(scene.ask(&json!({}), &WITH_KEY).await.status, 200);
+    scene.received().header("authorization").unwrap_or_default().to_owned()
 }
 
 #[tokio::test]
@@ -34,29 +37,28 @@ async fn auth_mode_decides_whose_credential_goes_upstream() {
     for (mode, credential) in
         [("passthrough", format!("Bearer {KEY}")), ("open", format!("Bearer {OUR_KEY}"))]
     {
-        let setting = Setting::start(json!({ "auth": { "mode": mode } })).await;
-        assert_eq!(sent_upstream(&setting).await, credential, "{mode}");
+        let scene = Scene::start(json!({ "auth": { "mode": mode } })).await;
+        assert_eq!(sent_upstream(&scene).await, credential, "{mode}");
     }
-    let keys = Setting::start(entry(&[])).await;
+    let keys = Scene::start(entry(&[])).await;
     assert_eq!(sent_upstream(&keys).await, format!("Bearer {OUR_KEY}"));
-    assert_eq!(keys.chat(&json!({}), &[]).await.status, 401);
+    assert_eq!(keys.ask(&json!({}), &[]).await.status, 401);
 }
 
 #[tokio::test]
 async fn auth_keys_hash_is_the_key_that_opens() {
-    let setting = Setting::start(entry(&[])).await;
-    assert_eq!(setting.chat(&json!({}), &WITH_KEY).await.status, 200);
-    let other = Setting::start(entry(&[("hash", json!(hash_of("another")))])).await;
-    assert_eq!(other.chat(&json!({}), &WITH_KEY).await.status, 401);
+    let scene = Scene::start(entry(&[])).await;
+    assert_eq!(scene.ask(&json!({}), &WITH_KEY).await.status, 200);
+    let other = Scene::start(entry(&[("hash", json!(hash_of("another")))])).await;
+    assert_eq!(other.ask(&json!({}), &WITH_KEY).await.status, 401);
 }
 
 #[tokio::test]
 async fn auth_keys_name_and_project_stand_in_the_record() {
-    let setting =
-        Setting::start(entry(&[("name", json!("the-name")), ("project", json!("the-project"))])).await;
+    let scene = Scene::start(entry(&[("name", json!("the-name")), ("project", json!("the-project"))])).await;
     let headers = [WITH_KEY[0], ("x-project-id", "the-callers")];
-    assert_eq!(setting.chat(&json!({}), &headers).await.status, 200);
-    let record = setting.record(1).await;
+    assert_eq!(scene.ask(&json!({}), &headers).await.status, 200);
+    let record = scene.last_of(1).await;
     assert_eq!(record["project_id"], "the-project");
     assert_eq!(record["metadata"]["key_name"], "the-name", "{record}");
 }
@@ -64,8 +66,8 @@ async fn auth_keys_name_and_project_stand_in_the_record() {
 #[tokio::test]
 async fn auth_keys_models_limit_a_key() {
     for (pattern, status) in [("openai/text-*", 403), ("openai/gpt-*", 200)] {
-        let setting = Setting::start(entry(&[("models", json!([pattern]))])).await;
-        assert_eq!(setting.chat(&json!({}), &WITH_KEY).await.status, status, "{pattern}");
+        let scene = Scene::start(entry(&[("models", json!([pattern]))])).await;
+        assert_eq!(scene.ask(&json!({}), &WITH_KEY).await.status, status, "{pattern}");
     }
 }
 
@@ -73,17 +75,17 @@ async fn auth_keys_models_limit_a_key() {
 async fn auth_passthrough_opens_one_path_for_our_key() {
     for (rules, ours) in [(json!([]), false), (json!(["POST /v1/threads"]), true)] {
         let changes = json!({ "auth": { "mode": "open", "passthrough": rules } });
-        let setting = Setting::start(changes).await;
+        let scene = Scene::start(changes).await;
         let answer =
-            setting.post("/v1/threads", &json!({ "status": 200, "body": "{}" }), &[], &json!({})).await;
+            scene.post("/v1/threads", &json!({ "status": 200, "body": "{}" }), &[], &json!({})).await;
         assert_eq!(answer.status, if ours { 200 } else { 403 }, "{}", answer.text());
-        assert_eq!(setting.mock.received().len(), usize::from(ours));
+        assert_eq!(scene.mock.received().len(), usize::from(ours));
     }
 }
 
 #[tokio::test]
 async fn providers_type_makes_a_name_of_ones_own() {
-    let mock = setting::mock().await;
+    let mock = scene::mock().await;
     let local = json!({ "local": { "type": "openai", "base_url": mock.base_url(), "api_key": "sk-local" } });
     let gateway =
         Gateway::start(options(&configuration("http://127.0.0.1:1", json!({ "providers": local })), &[]))
@@ -101,28 +103,28 @@ async fn providers_type_makes_a_name_of_ones_own() {
 
 #[tokio::test]
 async fn providers_api_key_and_base_url_say_where_and_as_whom() {
-    let setting = Setting::start(json!({ "providers": { "openai": { "api_key": "sk-another" } } })).await;
-    assert_eq!(setting.chat(&json!({}), &[]).await.status, 200);
-    assert_eq!(setting.received().header("authorization"), Some("Bearer sk-another"));
+    let scene = Scene::start(json!({ "providers": { "openai": { "api_key": "sk-another" } } })).await;
+    assert_eq!(scene.ask(&json!({}), &[]).await.status, 200);
+    assert_eq!(scene.received().header("authorization"), Some("Bearer sk-another"));
     let deeper =
-        json!({ "providers": { "openai": { "base_url": format!("{}/deeper", setting.mock.base_url()) } } });
+        json!({ "providers": { "openai": { "base_url": format!("{}/deeper", scene.mock.base_url()) } } });
     let gateway = Gateway::start(options(&configuration("", deeper), &[])).await;
     assert_eq!(post_json(&gateway.url(CHAT), &[], &question()).await.status, 200);
-    assert_eq!(setting.received().path, "/v1/deeper/chat/completions");
+    assert_eq!(scene.received().path, "/v1/deeper/chat/completions");
 }
 
 #[tokio::test]
 async fn providers_on_client_gone_drain_reads_to_the_end() {
     for (word, ended) in [("cancel", (0, 1)), ("drain", (1, 0))] {
-        let setting = Setting::start(json!({ "providers": { "openai": { "on_client_gone": word } } })).await;
+        let scene = Scene::start(json!({ "providers": { "openai": { "on_client_gone": word } } })).await;
         let headers = [("content-type", "application/json"), ("x-mock", r#"{"chunks":40,"gap_ms":20}"#)];
         let mut body = question();
         body["stream"] = json!(true);
-        let mut answer = stream("POST", &setting.gateway.url(CHAT), &headers, body.to_string()).await;
+        let mut answer = stream("POST", &scene.gateway.url(CHAT), &headers, body.to_string()).await;
         answer.next().await.expect("a piece").expect("of the stream");
         drop(answer);
-        let stats = eventually("the upstream's end", async || {
-            Some(setting.mock.stats()).filter(|stats| stats.completed + stats.aborted == 1)
+        let stats = until("the upstream's end", async || {
+            Some(scene.mock.stats()).filter(|stats| stats.completed + stats.aborted == 1)
         })
         .await;
         assert_eq!((stats.completed, stats.aborted), ended, "{word}");
@@ -133,9 +135,9 @@ async fn providers_on_client_gone_drain_reads_to_the_end() {
 async fn providers_trace_sends_the_trace_along() {
     let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     for (word, sent) in [(false, None), (true, Some(trace))] {
-        let setting = Setting::start(json!({ "providers": { "openai": { "trace": word } } })).await;
-        assert_eq!(setting.chat(&json!({}), &[("traceparent", trace)]).await.status, 200);
-        assert_eq!(setting.received().header("traceparent"), sent, "{word}");
+        let scene = Scene::start(json!({ "providers": { "openai": { "trace": word } } })).await;
+        assert_eq!(scene.ask(&json!({}), &[("traceparent", trace)]).await.status, 200);
+        assert_eq!(scene.received().header("traceparent"), sent, "{word}");
     }
 }
 
@@ -147,12 +149,12 @@ async fn prices_file_lies_over_the_built_in_table() {
     let row = json!({ "provider": "openai", "model": "gpt-4o-mini", "mode": "chat",
         "price": { "standard": { "base": { "input": 7000.0, "output": 1.0 } } } });
     fs::write(&file, format!("{row}\n")).expect("a file");
-    let setting = Setting::start(json!({ "prices": { "file": file } })).await;
-    assert_eq!(setting.chat(&usage, &[]).await.status, 200);
-    assert_eq!(setting.record(1).await["metadata"]["cost"], json!(7.0));
-    let built_in = Setting::start(json!({})).await;
-    assert_eq!(built_in.chat(&usage, &[]).await.status, 200);
-    let cost = built_in.record(1).await["metadata"]["cost"].as_f64().expect("a known price");
+    let scene = Scene::start(json!({ "prices": { "file": file } })).await;
+    assert_eq!(scene.ask(&usage, &[]).await.status, 200);
+    assert_eq!(scene.last_of(1).await["metadata"]["cost"], json!(7.0));
+    let built_in = Scene::start(json!({})).await;
+    assert_eq!(built_in.ask(&usage, &[]).await.status, 200);
+    let cost = built_in.last_of(1).await["metadata"]["cost"].as_f64().expect("a known price");
     assert!(cost > 0.0 && cost < 1.0, "{cost}");
 }
 
@@ -160,13 +162,13 @@ async fn prices_file_lies_over_the_built_in_table() {
 async fn upstream_proxy_carries_requests_to_others() {
     // Nobody has this name, so that only the proxy, the mock, can have answered.
     let named = json!({ "openai": { "base_url": "http://provider.invalid/v1" } });
-    let proxy = setting::mock().await;
+    let proxy = scene::mock().await;
     let changes = json!({ "providers": named, "upstream": { "proxy": format!("http://{}", proxy.addr()) } });
-    let setting = Setting::start(changes).await;
-    assert_eq!(setting.chat(&json!({}), &[]).await.status, 200);
+    let scene = Scene::start(changes).await;
+    assert_eq!(scene.ask(&json!({}), &[]).await.status, 200);
     assert_eq!(proxy.received().len(), 1);
-    let direct = Setting::start(json!({ "providers": named })).await;
-    assert_eq!(direct.chat(&json!({}), &[]).await.status, 502);
+    let direct = Scene::start(json!({ "providers": named })).await;
+    assert_eq!(direct.ask(&json!({}), &[]).await.status, 502);
 }
 
 /// A mock that speaks TLS with a certificate of its own, which is returned as a file.

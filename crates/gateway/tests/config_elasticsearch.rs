@@ -2,16 +2,19 @@
 //! the mock, which knows none of its paths; that the real one understands is shown elsewhere.
 #![allow(clippy::expect_used, clippy::panic, reason = "clippy does not see that this is part of tests")]
 
-mod setting;
+mod scene;
 
 use std::io::Read as _;
 
 use magicapi_mock::{MockOptions, MockServer, Received, ScriptFile};
 use magicapi_testkit::Gateway;
-use magicapi_testkit::http::{get, post_json};
+use magicapi_testkit::ask::{CHAT, question};
+use magicapi_testkit::configuration::configuration;
+use magicapi_testkit::http::post_json;
+use magicapi_testkit::wire::until;
 use serde_json::{Value, json};
 
-use crate::setting::{CHAT, TOKEN, configuration, eventually, options, question};
+use crate::scene::options;
 
 /// A gateway whose records go to a cluster that refuses them for now.
 struct Scene {
@@ -21,11 +24,11 @@ struct Scene {
 
 impl Scene {
     async fn of(changes: Value, variables: &[(&str, &str)]) -> Self {
-        let provider = setting::mock().await;
+        let provider = scene::mock().await;
         let script = json!({ "rules": [{ "match": { "path": "/_bulk" }, "script": { "status": 503 } }] });
         let script = ScriptFile::from_json(script.to_string().as_bytes()).expect("a script");
-        let recording = MockOptions { record: true, ..MockOptions::default() };
-        let cluster = MockServer::start_with(recording, script).await.expect("the mock");
+        let recording = MockOptions { record: true, script, ..MockOptions::default() };
+        let cluster = MockServer::start(recording).await.expect("the mock");
         let url = format!("http://{}", cluster.addr());
         let config = if variables.is_empty() {
             let mut entry =
@@ -50,7 +53,7 @@ impl Scene {
 
     /// The first request that is looked for.
     async fn saw(&self, wanted: impl Fn(&Received) -> bool) -> Received {
-        eventually("a request to the cluster", async || {
+        until("a request to the cluster", async || {
             self.cluster.received().into_iter().find(|one| wanted(one))
         })
         .await
@@ -130,10 +133,8 @@ async fn elasticsearch_variables_are_its_settings() {
 #[tokio::test]
 async fn telemetry_exporters_retry_max_age_gives_up() {
     let scene = Scene::of(json!({ "retry": { "max_age": "500ms" } }), &[]).await;
-    let authorization = format!("Bearer {TOKEN}");
-    let dropped = eventually("a dropped record", async || {
-        let url = scene.gateway.admin_url("/health/details");
-        let details = get(&url, &[("authorization", &authorization)]).await.json();
+    let dropped = until("a dropped record", async || {
+        let details = scene.gateway.admin("/health/details").await.json();
         let exporters = details["exporters"].as_array().cloned().unwrap_or_default();
         exporters.into_iter().find(|one| one["name"] == "elasticsearch" && one["dropped"] == 1)
     })

@@ -1,34 +1,35 @@
 //! The variables of design section 1: each one set alone, and the difference seen from outside.
 #![allow(clippy::expect_used, clippy::panic, reason = "clippy does not see that this is part of tests")]
 
-mod setting;
+mod scene;
 
 use std::fs;
 
+use magicapi_testkit::ask::{CHAT, question};
+use magicapi_testkit::configuration::{OUR_KEY, RECORDS, configuration};
 use magicapi_testkit::http::{get, post_json};
+use magicapi_testkit::wire::until;
 use magicapi_testkit::{Gateway, GatewayOptions, read_records};
 use serde_json::{Value, json};
 
-use crate::setting::{
-    BINARY, CHAT, OUR_KEY, RECORDS, Setting, configuration, mock, options, output, question,
-};
+use crate::scene::{BINARY, Scene, mock, options};
 
 #[tokio::test]
 async fn host_and_port_are_where_requests_are_taken() {
-    let setting = Setting::by_variables(&[("HOST", "127.0.0.6")]).await;
-    assert!(setting.gateway.address.starts_with("http://127.0.0.6:"), "{}", setting.gateway.address);
+    let scene = Scene::by_variables(&[("HOST", "127.0.0.6")]).await;
+    assert!(scene.gateway.address.starts_with("http://127.0.0.6:"), "{}", scene.gateway.address);
     // A port that was free a moment ago, on an address that no other test uses.
     let free = std::net::TcpListener::bind("127.0.0.5:0").expect("a port").local_addr().expect("an address");
     let port = free.port().to_string();
-    let ported = Setting::by_variables(&[("HOST", "127.0.0.5"), ("PORT", &port)]).await;
+    let ported = Scene::by_variables(&[("HOST", "127.0.0.5"), ("PORT", &port)]).await;
     assert_eq!(ported.gateway.address, format!("http://127.0.0.5:{port}"));
-    assert_eq!(ported.chat(&json!({}), &[]).await.status, 200);
+    assert_eq!(ported.ask(&json!({}), &[]).await.status, 200);
 }
 
 #[tokio::test]
 async fn both_loopbacks_are_listened_on_unless_host_is_set() {
-    let setting = Setting::by_variables(&[]).await;
-    let port = setting.gateway.address.rsplit(':').next().expect("a port").to_owned();
+    let scene = Scene::by_variables(&[]).await;
+    let port = scene.gateway.address.rsplit(':').next().expect("a port").to_owned();
     let has_ipv6 = std::net::TcpListener::bind("[::1]:0").is_ok();
     assert_eq!(get(&format!("http://127.0.0.1:{port}/health"), &[]).await.status, 200);
     if has_ipv6 {
@@ -39,9 +40,9 @@ async fn both_loopbacks_are_listened_on_unless_host_is_set() {
 #[tokio::test]
 async fn admin_listen_and_admin_token() {
     let variables = [("ADMIN_LISTEN", "127.0.0.4:0"), ("ADMIN_TOKEN", "by-variable")];
-    let setting = Setting::by_variables(&variables).await;
-    assert!(setting.gateway.admin_address.starts_with("http://127.0.0.4:"));
-    let url = setting.gateway.admin_url("/health/details");
+    let scene = Scene::by_variables(&variables).await;
+    assert!(scene.gateway.admin_address.starts_with("http://127.0.0.4:"));
+    let url = scene.gateway.admin_url("/health/details");
     assert_eq!(get(&url, &[("authorization", "Bearer by-variable")]).await.status, 200);
     assert_eq!(get(&url, &[]).await.status, 401);
 }
@@ -60,7 +61,7 @@ async fn a_provider_key_beyond_loopback_without_keys_does_not_start() {
     let variables = [("HOST", "0.0.0.0"), ("OPENAI_API_KEY", "sk-held")];
     let options =
         variables.iter().fold(GatewayOptions::new(BINARY), |all, (name, value)| all.env(name, *value));
-    let refused = output(&options);
+    let refused = options.output();
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert_eq!(refused.status.code(), Some(2));
     assert!(said.contains("GATEWAY_API_KEYS=") && !said.contains("sk-held"), "{said}");
@@ -76,13 +77,13 @@ fn local(gateway: &Gateway, path: &str) -> String {
 
 #[tokio::test]
 async fn gateway_api_keys_are_demanded() {
-    let setting = Setting::by_variables(&[("GATEWAY_API_KEYS", "one:key-1, two:key-2")]).await;
-    assert_eq!(setting.chat(&json!({}), &[]).await.status, 401);
+    let scene = Scene::by_variables(&[("GATEWAY_API_KEYS", "one:key-1, two:key-2")]).await;
+    assert_eq!(scene.ask(&json!({}), &[]).await.status, 401);
     for key in ["Bearer key-1", "Bearer key-2"] {
-        assert_eq!(setting.chat(&json!({}), &[("authorization", key)]).await.status, 200);
-        assert_eq!(setting.received().header("authorization"), Some(format!("Bearer {OUR_KEY}").as_str()));
+        assert_eq!(scene.ask(&json!({}), &[("authorization", key)]).await.status, 200);
+        assert_eq!(scene.received().header("authorization"), Some(format!("Bearer {OUR_KEY}").as_str()));
     }
-    assert_eq!(setting.chat(&json!({}), &[("authorization", "Bearer key-3")]).await.status, 401);
+    assert_eq!(scene.ask(&json!({}), &[("authorization", "Bearer key-3")]).await.status, 401);
 }
 
 #[tokio::test]
@@ -119,10 +120,10 @@ async fn data_dir_beats_the_file_and_state_directory_is_the_default() {
 
 #[tokio::test]
 async fn rust_log_and_log_format_shape_the_log() {
-    let quiet = Setting::by_variables(&[("RUST_LOG", "info,access=off")]).await;
-    let loud = Setting::by_variables(&[("RUST_LOG", "info")]).await;
-    for setting in [&quiet, &loud] {
-        assert_eq!(setting.chat(&json!({}), &[]).await.status, 200);
+    let quiet = Scene::by_variables(&[("RUST_LOG", "info,access=off")]).await;
+    let loud = Scene::by_variables(&[("RUST_LOG", "info")]).await;
+    for scene in [&quiet, &loud] {
+        assert_eq!(scene.ask(&json!({}), &[]).await.status, 200);
     }
     let line = loud.logged("request", 1).await.remove(0);
     assert_eq!(
@@ -130,34 +131,36 @@ async fn rust_log_and_log_format_shape_the_log() {
         (&json!(200), &json!("openai"), &json!("completed"))
     );
     assert!(!quiet.gateway.log().iter().any(|line| line.contains("\"outcome\"")));
-    let refused = output(&GatewayOptions::new(BINARY).env("LOG_FORMAT", "jsn"));
+    let refused = GatewayOptions::new(BINARY).env("LOG_FORMAT", "jsn").output();
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(refused.status.code() == Some(2) && said.contains("`json`"), "{said}");
-    let text = output(
-        &GatewayOptions::new(BINARY).env("LOG_FORMAT", "text").env("PORT", "1").env("HOST", "192.0.2.1"),
-    );
+    let text = GatewayOptions::new(BINARY)
+        .env("LOG_FORMAT", "text")
+        .env("PORT", "1")
+        .env("HOST", "192.0.2.1")
+        .output();
     assert!(!String::from_utf8_lossy(&text.stderr).starts_with('{'));
 }
 
 #[tokio::test]
 async fn enabled_exporters_is_the_list() {
-    let unset = Setting::by_variables(&[("ADMIN_TOKEN", "t")]).await;
-    let empty = Setting::by_variables(&[("ADMIN_TOKEN", "t"), ("ENABLED_EXPORTERS", "")]).await;
+    let unset = Scene::by_variables(&[("ADMIN_TOKEN", "t")]).await;
+    let empty = Scene::by_variables(&[("ADMIN_TOKEN", "t"), ("ENABLED_EXPORTERS", "")]).await;
     let named =
-        Setting::by_variables(&[("ADMIN_TOKEN", "t"), ("ENABLED_EXPORTERS", "prometheus,console")]).await;
-    for (setting, expected, scraped) in [
+        Scene::by_variables(&[("ADMIN_TOKEN", "t"), ("ENABLED_EXPORTERS", "prometheus,console")]).await;
+    for (scene, expected, scraped) in [
         (&unset, vec!["prometheus", "request_log"], 404),
         (&empty, vec!["request_log"], 404),
         (&named, vec!["console", "prometheus", "request_log"], 200),
     ] {
         let details =
-            get(&setting.gateway.admin_url("/health/details"), &[("authorization", "Bearer t")]).await.json();
+            get(&scene.gateway.admin_url("/health/details"), &[("authorization", "Bearer t")]).await.json();
         let names = details["exporters"].as_array().expect("exporters").iter();
         let mut names: Vec<&str> = names.filter_map(|one| one["name"].as_str()).collect();
         names.sort_unstable();
         assert_eq!(names, expected);
         // Who names `prometheus` scrapes it on the data plane too.
-        assert_eq!(get(&setting.gateway.url("/metrics"), &[]).await.status, scraped, "{expected:?}");
+        assert_eq!(get(&scene.gateway.url("/metrics"), &[]).await.status, scraped, "{expected:?}");
     }
 }
 
@@ -165,8 +168,8 @@ async fn enabled_exporters_is_the_list() {
 async fn enable_elasticsearch_is_an_alias() {
     let variables =
         [("ADMIN_TOKEN", "t"), ("ENABLE_ELASTICSEARCH", "true"), ("ELASTICSEARCH_URL", "http://127.0.0.1:1")];
-    let setting = Setting::by_variables(&variables).await;
-    let details = get(&setting.gateway.admin_url("/health/details"), &[("authorization", "Bearer t")]).await;
+    let scene = Scene::by_variables(&variables).await;
+    let details = get(&scene.gateway.admin_url("/health/details"), &[("authorization", "Bearer t")]).await;
     assert!(details.text().contains("\"elasticsearch\""), "{}", details.text());
 }
 
@@ -186,7 +189,7 @@ async fn a_variable_that_cannot_be_used_stops_the_start() {
         if name.starts_with("ELASTICSEARCH") {
             options = options.env("ENABLED_EXPORTERS", "elasticsearch");
         }
-        let refused = output(&options);
+        let refused = options.output();
         let said = String::from_utf8_lossy(&refused.stderr).into_owned();
         assert!(refused.status.code() == Some(2) && said.contains(word), "{name}: {said}");
     }
@@ -196,9 +199,9 @@ async fn a_variable_that_cannot_be_used_stops_the_start() {
 async fn variables_of_other_programs_never_stop_the_start() {
     let foreign =
         [("DATABASE_URL", "postgres://u:p@h/d"), ("REDIS_URL", "redis://h"), ("DD_API_KEY", "dd-secret-key")];
-    let setting = Setting::by_variables(&foreign).await;
-    assert_eq!(setting.chat(&json!({}), &[]).await.status, 200);
-    let said = setting.gateway.log().join("\n");
+    let scene = Scene::by_variables(&foreign).await;
+    assert_eq!(scene.ask(&json!({}), &[]).await.status, 200);
+    let said = scene.gateway.log().join("\n");
     for (name, value) in foreign {
         assert!(said.contains(name) && !said.contains(value), "{name} is named, its value is not: {said}");
     }
@@ -211,9 +214,9 @@ async fn names_of_the_gateway_stand_in_each_record() {
         ("OTEL_RESOURCE_ATTRIBUTES", "service.instance.id=i-1,team=a%20b"),
         ("DEPLOYMENT_ENVIRONMENT", "staging"),
     ];
-    let setting = Setting::with(json!({ "telemetry": { "service_name": "by-file" } }), &variables).await;
-    setting.chat(&json!({}), &[]).await;
-    let resource: Value = setting.records(1).await[0]["resource"].clone();
+    let scene = Scene::with(json!({ "telemetry": { "service_name": "by-file" } }), &variables).await;
+    scene.ask(&json!({}), &[]).await;
+    let resource: Value = scene.records(1).await[0]["resource"].clone();
     for (name, value) in [
         ("service.name", "svc"),
         ("service.instance.id", "i-1"),
@@ -229,9 +232,9 @@ async fn provider_variables_beat_the_file() {
     let other = mock().await;
     let url = other.base_url();
     let variables = [("OPENAI_API_KEY", "sk-by-variable"), ("OPENAI_BASE_URL", url.as_str())];
-    let setting = Setting::with(json!({}), &variables).await;
-    assert_eq!(setting.chat(&json!({}), &[]).await.status, 200);
-    assert_eq!(setting.mock.received().len(), 0);
+    let scene = Scene::with(json!({}), &variables).await;
+    assert_eq!(scene.ask(&json!({}), &[]).await.status, 200);
+    assert_eq!(scene.mock.received().len(), 0);
     let received = other.received().pop().expect("a request");
     assert_eq!(received.header("authorization"), Some("Bearer sk-by-variable"));
 }
@@ -247,8 +250,8 @@ async fn http_proxy_and_no_proxy() {
         (vec![("HTTP_PROXY", url.as_str()), ("NO_PROXY", "other.invalid,.provider.invalid")], 502),
         (vec![("HTTPS_PROXY", url.as_str())], 502),
     ] {
-        let setting = Setting::with(named.clone(), &variables).await;
-        assert_eq!(setting.chat(&json!({}), &[]).await.status, status, "{variables:?}");
+        let scene = Scene::with(named.clone(), &variables).await;
+        assert_eq!(scene.ask(&json!({}), &[]).await.status, status, "{variables:?}");
     }
     assert_eq!(proxy.received().len(), 2);
 }
@@ -271,17 +274,15 @@ async fn the_console_writes_records_to_standard_output() {
         .stderr(fs::File::create(&log).expect("a file"))
         .spawn()
         .expect("the binary");
-    let address = setting::eventually("listening", async || {
+    let address = until("listening", async || {
         let text = fs::read_to_string(&log).unwrap_or_default();
         let line = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
         line.into_iter().find(|line| line["message"] == "listening")?["address"].as_str().map(str::to_owned)
     })
     .await;
     assert_eq!(post_json(&format!("{address}{CHAT}"), &[], &question()).await.status, 200);
-    let records = setting::eventually("a record", async || {
-        Some(read_records(&out)).filter(|records| !records.is_empty())
-    })
-    .await;
+    let records =
+        until("a record", async || Some(read_records(&out)).filter(|records| !records.is_empty())).await;
     assert_eq!(records[0]["name"], "ai_gateway_request_log");
     child.kill().expect("killed");
     child.wait().expect("ended");

@@ -3,17 +3,18 @@
 //! `telemetry.metrics.interval` has no exporter yet that would show it; the telemetry crate's own test does.
 #![allow(clippy::expect_used, clippy::panic, reason = "clippy does not see that this is part of tests")]
 
-mod setting;
+mod scene;
 
 use std::fs;
 
+use magicapi_testkit::ask::{CHAT, question};
+use magicapi_testkit::configuration::{RECORDS, configuration, records_file};
 use magicapi_testkit::http::get;
+use magicapi_testkit::wire::until;
 use magicapi_testkit::{DEADLINE, Gateway, read_records};
 use serde_json::{Value, json};
 
-use crate::setting::{
-    CHAT, RECORDS, Setting, configuration, eventually, mock, options, output, question, records_file,
-};
+use crate::scene::{Scene, mock, options};
 
 fn telemetry(changes: Value) -> Value {
     Value::Object([("telemetry".to_owned(), changes)].into_iter().collect())
@@ -34,8 +35,8 @@ fn unreachable(changes: &Value) -> Value {
 }
 
 /// What the admin plane says of an exporter.
-async fn status(setting: &Setting, name: &str) -> Value {
-    let details = setting.admin("/health/details").await.json();
+async fn status(scene: &Scene, name: &str) -> Value {
+    let details = scene.admin("/health/details").await.json();
     let exporters = details["exporters"].as_array().expect("exporters");
     exporters
         .iter()
@@ -46,16 +47,16 @@ async fn status(setting: &Setting, name: &str) -> Value {
 
 #[tokio::test]
 async fn telemetry_service_name_stands_in_each_record() {
-    let setting = Setting::start(telemetry(json!({ "service_name": "another" }))).await;
-    setting.chat(&json!({}), &[]).await;
-    assert_eq!(setting.records(1).await[0]["resource"]["service.name"], "another");
+    let scene = Scene::start(telemetry(json!({ "service_name": "another" }))).await;
+    scene.ask(&json!({}), &[]).await;
+    assert_eq!(scene.records(1).await[0]["resource"]["service.name"], "another");
 }
 
 #[tokio::test]
 async fn telemetry_threads_are_so_many() {
     for threads in [1, 3] {
-        let setting = Setting::start(telemetry(json!({ "threads": threads }))).await;
-        let tasks = fs::read_dir(format!("/proc/{}/task", setting.gateway.pid)).expect("/proc");
+        let scene = Scene::start(telemetry(json!({ "threads": threads }))).await;
+        let tasks = fs::read_dir(format!("/proc/{}/task", scene.gateway.pid)).expect("/proc");
         let names = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("comm")).ok());
         assert_eq!(names.filter(|name| name.starts_with("assemble-")).count(), threads);
     }
@@ -66,16 +67,16 @@ async fn telemetry_metrics_on_data_plane_opens_the_page() {
     for (open, status) in [(false, 404), (true, 200)] {
         let exporters = json!([{ "type": "prometheus" }]);
         let changes = telemetry(json!({ "metrics_on_data_plane": open, "exporters": exporters }));
-        let setting = Setting::start(changes).await;
-        assert_eq!(get(&setting.gateway.url("/metrics"), &[]).await.status, status, "{open}");
+        let scene = Scene::start(changes).await;
+        assert_eq!(get(&scene.gateway.url("/metrics"), &[]).await.status, status, "{open}");
     }
 }
 
 async fn recorded(changes: Value) -> Value {
-    let setting = Setting::start(changes).await;
-    let answer = setting.streamed(&json!({ "text": "some words of an answer" })).await;
+    let scene = Scene::start(changes).await;
+    let answer = scene.streamed(&json!({ "text": "some words of an answer" })).await;
     assert_eq!(answer.status, 200);
-    setting.record(1).await
+    scene.last_of(1).await
 }
 
 #[tokio::test]
@@ -112,11 +113,11 @@ async fn telemetry_capture_max_request_max_response_and_max_chunks_cut() {
 
 #[tokio::test]
 async fn telemetry_capture_memory_leaves_bodies_out() {
-    let setting = Setting::start(telemetry(json!({ "capture": { "memory": "64KiB" } }))).await;
+    let scene = Scene::start(telemetry(json!({ "capture": { "memory": "64KiB" } }))).await;
     let mut body = question();
     body["messages"][0]["content"] = json!("x".repeat(128 << 10));
-    assert_eq!(setting.post(CHAT, &json!({}), &[], &body).await.status, 200);
-    let record = setting.record(1).await;
+    assert_eq!(scene.post(CHAT, &json!({}), &[], &body).await.status, 200);
+    let record = scene.last_of(1).await;
     assert_eq!(record["metadata"]["content_dropped"], "memory", "{}", record["metadata"]);
     assert!(record["metadata"]["tokens"]["input"].is_u64());
 }
@@ -124,21 +125,21 @@ async fn telemetry_capture_memory_leaves_bodies_out() {
 #[tokio::test]
 async fn telemetry_exporters_type_and_name_are_what_it_is_called() {
     let second = records_file(&json!({ "name": "audit", "path": "audit.jsonl" }));
-    let setting = Setting::start(telemetry(json!({ "exporters": [records_file(&json!({})), second] }))).await;
-    setting.chat(&json!({}), &[]).await;
+    let scene = Scene::start(telemetry(json!({ "exporters": [records_file(&json!({})), second] }))).await;
+    scene.ask(&json!({}), &[]).await;
     for (name, path) in [("file", RECORDS), ("audit", "audit.jsonl")] {
-        eventually(name, async || (read_records(&setting.gateway.path(path)).len() == 1).then_some(())).await;
-        assert_eq!(status(&setting, name).await["type"], "file");
+        until(name, async || (read_records(&scene.gateway.path(path)).len() == 1).then_some(())).await;
+        assert_eq!(status(&scene, name).await["type"], "file");
     }
 }
 
 #[tokio::test]
 async fn telemetry_exporters_file_path_is_where_records_are() {
-    let setting = Setting::start(file_alone(&json!({ "path": "elsewhere.jsonl" }))).await;
-    setting.chat(&json!({}), &[]).await;
-    let path = setting.gateway.path("elsewhere.jsonl");
-    eventually("a record", async || (read_records(&path).len() == 1).then_some(())).await;
-    assert!(!setting.gateway.path(RECORDS).exists());
+    let scene = Scene::start(file_alone(&json!({ "path": "elsewhere.jsonl" }))).await;
+    scene.ask(&json!({}), &[]).await;
+    let path = scene.gateway.path("elsewhere.jsonl");
+    until("a record", async || (read_records(&path).len() == 1).then_some(())).await;
+    assert!(!scene.gateway.path(RECORDS).exists());
 }
 
 #[tokio::test]
@@ -152,70 +153,70 @@ async fn telemetry_exporters_require_healthy_ends_a_start_after_init_timeout() {
     assert_eq!(gateway.wait(DEADLINE).await.code(), Some(2));
     assert!(begun.elapsed() < std::time::Duration::from_secs(25), "the default of 30 s ended it");
     let lenient =
-        Setting::start(telemetry(json!({ "exporters": [unreachable(&json!({ "init_timeout": "300ms" }))] })))
+        Scene::start(telemetry(json!({ "exporters": [unreachable(&json!({ "init_timeout": "300ms" }))] })))
             .await;
-    eventually("a failed init", async || {
+    until("a failed init", async || {
         let status = status(&lenient, "elasticsearch").await;
         status["last_error"].is_string().then_some(())
     })
     .await;
-    assert_eq!(lenient.chat(&json!({}), &[]).await.status, 200);
+    assert_eq!(lenient.ask(&json!({}), &[]).await.status, 200);
 }
 
 /// Sends requests until the second exporter, whose batches are soon due, has so many.
-async fn beside_a_prompt_one(batch: Value, requests: usize) -> Setting {
+async fn beside_a_prompt_one(batch: Value, requests: usize) -> Scene {
     let mut slow = records_file(&json!({}));
     slow["batch"] = batch;
     // The default's age of 1 s, so that it is due when the default of the other key would be.
     let mut prompt = records_file(&json!({ "name": "prompt", "path": "prompt.jsonl" }));
     prompt["batch"] = json!({});
-    let setting = Setting::start(telemetry(json!({ "exporters": [slow, prompt] }))).await;
+    let scene = Scene::start(telemetry(json!({ "exporters": [slow, prompt] }))).await;
     for number in 1..=requests {
-        setting.chat(&json!({}), &[]).await;
-        let path = setting.gateway.path("prompt.jsonl");
-        eventually("a record", async || (read_records(&path).len() == number).then_some(())).await;
+        scene.ask(&json!({}), &[]).await;
+        let path = scene.gateway.path("prompt.jsonl");
+        until("a record", async || (read_records(&path).len() == number).then_some(())).await;
     }
-    setting
+    scene
 }
 
 #[tokio::test]
 async fn telemetry_exporters_batch_age_is_how_long_a_batch_waits() {
-    let mut setting = beside_a_prompt_one(json!({ "age": "10m" }), 2).await;
-    assert_eq!(read_records(&setting.gateway.path(RECORDS)).len(), 0, "a batch went before its age");
-    setting.gateway.signal("TERM");
-    setting.gateway.wait(DEADLINE).await;
-    assert_eq!(read_records(&setting.gateway.path(RECORDS)).len(), 2, "what waits is written at the end");
+    let mut scene = beside_a_prompt_one(json!({ "age": "10m" }), 2).await;
+    assert_eq!(read_records(&scene.gateway.path(RECORDS)).len(), 0, "a batch went before its age");
+    scene.gateway.signal("TERM");
+    scene.gateway.wait(DEADLINE).await;
+    assert_eq!(read_records(&scene.gateway.path(RECORDS)).len(), 2, "what waits is written at the end");
 }
 
 #[tokio::test]
 async fn telemetry_exporters_batch_records_is_how_many_make_a_batch() {
-    let setting = beside_a_prompt_one(json!({ "age": "10m", "records": 2 }), 1).await;
-    assert_eq!(read_records(&setting.gateway.path(RECORDS)).len(), 0);
-    setting.chat(&json!({}), &[]).await;
-    setting.records(2).await;
+    let scene = beside_a_prompt_one(json!({ "age": "10m", "records": 2 }), 1).await;
+    assert_eq!(read_records(&scene.gateway.path(RECORDS)).len(), 0);
+    scene.ask(&json!({}), &[]).await;
+    scene.records(2).await;
 }
 
 #[tokio::test]
 async fn telemetry_exporters_batch_bytes_make_a_batch() {
-    let setting = Setting::start(file_alone(&json!({ "batch": { "age": "10m", "bytes": "8KiB" } }))).await;
+    let scene = Scene::start(file_alone(&json!({ "batch": { "age": "10m", "bytes": "8KiB" } }))).await;
     let mut body = question();
     body["messages"][0]["content"] = json!("x".repeat(16 << 10));
-    setting.post(CHAT, &json!({}), &[], &body).await;
-    setting.records(1).await;
+    scene.post(CHAT, &json!({}), &[], &body).await;
+    scene.records(1).await;
 }
 
 #[tokio::test]
 async fn telemetry_exporters_buffer_memory_bounds_what_waits() {
     let buffer =
         json!({ "buffer": { "memory": "32KiB", "when_full": "drop_oldest" }, "batch": { "bytes": "16KiB" } });
-    let setting = Setting::start(telemetry(json!({ "exporters": [unreachable(&buffer)] }))).await;
+    let scene = Scene::start(telemetry(json!({ "exporters": [unreachable(&buffer)] }))).await;
     let mut body = question();
     body["messages"][0]["content"] = json!("x".repeat(8 << 10));
     for _ in 0..12 {
-        assert_eq!(setting.post(CHAT, &json!({}), &[], &body).await.status, 200);
+        assert_eq!(scene.post(CHAT, &json!({}), &[], &body).await.status, 200);
     }
-    let status = eventually("dropped records", async || {
-        Some(status(&setting, "elasticsearch").await).filter(|status| status["dropped"].as_u64() >= Some(8))
+    let status = until("dropped records", async || {
+        Some(status(&scene, "elasticsearch").await).filter(|status| status["dropped"].as_u64() >= Some(8))
     })
     .await;
     assert!(status["queue_bytes"].as_u64().expect("bytes") <= 32 << 10, "{status}");
@@ -225,7 +226,7 @@ async fn telemetry_exporters_buffer_memory_bounds_what_waits() {
 #[tokio::test]
 async fn telemetry_exporters_unknown_settings_are_refused() {
     let config = configuration("http://127.0.0.1:1/v1", file_alone(&json!({ "pth": "x" })));
-    let said = output(&options(&config, &[]).arg("check"));
+    let said = options(&config, &[]).arg("check").output();
     let said = String::from_utf8_lossy(&said.stderr).into_owned();
     assert!(said.contains("telemetry.exporters[0].pth") && said.contains("`path`"), "{said}");
 }

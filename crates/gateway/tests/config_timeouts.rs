@@ -1,22 +1,24 @@
 //! Each key of `timeouts`: set to a moment, and the provider's silence ended by exactly that one.
 #![allow(clippy::expect_used, clippy::panic, reason = "clippy does not see that this is part of tests")]
 
-mod setting;
+mod scene;
 
 use std::time::{Duration, Instant};
 
 use magicapi_testkit::Gateway;
+use magicapi_testkit::ask::{CHAT, question};
+use magicapi_testkit::configuration::configuration;
 use magicapi_testkit::http::post_json;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-use crate::setting::{CHAT, Setting, configuration, options, question};
+use crate::scene::{Scene, options};
 
 /// What a streamed request under a script comes to with one limit set; the defaults of the others never strike here.
 async fn ended_by(limit: &str, script: Value) -> (u16, String) {
-    let setting = Setting::start(json!({ "timeouts": { limit: "300ms" } })).await;
-    let answer = setting.streamed(&script).await;
-    let record = setting.record(1).await;
+    let scene = Scene::start(json!({ "timeouts": { limit: "300ms" } })).await;
+    let answer = scene.streamed(&script).await;
+    let record = scene.last_of(1).await;
     let metadata = &record["metadata"];
     assert_eq!(metadata["outcome"], "timed_out", "{metadata}");
     (answer.status, metadata["error_type"].as_str().unwrap_or_default().to_owned())

@@ -12,14 +12,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use magicapi_mock::{MockOptions, MockServer};
+use magicapi_testkit::ask::{CHAT, chat};
 use magicapi_testkit::http::{get, post_json};
+use magicapi_testkit::wire::until;
 use magicapi_testkit::{DEADLINE, Gateway, GatewayOptions};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use self::scene::bulk::{Bulk, Way};
-use self::scene::search::Search;
-use self::scene::{BINARY, CHAT, chat, stderr, unprivileged, until};
+use crate::scene::{BINARY, stderr};
+use magicapi_testkit::bulk::{Bulk, Way};
+use magicapi_testkit::elasticsearch::Elasticsearch;
 
 type Variables = BTreeMap<String, String>;
 
@@ -75,7 +77,7 @@ fn interpolated(value: &str, given: &[(&str, &str)]) -> String {
 
 /// That environment with the addresses of this machine.
 fn options(directory: &Arc<TempDir>, given: &[(&str, &str)], replaced: &[(&str, String)]) -> GatewayOptions {
-    let mut options = unprivileged(directory);
+    let mut options = GatewayOptions::unprivileged(BINARY, directory);
     for (name, value) in environment(given) {
         if name != "DATA_DIR" {
             options = options.env(&name, value);
@@ -99,7 +101,7 @@ impl Root {
         let directory = Arc::new(TempDir::new().expect("a directory"));
         let data = directory.path().join("data");
         std::fs::create_dir(&data).expect("a directory");
-        let _ = unprivileged(&directory);
+        let _ = GatewayOptions::unprivileged(BINARY, &directory);
         let owner = std::os::unix::fs::MetadataExt::uid(&directory.path().metadata().expect("metadata"));
         std::os::unix::fs::chown(&data, Some(owner), None).expect("an owner");
         std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o555)).expect("a mode");
@@ -178,7 +180,7 @@ async fn scripted(late: Duration) {
 }
 
 async fn real(late: Duration) {
-    let Some(server) = Search::named() else { return };
+    let Some(server) = Elasticsearch::named() else { return };
     server.clean("noveum-metrics").await;
     // The server runs; the way to it opens late.
     let way = Way::to(server.address()).await;
@@ -287,7 +289,7 @@ async fn the_unit_relies_on_what_the_program_does() {
     let directory = Arc::new(TempDir::new().expect("a directory"));
     let (first, second) = (directory.path().join("state"), directory.path().join("other"));
     let state = format!("{}:{}", first.display(), second.display());
-    let started = unprivileged(&directory)
+    let started = GatewayOptions::unprivileged(BINARY, &directory)
         .env("DATA_DIR", "")
         .env("STATE_DIRECTORY", state)
         .env("ADMIN_TOKEN", "t")

@@ -13,13 +13,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use magicapi_mock::{MockOptions, MockServer};
+use magicapi_testkit::ask::{CHAT, chat};
 use magicapi_testkit::http::{get, post_json};
+use magicapi_testkit::wire::until;
 use magicapi_testkit::{Gateway, GatewayOptions};
 use serde_json::{Value, json};
 
-use self::scene::bulk::{Bulk, Way};
-use self::scene::search::Search;
-use self::scene::{BINARY, CHAT, chat, until};
+use crate::scene::BINARY;
+use magicapi_testkit::bulk::{Bulk, Way};
+use magicapi_testkit::elasticsearch::Elasticsearch;
 
 /// A gateway of the guide's environment.
 async fn start(
@@ -174,7 +176,7 @@ async fn past_the_memory_bound_the_drop_counter_says_what_is_missing() {
 
 #[tokio::test]
 async fn chat_stream_and_error_arrive() {
-    let Some(server) = Search::named() else { return };
+    let Some(server) = Elasticsearch::named() else { return };
     server.clean("binary-records").await;
     let login = |options: GatewayOptions| {
         options.env("ELASTICSEARCH_USERNAME", "elastic").env("ELASTICSEARCH_PASSWORD", &server.password)
@@ -209,7 +211,7 @@ async fn chat_stream_and_error_arrive() {
 
 #[tokio::test]
 async fn a_wrong_password_is_said_and_records_wait() {
-    let Some(server) = Search::named() else { return };
+    let Some(server) = Elasticsearch::named() else { return };
     server.clean("binary-refused").await;
     let wrong = |options: GatewayOptions| {
         options.env("ELASTICSEARCH_USERNAME", "elastic").env("ELASTICSEARCH_PASSWORD", "wrong-password")
@@ -229,7 +231,7 @@ async fn a_wrong_password_is_said_and_records_wait() {
 
 #[tokio::test]
 async fn an_outage_of_the_real_one_costs_no_record() {
-    let Some(server) = Search::named() else { return };
+    let Some(server) = Elasticsearch::named() else { return };
     server.clean("binary-outage").await;
     let way = Way::to(server.address()).await;
     let login = |options: GatewayOptions| {
@@ -283,7 +285,8 @@ async fn stopped_for_half_a_minute_under_load() {
         ("MAGICAPI_TEST_ELASTICSEARCH_PASSWORD", "only-for-this-test".into()),
     ]);
     own.start();
-    let server = Search { url: format!("http://127.0.0.1:{PORT}"), password: "only-for-this-test".into() };
+    let server =
+        Elasticsearch { url: format!("http://127.0.0.1:{PORT}"), password: "only-for-this-test".into() };
     let login = |options: GatewayOptions| {
         options.env("ELASTICSEARCH_USERNAME", "elastic").env("ELASTICSEARCH_PASSWORD", "only-for-this-test")
     };

@@ -9,12 +9,16 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use magicapi_mock::{MockOptions, MockServer};
+use magicapi_testkit::ask::{CHAT, chat};
+use magicapi_testkit::configuration::RECORDS;
 use magicapi_testkit::http::{get, post_json};
+use magicapi_testkit::records::{lines_with, parse};
+use magicapi_testkit::wire::until;
 use magicapi_testkit::{DEADLINE, Gateway, GatewayOptions};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use self::scene::{BINARY, CHAT, RECORDS, Scene, chat, lines_with, parse, until};
+use crate::scene::{BINARY, Scene};
 
 /// A gateway of the environment alone; with a list of exporters, or without the variable.
 async fn from_environment(list: Option<&str>) -> (MockServer, Gateway) {

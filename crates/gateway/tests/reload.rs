@@ -1,7 +1,7 @@
 //! Reload through the real binary: SIGHUP and changed files, whole or not at all, requests in flight undisturbed.
 #![allow(clippy::expect_used, clippy::panic, reason = "clippy does not see that this is part of tests")]
 
-mod setting;
+mod scene;
 
 use std::fs;
 use std::io::Write as _;
@@ -9,43 +9,44 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
+use magicapi_testkit::ask::{CHAT, question};
+use magicapi_testkit::configuration::{RECORDS, configuration, records_file};
 use magicapi_testkit::http::post_json;
+use magicapi_testkit::wire::until;
 use magicapi_testkit::{DEADLINE, Gateway, read_records, stream};
 use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject as _};
 use serde_json::{Value, json};
 
-use crate::setting::{
-    CHAT, RECORDS, Setting, configuration, eventually, hash_of, mock, options, question, records_file,
-};
+use crate::scene::{Scene, hash_of, mock, options};
 
 const RELOADED: &str = "configuration reloaded";
 const REFUSED: &str = "configuration not reloaded; the old one stays in force";
 
 #[tokio::test]
 async fn a_signal_and_a_changed_file_reload() {
-    let setting = Setting::start(json!({})).await;
-    setting.gateway.signal("HUP");
-    setting.logged(RELOADED, 1).await;
-    setting.rewrite(json!({ "providers": { "openai": { "api_key": "sk-second" } } }));
-    setting.logged(RELOADED, 2).await;
-    assert_eq!(setting.chat(&json!({}), &[]).await.status, 200);
-    assert_eq!(setting.received().header("authorization"), Some("Bearer sk-second"));
+    let scene = Scene::start(json!({})).await;
+    scene.gateway.signal("HUP");
+    scene.logged(RELOADED, 1).await;
+    scene.rewrite(json!({ "providers": { "openai": { "api_key": "sk-second" } } }));
+    scene.logged(RELOADED, 2).await;
+    assert_eq!(scene.ask(&json!({}), &[]).await.status, 200);
+    assert_eq!(scene.received().header("authorization"), Some("Bearer sk-second"));
     // Written in place, as some editors do.
     let text = configuration(
-        &setting.mock.base_url(),
+        &scene.mock.base_url(),
         json!({ "providers": { "openai": { "api_key": "sk-third" } } }),
     );
-    fs::write(setting.gateway.config_path(), text.to_string()).expect("a file");
-    eventually("the third key", async || {
-        setting.chat(&json!({}), &[]).await;
-        (setting.received().header("authorization") == Some("Bearer sk-third")).then_some(())
+    fs::write(scene.gateway.config_path(), text.to_string()).expect("a file");
+    until("the third key", async || {
+        scene.ask(&json!({}), &[]).await;
+        (scene.received().header("authorization") == Some("Bearer sk-third")).then_some(())
     })
     .await;
 }
 
 #[tokio::test]
 async fn a_bad_file_keeps_the_old_configuration_and_says_why() {
-    let setting = Setting::start(json!({})).await;
+    let scene = Scene::start(json!({})).await;
     for (number, broken) in [
         "providers: { openai: { api_kye: x } }\n".to_owned(),
         "a: [\n".to_owned(),
@@ -56,39 +57,39 @@ async fn a_bad_file_keeps_the_old_configuration_and_says_why() {
     .iter()
     .enumerate()
     {
-        fs::write(setting.gateway.config_path(), broken).expect("a file");
-        setting.gateway.signal("HUP");
-        let said = setting.logged(REFUSED, number + 1).await;
+        fs::write(scene.gateway.config_path(), broken).expect("a file");
+        scene.gateway.signal("HUP");
+        let said = scene.logged(REFUSED, number + 1).await;
         assert!(
             said.iter().all(|line| line["problem"].as_str().is_some_and(|text| !text.is_empty())),
             "{said:?}"
         );
-        assert_eq!(setting.chat(&json!({}), &[]).await.status, 200);
+        assert_eq!(scene.ask(&json!({}), &[]).await.status, 200);
     }
-    let said = setting.logged(REFUSED, 1).await;
+    let said = scene.logged(REFUSED, 1).await;
     let first = said[0]["problem"].as_str().expect("a problem");
     assert!(first.contains("gateway.yaml:1:24") && first.contains("`api_key`"), "{first}");
-    setting.records(4).await;
-    setting.rewrite(json!({}));
-    setting.logged(RELOADED, 1).await;
+    scene.records(4).await;
+    scene.rewrite(json!({}));
+    scene.logged(RELOADED, 1).await;
 }
 
 #[tokio::test]
 async fn a_request_in_flight_keeps_its_configuration() {
-    let setting = Setting::start(json!({ "timeouts": { "idle": "30s" } })).await;
+    let scene = Scene::start(json!({ "timeouts": { "idle": "30s" } })).await;
     let headers = [("content-type", "application/json"), ("x-mock", r#"{"chunks":8,"gap_ms":400}"#)];
     let mut body = question();
     body["stream"] = json!(true);
-    let mut answer = stream("POST", &setting.gateway.url(CHAT), &headers, body.to_string()).await;
+    let mut answer = stream("POST", &scene.gateway.url(CHAT), &headers, body.to_string()).await;
     answer.next().await.expect("a piece").expect("of the stream");
     // The stream's pauses are longer than what the new configuration allows, and its provider is gone from it.
-    setting.rewrite(json!({ "timeouts": { "idle": "50ms" }, "providers": { "openai": { "base_url": "http://127.0.0.1:1/v1" } } }));
-    setting.logged(RELOADED, 1).await;
-    assert_eq!(setting.chat(&json!({}), &[]).await.status, 502, "new requests use the new configuration");
+    scene.rewrite(json!({ "timeouts": { "idle": "50ms" }, "providers": { "openai": { "base_url": "http://127.0.0.1:1/v1" } } }));
+    scene.logged(RELOADED, 1).await;
+    assert_eq!(scene.ask(&json!({}), &[]).await.status, 502, "new requests use the new configuration");
     let (pieces, end) = answer.rest().await;
     let text: Vec<u8> = pieces.iter().flat_map(|piece| piece.bytes.to_vec()).collect();
     assert!(end.is_ok() && String::from_utf8_lossy(&text).ends_with("data: [DONE]\n\n"));
-    let records = setting.records(2).await;
+    let records = scene.records(2).await;
     assert!(
         records.iter().any(|record| record["attributes"]["metadata"]["outcome"] == "completed"),
         "{records:?}"
@@ -100,27 +101,26 @@ async fn exporters_come_change_and_go_without_losing_a_record() {
     let renamed = |path: &str| records_file(&json!({ "path": path }));
     let extra = records_file(&json!({ "name": "extra", "path": "extra.jsonl" }));
     let exporters = |list: Value| json!({ "telemetry": { "exporters": list } });
-    let setting = Setting::start(exporters(json!([renamed("a.jsonl")]))).await;
+    let scene = Scene::start(exporters(json!([renamed("a.jsonl")]))).await;
     let plan =
         [json!([renamed("a.jsonl"), extra]), json!([renamed("b.jsonl"), extra]), json!([renamed("b.jsonl")])];
     let mut sent = 0;
     for (number, list) in plan.into_iter().enumerate() {
         for _ in 0..20 {
-            assert_eq!(setting.chat(&json!({}), &[]).await.status, 200);
+            assert_eq!(scene.ask(&json!({}), &[]).await.status, 200);
         }
-        setting.rewrite(exporters(list));
+        scene.rewrite(exporters(list));
         // Requests go on while the exporters are exchanged.
-        while setting.logged(RELOADED, 0).await.len() <= number {
-            assert_eq!(setting.chat(&json!({}), &[]).await.status, 200);
+        while scene.logged(RELOADED, 0).await.len() <= number {
+            assert_eq!(scene.ask(&json!({}), &[]).await.status, 200);
         }
-        sent = setting.mock.received().len();
+        sent = scene.mock.received().len();
     }
     let ids = |path: &str| -> Vec<String> {
-        let records = read_records(&setting.gateway.path(path));
+        let records = read_records(&scene.gateway.path(path));
         records.iter().filter_map(|record| record["attributes"]["id"].as_str().map(str::to_owned)).collect()
     };
-    eventually("all records", async || (ids("a.jsonl").len() + ids("b.jsonl").len() >= sent).then_some(()))
-        .await;
+    until("all records", async || (ids("a.jsonl").len() + ids("b.jsonl").len() >= sent).then_some(())).await;
     let mut all = [ids("a.jsonl"), ids("b.jsonl")].concat();
     all.sort_unstable();
     all.dedup();
@@ -130,9 +130,9 @@ async fn exporters_come_change_and_go_without_losing_a_record() {
 
 #[tokio::test]
 async fn keys_that_need_a_restart_are_refused_and_the_rest_is_taken() {
-    let setting = Setting::start(json!({})).await;
-    let url = setting.gateway.address.clone();
-    setting.rewrite(json!({
+    let scene = Scene::start(json!({})).await;
+    let url = scene.gateway.address.clone();
+    scene.rewrite(json!({
         "server": { "listen": "127.0.0.3:0" },
         "admin": { "token": "another", "metrics": "open" },
         "data_dir": "elsewhere",
@@ -140,8 +140,8 @@ async fn keys_that_need_a_restart_are_refused_and_the_rest_is_taken() {
         "telemetry": { "service_name": "another", "threads": 3, "metrics": { "interval": "1s" } },
         "providers": { "openai": { "api_key": "sk-second" } },
     }));
-    setting.logged(RELOADED, 1).await;
-    let refused = setting.logged("changed, but takes a restart; the old value stays in force", 6).await;
+    scene.logged(RELOADED, 1).await;
+    let refused = scene.logged("changed, but takes a restart; the old value stays in force", 6).await;
     let mut keys: Vec<&str> = refused.iter().filter_map(|line| line["key"].as_str()).collect();
     keys.sort_unstable();
     // `DATA_DIR`, which the test sets, wins over `data_dir`.
@@ -157,10 +157,10 @@ async fn keys_that_need_a_restart_are_refused_and_the_rest_is_taken() {
             "telemetry.threads",
         ]
     );
-    assert_eq!(setting.admin("/api/v1/logs").await.status, 200, "the old token, the old store");
+    assert_eq!(scene.admin("/api/v1/logs").await.status, 200, "the old token, the old store");
     assert_eq!(post_json(&format!("{url}{CHAT}"), &[], &question()).await.status, 200);
-    assert_eq!(setting.received().header("authorization"), Some("Bearer sk-second"));
-    assert_eq!(setting.records(1).await[0]["resource"]["service.name"], "noveum_ai_gateway");
+    assert_eq!(scene.received().header("authorization"), Some("Bearer sk-second"));
+    assert_eq!(scene.records(1).await[0]["resource"]["service.name"], "noveum_ai_gateway");
 }
 
 /// A file that names loopbacks is fit to run without keys; the listeners that are open are not.
@@ -170,11 +170,11 @@ async fn a_reload_cannot_lend_the_providers_key_to_the_network() {
         "server": { "listen": "0.0.0.0:0" },
         "auth": { "mode": "keys", "keys": [{ "name": "one", "hash": hash_of("mgk-one") }] },
     });
-    let setting = Setting::start(beyond).await;
-    let url = format!("{}{CHAT}", setting.gateway.address);
+    let scene = Scene::start(beyond).await;
+    let url = format!("{}{CHAT}", scene.gateway.address);
     for (number, mode) in ["open", "passthrough"].into_iter().enumerate() {
-        setting.rewrite(json!({ "server": { "listen": "127.0.0.1:0" }, "auth": { "mode": mode } }));
-        let refused = setting.logged(REFUSED, number + 1).await;
+        scene.rewrite(json!({ "server": { "listen": "127.0.0.1:0" }, "auth": { "mode": mode } }));
+        let refused = scene.logged(REFUSED, number + 1).await;
         let problem = refused[number]["problem"].as_str().expect("a problem");
         assert!(problem.contains("can be reached from other machines"), "{problem}");
         assert_eq!(post_json(&url, &[], &question()).await.status, 401, "{mode}");
@@ -190,14 +190,14 @@ async fn a_revoked_key_opens_nothing_any_more() {
             names.iter().map(|name| json!({ "name": name, "hash": hash_of(name) })).collect();
         json!({ "auth": { "mode": "keys", "keys": keys } })
     };
-    let setting = Setting::start(keys(&["first", "second"])).await;
+    let scene = Scene::start(keys(&["first", "second"])).await;
     let status = async |key: &str| {
         let authorization = format!("Bearer {key}");
-        setting.chat(&json!({}), &[("authorization", &authorization)]).await.status
+        scene.ask(&json!({}), &[("authorization", &authorization)]).await.status
     };
     assert_eq!((status("first").await, status("second").await, status("third").await), (200, 200, 401));
-    setting.rewrite(keys(&["second", "third"]));
-    setting.logged(RELOADED, 1).await;
+    scene.rewrite(keys(&["second", "third"]));
+    scene.logged(RELOADED, 1).await;
     assert_eq!((status("first").await, status("second").await, status("third").await), (401, 200, 200));
 }
 
@@ -212,16 +212,16 @@ async fn a_price_file_is_read_again_also_one_that_a_reload_brought() {
     let directory = tempfile::tempdir().expect("a directory");
     let file = directory.path().join("prices.jsonl");
     price(&file, 1000.0);
-    let setting = Setting::start(json!({})).await;
-    setting.rewrite(json!({ "prices": { "file": file } }));
-    setting.logged(RELOADED, 1).await;
-    setting.chat(&usage, &[]).await;
-    assert_eq!(setting.record(1).await["metadata"]["cost"], json!(1.0));
+    let scene = Scene::start(json!({})).await;
+    scene.rewrite(json!({ "prices": { "file": file } }));
+    scene.logged(RELOADED, 1).await;
+    scene.ask(&usage, &[]).await;
+    assert_eq!(scene.last_of(1).await["metadata"]["cost"], json!(1.0));
     // It lies in a directory that was not watched at the start.
     price(&file, 5000.0);
-    setting.logged(RELOADED, 2).await;
-    setting.chat(&usage, &[]).await;
-    assert_eq!(setting.record(2).await["metadata"]["cost"], json!(5.0));
+    scene.logged(RELOADED, 2).await;
+    scene.ask(&usage, &[]).await;
+    assert_eq!(scene.last_of(2).await["metadata"]["cost"], json!(5.0));
 }
 
 /// A certificate of its own for 127.0.0.1, as files.
@@ -268,7 +268,7 @@ async fn server_tls_shows_the_certificate_and_rereads_it() {
         gateway.address.strip_prefix("https://").expect("TLS").parse().expect("an address");
     assert_eq!(shown(address, first.clone()).await.as_ref(), Some(&first));
     let second = certify(directory.path());
-    eventually("the second certificate", async || {
+    until("the second certificate", async || {
         (shown(address, second.clone()).await == Some(second.clone())).then_some(())
     })
     .await;
@@ -282,12 +282,12 @@ async fn server_tls_shows_the_certificate_and_rereads_it() {
 
 #[tokio::test]
 async fn signals_are_heeded_from_the_first_line_on() {
-    let mut setting = Setting::start(json!({})).await;
-    setting.gateway.signal("HUP");
-    setting.gateway.signal("HUP");
-    setting.logged(RELOADED, 1).await;
-    assert_eq!(setting.chat(&json!({}), &[]).await.status, 200);
-    setting.gateway.signal("TERM");
-    assert_eq!(setting.gateway.wait(DEADLINE).await.code(), Some(0));
-    assert_eq!(read_records(&setting.gateway.path(RECORDS)).len(), 1);
+    let mut scene = Scene::start(json!({})).await;
+    scene.gateway.signal("HUP");
+    scene.gateway.signal("HUP");
+    scene.logged(RELOADED, 1).await;
+    assert_eq!(scene.ask(&json!({}), &[]).await.status, 200);
+    scene.gateway.signal("TERM");
+    assert_eq!(scene.gateway.wait(DEADLINE).await.code(), Some(0));
+    assert_eq!(read_records(&scene.gateway.path(RECORDS)).len(), 1);
 }

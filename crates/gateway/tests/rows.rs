@@ -4,13 +4,13 @@
 //! A row's tests are made by the list at the end; `every_row_is_tested` compares the list with the catalogue.
 #![allow(clippy::expect_used, clippy::panic, reason = "clippy does not see that this is part of tests")]
 
-use magicapi_kernel::{ErrorShape, UsageInStreams};
+use magicapi_kernel::UsageInStreams;
 use magicapi_mock::{MockOptions, MockServer, Received};
-use magicapi_providers::{Auth, Row, UsageAt};
-use magicapi_testkit::facade::{record_of, recording};
+use magicapi_providers::{Auth, ErrorShape, Row, UsageAt};
+use magicapi_testkit::configuration::records_file;
 use magicapi_testkit::http::post_json;
 use magicapi_testkit::wire::events;
-use magicapi_testkit::{Gateway, Response, request};
+use magicapi_testkit::{Gateway, GatewayOptions, Response, request};
 use serde_json::{Value, json};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_magicapi-ai-gateway");
@@ -32,7 +32,13 @@ impl Setting {
         let address = format!("http://{}{}", mock.addr(), base_path(row));
         let mut variables = vec![(row.base_url_env.as_str(), address.as_str())];
         variables.extend(row.key_env.as_deref().map(|name| (name, OUR_KEY)));
-        let gateway = recording(BINARY, &format!("auth: {{ mode: {mode} }}\n"), &variables).await;
+        let config = json!({
+            "auth": { "mode": mode },
+            "store": { "url": "none" },
+            "telemetry": { "exporters": [records_file(&json!({}))] },
+        });
+        let options = GatewayOptions::new(BINARY).config(config.to_string()).envs(&variables);
+        let gateway = Gateway::start(options).await;
         Self { row, mock, gateway }
     }
 
@@ -187,7 +193,7 @@ async fn chat(name: &str) {
         assert_eq!(answer.header(standard), format!("{index}1"), "{name}: {theirs} under its standard name");
     }
 
-    let record = record_of(&setting.gateway, &answer).await;
+    let record = setting.gateway.record_of(&answer).await;
     let attributes = &record["attributes"];
     assert_eq!(attributes["provider"], name);
     assert_eq!(attributes["model"], model.as_str(), "{name}");
@@ -252,7 +258,7 @@ async fn stream(name: &str) {
     let hidden = |event: &Value| event["choices"].as_array().is_some_and(Vec::is_empty);
     assert!(!events.iter().filter_map(parsed).any(|event| hidden(&event)), "{name}: our usage event shows");
 
-    let record = record_of(&setting.gateway, &answer).await;
+    let record = setting.gateway.record_of(&answer).await;
     let metadata = &record["attributes"]["metadata"];
     assert_eq!(metadata["streamed"], true, "{name}");
     assert_eq!(metadata["credential"], "caller", "{name}");
@@ -286,7 +292,7 @@ async fn error(name: &str) {
     assert_eq!(answer.header("x-gateway-error-origin"), "provider", "{name}");
     assert_eq!(answer.header("retry-after"), "7", "{name}");
 
-    let record = record_of(&setting.gateway, &answer).await;
+    let record = setting.gateway.record_of(&answer).await;
     assert_eq!(record["attributes"]["response"], said, "{name}");
     let metadata = &record["attributes"]["metadata"];
     assert_eq!(metadata["provider_error_type"], "rate_limited", "{name}");
@@ -370,7 +376,7 @@ async fn a_price_that_the_provider_reports_is_used_when_the_table_has_none() {
     let url = setting.gateway.url("/v1/chat/completions");
     let body = json!({ "model": "openrouter/z/free", "messages": [{ "role": "user", "content": "hi" }] });
     let answer = post_json(&url, &[("x-mock", &script)], &body).await;
-    let record = record_of(&setting.gateway, &answer).await;
+    let record = setting.gateway.record_of(&answer).await;
     assert_eq!(record["attributes"]["metadata"]["cost"], 0.000_123);
     assert_eq!(record["attributes"]["metadata"]["cost_source"], "provider");
 }

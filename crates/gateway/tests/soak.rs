@@ -3,18 +3,19 @@
 //! Each test runs small by default and at full size with `--ignored`.
 #![allow(clippy::expect_used, clippy::panic, reason = "clippy does not see that this is part of tests")]
 
-mod stage;
+mod scene;
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::scene::{Left, Scene, before, stop};
 use magicapi_mock::{MockOptions, MockServer, MockTls};
+use magicapi_testkit::ask::{buffered, chat_request, streaming};
 use magicapi_testkit::wire::{Part, Wire, patiently, until};
 use serde_json::{Value, json};
-use stage::{Left, Process, Stage, buffered, chat, resident, streaming, tally};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
@@ -40,7 +41,7 @@ fn kind(number: usize) -> (&'static str, Value, Value) {
 async fn live(address: SocketAddr, number: usize) {
     let (kind, script, body) = kind(number);
     let mut wire = Wire::connect(address).await;
-    wire.send(&chat(&number.to_string(), &script, &body)).await;
+    wire.send(&chat_request(&number.to_string(), &script, &body)).await;
     if kind == "left early" {
         return;
     }
@@ -80,35 +81,43 @@ async fn live_all(address: SocketAddr, numbers: std::ops::Range<usize>) {
     tasks.join_all().await;
 }
 
+/// How often each value occurs.
+fn tally<'v>(values: impl Iterator<Item = &'v Value>) -> BTreeMap<&'v str, usize> {
+    let mut tally = BTreeMap::new();
+    for value in values {
+        *tally.entry(value.as_str().expect("a word")).or_default() += 1;
+    }
+    tally
+}
+
 /// Waits until nothing is under way on either side of the gateway.
-async fn calm(stage: &Stage) {
+async fn calm(scene: &Scene) {
     until("no request and no connection", async || {
-        let held = stage.gateway.data_plane().await;
+        let held = scene.gateway.data_plane().await;
         let calm = held["in_flight"] == 0 && held["connections"] == 0 && held["held_bytes"] == 0;
-        (calm && stage.mock.stats().open_streams == 0).then_some(())
+        (calm && scene.mock.stats().open_streams == 0).then_some(())
     })
     .await;
 }
 
 async fn come_and_go(requests: usize) {
-    let options = MockOptions::default();
-    let mock = MockServer::start(options).await.expect("the mock");
-    let gateway = Process::start(&mock.base_url(), json!({})).await;
-    let stage = Stage { mock, gateway };
+    let mock = MockServer::start(MockOptions::default()).await.expect("the mock");
+    let gateway = before(&mock.base_url(), json!({})).await;
+    let scene = Scene { mock, gateway };
     // The pools, the allocator and the store find their size.
     let warm = requests / 4;
-    live_all(stage.gateway.address, 0..warm).await;
-    calm(&stage).await;
-    let (memory, descriptors) = (stage.gateway.resident(), stage.gateway.descriptors());
-    live_all(stage.gateway.address, warm..requests).await;
-    calm(&stage).await;
+    live_all(scene.gateway.socket(), 0..warm).await;
+    calm(&scene).await;
+    let (memory, descriptors) = (scene.gateway.resident(), scene.gateway.descriptors());
+    live_all(scene.gateway.socket(), warm..requests).await;
+    calm(&scene).await;
     // Idle connections to the provider may stay, as many as there were requests at once.
     let allowed = descriptors + AT_ONCE;
-    assert!(stage.gateway.descriptors() <= allowed, "{} > {allowed}", stage.gateway.descriptors());
-    let grown = stage.gateway.resident().saturating_sub(memory);
+    assert!(scene.gateway.descriptors() <= allowed, "{} > {allowed}", scene.gateway.descriptors());
+    let grown = scene.gateway.resident().saturating_sub(memory);
     assert!(grown < 48 * MIB, "memory grew by {grown} bytes");
-    let asked = stage.mock.stats().requests;
-    let left = stage.gateway.stop().await;
+    let asked = scene.mock.stats().requests;
+    let left = stop(scene.gateway).await;
     assert_all_there(&left, requests);
     let attempts: usize = left.ledger.iter().map(|row| row.attempts.len()).sum();
     // Who leaves at once may have left before the provider was reached.
@@ -122,7 +131,10 @@ fn assert_all_there(left: &Left, requests: usize) {
     let ids: HashSet<&str> = attributes().filter_map(|record| record["id"].as_str()).collect();
     let cases: HashSet<&str> = attributes().filter_map(|record| record["thread_id"].as_str()).collect();
     assert_eq!((ids.len(), cases.len()), (requests, requests), "none twice");
-    assert!(left.ledger.iter().all(|row| ids.contains(row.id.as_str())), "the same ids in the ledger");
+    assert!(
+        left.ledger.iter().all(|row| ids.contains(row.id.to_string().as_str())),
+        "the same ids in the ledger"
+    );
     for record in attributes() {
         let number: usize = record["thread_id"].as_str().and_then(|id| id.parse().ok()).expect("a number");
         let expected = kind(number).0;
@@ -157,7 +169,7 @@ impl Peak {
         let task = std::thread::spawn(move || {
             let mut peak = 0;
             while !stopped.load(Ordering::Relaxed) {
-                peak = peak.max(resident(pid));
+                peak = peak.max(magicapi_testkit::gateway::resident(pid));
                 std::thread::sleep(Duration::from_millis(10));
             }
             peak
@@ -179,16 +191,16 @@ async fn large_streams(streams: usize, chunks: u64, memory: u64) {
         json!({ "max_response": "1MiB", "max_chunks": "1MiB", "memory": format!("{}MiB", memory / MIB) });
     // The provider shares this machine and its cores: that it is slow to accept is not what is tested.
     let changes = json!({ "telemetry": { "capture": capture }, "timeouts": { "connect": "60s" } });
-    let gateway = Process::start(&mock.base_url(), changes).await;
+    let gateway = before(&mock.base_url(), changes).await;
     let before = gateway.resident();
-    let peak = Peak::watch(gateway.pid());
+    let peak = Peak::watch(gateway.pid);
     let mut tasks = JoinSet::new();
     for number in 0..streams {
-        let address = gateway.address;
+        let address = gateway.socket();
         tasks.spawn(async move {
             let script = json!({ "chunks": chunks, "chunk_bytes": CHUNK });
             let mut wire = Wire::connect(address).await;
-            wire.send(&chat(&number.to_string(), &script, &streaming())).await;
+            wire.send(&chat_request(&number.to_string(), &script, &streaming())).await;
             let head = wire.head().await.expect("a head");
             assert_eq!(head.status, 200, "stream {number}: {:?}", wire.part().await);
             let (mut bytes, mut last) = (0, Vec::new());
@@ -206,7 +218,7 @@ async fn large_streams(streams: usize, chunks: u64, memory: u64) {
     // Beside the records: sockets' buffers and one event of each stream.
     let allowed = memory + 64 * MIB + streams as u64 * (MIB / 4);
     assert!(grown < allowed, "memory grew by {grown}, allowed {allowed}");
-    let left = gateway.stop().await;
+    let left = stop(gateway).await;
     assert_eq!((left.records.len(), left.ledger.len()), (streams, streams));
     for number in 0..streams {
         let case = number.to_string();
@@ -269,14 +281,14 @@ async fn no_first_byte_waits_for_another_streams_end() {
         MockOptions { tls: Some(tls), http2_max_streams: Some(10), record: true, ..MockOptions::default() };
     let mock = MockServer::start(options).await.expect("the mock");
     let base_url = format!("https://localhost:{}/v1", mock.addr().port());
-    let gateway = Process::start(&base_url, json!({ "upstream": { "tls": { "ca_file": ca_file } } })).await;
+    let gateway = before(&base_url, json!({ "upstream": { "tls": { "ca_file": ca_file } } })).await;
     let mut tasks = JoinSet::new();
     for number in 0..STREAMS {
-        let address = gateway.address;
+        let address = gateway.socket();
         tasks.spawn(async move {
             let mut wire = Wire::connect(address).await;
             let script = json!({ "text": "a b c", "stall_after": 2 });
-            wire.send(&chat(&number.to_string(), &script, &streaming())).await;
+            wire.send(&chat_request(&number.to_string(), &script, &streaming())).await;
             assert_eq!(wire.head().await.expect("a head").status, 200, "stream {number}");
             assert!(matches!(wire.part().await, Part::Data(_)), "stream {number}");
             wire
@@ -289,7 +301,7 @@ async fn no_first_byte_waits_for_another_streams_end() {
     assert!(mock.received().iter().all(|request| request.http_version == "HTTP/2.0"));
     drop(wires);
     until("the streams ending", async || (mock.stats().aborted == STREAMS).then_some(())).await;
-    let left = gateway.stop().await;
+    let left = stop(gateway).await;
     assert_eq!(left.records.len() as u64, STREAMS);
     assert!(left.records.iter().all(|record| record["attributes"]["metadata"]["outcome"] == "client_closed"));
 }

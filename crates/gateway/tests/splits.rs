@@ -4,15 +4,17 @@
 //! Every offset is tried at the level of `dialects`; here a sample goes through the real binary.
 #![allow(clippy::expect_used, clippy::panic, reason = "clippy does not see that this is part of tests")]
 
-mod stage;
+mod scene;
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use crate::scene::{before, stop};
+use magicapi_testkit::Gateway;
+use magicapi_testkit::ask::{CHAT, streaming, streaming_with_usage};
 use magicapi_testkit::wire::{Answer, Wire, chunk, patiently, request};
 use serde_json::{Value, json};
-use stage::{Process, streaming, streaming_with_usage};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -179,7 +181,7 @@ async fn ask(wire: &mut Wire, case: &str, fixture: usize, cut: Cut, body: &Value
     let wanted = format!("{fixture}/{}", cut.name());
     let headers =
         [("content-type", "application/json"), ("x-thread-id", case), ("x-fixture", wanted.as_str())];
-    wire.send(&request("POST", stage::CHAT, &headers, body.to_string().as_bytes())).await;
+    wire.send(&request("POST", CHAT, &headers, body.to_string().as_bytes())).await;
     patiently(case, wire.answer()).await.unwrap_or_else(|| panic!("{case}: no answer"))
 }
 
@@ -198,11 +200,11 @@ fn essence(record: &Value) -> Value {
 }
 
 /// Answers by case, from a few connections at once.
-async fn run(gateway: &Process, fixtures: &Arc<Vec<Fixture>>, usage: bool) -> HashMap<String, Answer> {
+async fn run(gateway: &Gateway, fixtures: &Arc<Vec<Fixture>>, usage: bool) -> HashMap<String, Answer> {
     let body = if usage { streaming_with_usage() } else { streaming() };
     let mut tasks = JoinSet::new();
     for number in 0..fixtures.len() {
-        let (fixtures, body, address) = (fixtures.clone(), body.clone(), gateway.address);
+        let (fixtures, body, address) = (fixtures.clone(), body.clone(), gateway.socket());
         tasks.spawn(async move {
             let mut wire = Wire::connect(address).await;
             let mut answers = Vec::new();
@@ -220,10 +222,10 @@ async fn run(gateway: &Process, fixtures: &Arc<Vec<Fixture>>, usage: bool) -> Ha
 async fn any_split_gives_the_same_bytes_and_the_same_record() {
     let fixtures = Arc::new(fixtures());
     let address = provider(fixtures.clone()).await;
-    let gateway = Process::start(&format!("http://{address}/v1"), json!({})).await;
+    let gateway = before(&format!("http://{address}/v1"), json!({})).await;
     let mut answers = run(&gateway, &fixtures, true).await;
     answers.extend(run(&gateway, &fixtures, false).await);
-    let left = gateway.stop().await;
+    let left = stop(gateway).await;
     assert_eq!(left.records.len(), answers.len());
     let by_case: HashMap<&str, &Value> = left
         .records
@@ -231,7 +233,7 @@ async fn any_split_gives_the_same_bytes_and_the_same_record() {
         .map(|record| (record["attributes"]["thread_id"].as_str().expect("a case"), record))
         .collect();
     assert_eq!(by_case.len(), answers.len(), "a record each");
-    let ids: HashSet<&str> = left.ledger.iter().map(|row| row.id.as_str()).collect();
+    let ids: HashSet<_> = left.ledger.iter().map(|row| row.id).collect();
     assert_eq!(ids.len(), answers.len(), "a ledger row each");
     for fixture in fixtures.iter() {
         for usage in [true, false] {

@@ -5,8 +5,10 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStderr, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -41,10 +43,27 @@ impl GatewayOptions {
         }
     }
 
+    /// The binary for an unprivileged user, in a directory that is that user's: where tests run as root, which may
+    /// write anywhere, it runs as `nobody`.
+    pub fn unprivileged(binary: &str, directory: &Arc<TempDir>) -> Self {
+        const NOBODY: u32 = 65534;
+        if fs::metadata("/proc/self").expect("/proc").uid() != 0 {
+            return Self::new(binary).data_dir(directory);
+        }
+        std::os::unix::fs::chown(directory.path(), Some(NOBODY), Some(NOBODY)).expect("an owner");
+        let arguments = ["--reuid=nobody", "--regid=nogroup", "--clear-groups", binary];
+        arguments.into_iter().fold(Self::new("setpriv").data_dir(directory), Self::arg)
+    }
+
     /// Sets a variable. There are no others but `PATH`, `HOME`, `DATA_DIR` and those that [`Self::new`] sets.
     pub fn env(mut self, name: &str, value: impl Into<String>) -> Self {
         self.environment.insert(name.to_owned(), value.into());
         self
+    }
+
+    /// Sets several variables.
+    pub fn envs(self, variables: &[(&str, &str)]) -> Self {
+        variables.iter().fold(self, |options, (name, value)| options.env(name, *value))
     }
 
     /// Takes a variable away again.
@@ -92,6 +111,12 @@ impl GatewayOptions {
         }
         (command, directory)
     }
+
+    /// Runs it to its end.
+    pub fn output(&self) -> Output {
+        let (mut command, _directory) = self.command();
+        command.output().expect("the gateway's binary")
+    }
 }
 
 /// A running gateway; it is killed when dropped.
@@ -132,6 +157,12 @@ impl Gateway {
     /// The URL of a path on the data plane.
     pub fn url(&self, path: &str) -> String {
         format!("{}{path}", self.address)
+    }
+
+    /// The data plane as a socket's address.
+    pub fn socket(&self) -> SocketAddr {
+        let (_, authority) = self.address.split_once("://").expect("a URL");
+        authority.parse().expect("an address")
     }
 
     /// The URL of a path on the admin plane.
@@ -190,6 +221,16 @@ impl Gateway {
         found.unwrap_or_else(|| panic!("the gateway ended first; its log:\n{}", self.log.tail()))
     }
 
+    /// Open file descriptors.
+    pub fn descriptors(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.pid)).expect("/proc").count()
+    }
+
+    /// Resident memory in bytes.
+    pub fn resident(&self) -> u64 {
+        resident(self.pid)
+    }
+
     /// Sends a signal by name, `TERM` or `HUP`.
     pub fn signal(&self, name: &str) {
         // std cannot send signals, and a crate for one call in tests is not worth its place.
@@ -224,6 +265,15 @@ impl Drop for Gateway {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// Resident memory of a process, in bytes; nothing once it has ended.
+pub fn resident(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let kib = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    kib.unwrap_or(0) << 10
 }
 
 /// The count that stands for "the process closed its log".

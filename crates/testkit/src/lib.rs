@@ -1,5 +1,6 @@
-//! For tests only: the real binary as a process, an HTTP client that shows when bytes arrive, and the records that the
-//! `file` exporter wrote.
+//! For tests only: the real binary as a process before whatever plays the provider (`gateway`, `configuration`), what a
+//! test asks it and the records that it wrote (`ask`, `records`), clients that show the wire (`http`, `wire`), and
+//! back ends on strings (`puppet`, `bulk`) and a real one (`elasticsearch`).
 //!
 //! Layer: none; no crate may depend on it outside of tests. It knows the gateway only as a caller or an operator does:
 //! environment, files, sockets, signals. Deadlines are generous: they end a hung test, they measure nothing.
@@ -7,9 +8,13 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on panics")]
 
-pub mod facade;
+pub mod ask;
+pub mod bulk;
+pub mod configuration;
+pub mod elasticsearch;
 pub mod gateway;
 pub mod http;
+pub mod puppet;
 pub mod records;
 pub mod wire;
 

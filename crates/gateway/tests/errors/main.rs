@@ -5,8 +5,8 @@
 
 mod providers;
 mod requests;
-#[path = "../setting/mod.rs"]
-mod setting;
+#[path = "../scene/mod.rs"]
+mod scene;
 mod starts;
 
 use std::path::PathBuf;

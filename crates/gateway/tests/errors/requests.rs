@@ -5,26 +5,27 @@ use std::io::Write;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use magicapi_testkit::Response;
+use magicapi_testkit::ask::{CHAT, question};
 use magicapi_testkit::http::request;
 use magicapi_testkit::wire::{Wire, request_head};
 use serde_json::{Value, json};
 
-use crate::setting::{CHAT, Setting, question};
+use crate::scene::Scene;
 use crate::{assert_answer, assert_golden};
 
-async fn post(setting: &Setting, headers: &[(&str, &str)], body: impl Into<Vec<u8>>) -> Response {
+async fn post(scene: &Scene, headers: &[(&str, &str)], body: impl Into<Vec<u8>>) -> Response {
     let headers: Vec<_> = headers.iter().copied().chain([("content-type", "application/json")]).collect();
-    request("POST", &setting.gateway.url(CHAT), &headers, body.into()).await
+    request("POST", &scene.gateway.url(CHAT), &headers, body.into()).await
 }
 
-async fn call(setting: &Setting, method: &str, path: &str) -> Response {
-    request(method, &setting.gateway.url(path), &[], "").await
+async fn call(scene: &Scene, method: &str, path: &str) -> Response {
+    request(method, &scene.gateway.url(path), &[], "").await
 }
 
 /// None of them reached the provider, and each has a record that says the same.
-async fn assert_blocked(setting: &Setting, count: usize) {
-    assert_eq!(setting.mock.stats().requests, 0);
-    for record in setting.records(count).await {
+async fn assert_blocked(scene: &Scene, count: usize) {
+    assert_eq!(scene.mock.stats().requests, 0);
+    for record in scene.records(count).await {
         let metadata = &record["attributes"]["metadata"];
         assert_eq!(metadata["outcome"], "blocked", "{record}");
         assert_eq!((&metadata["status"], &metadata["error_count"]), (&json!("error"), &json!(1)));
@@ -36,7 +37,7 @@ async fn assert_blocked(setting: &Setting, count: usize) {
 
 #[tokio::test]
 async fn bodies_that_cannot_be_read() {
-    let setting = Setting::start(json!({})).await;
+    let scene = Scene::start(json!({})).await;
     let deep = |levels: usize| {
         let (open, close) = ("[".repeat(levels), "]".repeat(levels));
         format!(r#"{{"model":"gpt-4o","messages":{open}{close}}}"#)
@@ -58,13 +59,12 @@ async fn bodies_that_cannot_be_read() {
     ];
     let count = cases.len();
     for (name, body) in cases {
-        assert_answer(name, &post(&setting, &[], body).await);
+        assert_answer(name, &post(&scene, &[], body).await);
     }
-    assert_blocked(&setting, count).await;
-    let within =
-        post(&setting, &[], r#"{"model":"gpt-4o","messages":[{"role":"user","content":"x"}]}"#).await;
+    assert_blocked(&scene, count).await;
+    let within = post(&scene, &[], r#"{"model":"gpt-4o","messages":[{"role":"user","content":"x"}]}"#).await;
     assert_eq!(within.status, 200, "{}", within.text());
-    let nested = post(&setting, &[], deep(126)).await;
+    let nested = post(&scene, &[], deep(126)).await;
     assert_eq!(nested.header("x-gateway-error-origin"), "provider", "126 levels are the provider's to judge");
 }
 
@@ -76,36 +76,33 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 
 #[tokio::test]
 async fn bodies_in_codings_and_sizes_that_are_not_taken() {
-    let setting = Setting::start(json!({})).await;
+    let scene = Scene::start(json!({})).await;
     let bomb = gzip(&vec![b' '; 65 << 20]);
     assert!(bomb.len() < 1 << 17, "a bomb is small");
-    assert_answer("gzip_bomb", &post(&setting, &[("content-encoding", "gzip")], bomb).await);
+    assert_answer("gzip_bomb", &post(&scene, &[("content-encoding", "gzip")], bomb).await);
     let plain = br#"{"model":"gpt-4o","messages":[{"role":"user","content":"x"}]}"#;
-    assert_answer("unknown_coding", &post(&setting, &[("content-encoding", "snappy")], plain).await);
-    assert_answer("two_codings", &post(&setting, &[("content-encoding", "gzip, br")], plain).await);
-    assert_answer("not_gzip", &post(&setting, &[("content-encoding", "gzip")], plain).await);
+    assert_answer("unknown_coding", &post(&scene, &[("content-encoding", "snappy")], plain).await);
+    assert_answer("two_codings", &post(&scene, &[("content-encoding", "gzip, br")], plain).await);
+    assert_answer("not_gzip", &post(&scene, &[("content-encoding", "gzip")], plain).await);
     let half = gzip(plain);
-    assert_answer(
-        "half_gzip",
-        &post(&setting, &[("content-encoding", "gzip")], &half[..half.len() / 2]).await,
-    );
-    assert_blocked(&setting, 5).await;
-    let whole = post(&setting, &[("content-encoding", "gzip")], half.clone()).await;
+    assert_answer("half_gzip", &post(&scene, &[("content-encoding", "gzip")], &half[..half.len() / 2]).await);
+    assert_blocked(&scene, 5).await;
+    let whole = post(&scene, &[("content-encoding", "gzip")], half.clone()).await;
     assert_eq!(
         whole.header("x-gateway-error-origin"),
         "provider",
         "the mock does not unpack: {}",
         whole.text()
     );
-    assert_eq!(setting.received().body, half, "sent on as received, coding and all");
-    assert_eq!(setting.received().header("content-encoding"), Some("gzip"));
+    assert_eq!(scene.received().body, half, "sent on as received, coding and all");
+    assert_eq!(scene.received().header("content-encoding"), Some("gzip"));
 }
 
 /// 70 MiB, whole: the answer reaches a client that reads only after it has written what it could.
 #[tokio::test]
 async fn a_body_of_70_mib() {
-    let setting = Setting::start(json!({})).await;
-    let address = setting.gateway.address.trim_start_matches("http://").parse().expect("an address");
+    let scene = Scene::start(json!({})).await;
+    let address = scene.gateway.address.trim_start_matches("http://").parse().expect("an address");
     let mut wire = Wire::connect(address).await;
     let length = (70_usize << 20).to_string();
     wire.send(&request_head("POST", CHAT, &[("content-length", &length)])).await;
@@ -117,12 +114,12 @@ async fn a_body_of_70_mib() {
     }
     let answer = wire.answer().await.expect("an answer");
     assert_golden("body_of_70_mib", &format!("{}\n\n{}", answer.head.status, answer.text()));
-    assert_blocked(&setting, 1).await;
+    assert_blocked(&scene, 1).await;
 }
 
 #[tokio::test]
 async fn paths_and_methods_that_are_not_served() {
-    let setting = Setting::start(json!({})).await;
+    let scene = Scene::start(json!({})).await;
     let cases = [
         ("unknown_path", "GET", "/v2/chat/completions"),
         ("root", "GET", "/"),
@@ -137,28 +134,28 @@ async fn paths_and_methods_that_are_not_served() {
         ("realtime", "GET", "/v1/realtime"),
     ];
     for (name, method, path) in cases {
-        assert_answer(name, &call(&setting, method, path).await);
+        assert_answer(name, &call(&scene, method, path).await);
     }
-    assert_blocked(&setting, cases.len()).await;
+    assert_blocked(&scene, cases.len()).await;
 }
 
 #[tokio::test]
 async fn providers_and_credentials_that_are_missing() {
-    let setting = Setting::start(json!({})).await;
+    let scene = Scene::start(json!({})).await;
     let ask = async |headers: &[(&str, &str)], model: &str| {
-        post(&setting, headers, json!({ "model": model, "messages": [] }).to_string()).await
+        post(&scene, headers, json!({ "model": model, "messages": [] }).to_string()).await
     };
     assert_answer("unknown_provider", &ask(&[("x-provider", "opnai")], "gpt-4o").await);
-    let in_path = setting.post("/proxy/opnai/chat/completions", &json!({}), &[], &question()).await;
+    let in_path = scene.post("/proxy/opnai/chat/completions", &json!({}), &[], &question()).await;
     assert_answer("provider_in_path", &in_path);
     assert_answer("no_key_for_provider", &ask(&[], "fireworks/some-model").await);
     assert_answer("provider_without_address", &ask(&[], "azure/deployment").await);
     assert_answer("basic_credential", &ask(&[("authorization", "Basic dTpw")], "gpt-4o").await);
-    assert_answer("files_with_our_key", &call(&setting, "GET", "/v1/files").await);
-    assert_answer("unlisted_with_our_key", &call(&setting, "POST", "/v1/vector_stores").await);
-    assert_answer("account_with_our_key", &call(&setting, "GET", "/v1/organization/users").await);
-    assert_answer("unknown_model", &call(&setting, "GET", "/v1/models/nothing").await);
-    assert_blocked(&setting, 9).await;
+    assert_answer("files_with_our_key", &call(&scene, "GET", "/v1/files").await);
+    assert_answer("unlisted_with_our_key", &call(&scene, "POST", "/v1/vector_stores").await);
+    assert_answer("account_with_our_key", &call(&scene, "GET", "/v1/organization/users").await);
+    assert_answer("unknown_model", &call(&scene, "GET", "/v1/models/nothing").await);
+    assert_blocked(&scene, 9).await;
 }
 
 #[tokio::test]
@@ -169,10 +166,10 @@ async fn keys_that_are_missing_wrong_or_limited() {
         json!({ "name": name, "hash": format!("sha256:{}", digits.concat()), "models": models })
     };
     let auth = json!({ "mode": "keys", "keys": [key("app", "vk-1", &json!(["openai/gpt-4o", "groq/*"]))] });
-    let setting = Setting::start(json!({ "auth": auth })).await;
+    let scene = Scene::start(json!({ "auth": auth })).await;
     let body = json!({ "model": "gpt-5", "messages": [] }).to_string();
-    assert_answer("key_missing", &post(&setting, &[], body.clone()).await);
-    assert_answer("key_wrong", &post(&setting, &[("authorization", "Bearer vk-2")], body.clone()).await);
-    assert_answer("key_limited", &post(&setting, &[("authorization", "Bearer vk-1")], body).await);
-    assert_blocked(&setting, 3).await;
+    assert_answer("key_missing", &post(&scene, &[], body.clone()).await);
+    assert_answer("key_wrong", &post(&scene, &[("authorization", "Bearer vk-2")], body.clone()).await);
+    assert_answer("key_limited", &post(&scene, &[("authorization", "Bearer vk-1")], body).await);
+    assert_blocked(&scene, 3).await;
 }

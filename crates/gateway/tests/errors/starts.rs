@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::assert_golden;
-use crate::setting::{BINARY, output, refusal};
+use crate::scene::{BINARY, refusal};
 use magicapi_testkit::GatewayOptions;
 
 /// Without the directory of this run, which differs.
@@ -46,7 +46,7 @@ fn an_address_that_is_taken() {
     let port = taken.local_addr().expect("an address").port().to_string();
     let options =
         GatewayOptions::new(BINARY).env("HOST", "127.0.0.1").env("PORT", port).env("RUST_LOG", "off");
-    let said = String::from_utf8_lossy(&output(&options).stderr).into_owned();
+    let said = String::from_utf8_lossy(&options.output().stderr).into_owned();
     assert_start("address_taken", &options);
     assert!(said.contains("PORT"), "{said}");
 }

@@ -3,13 +3,15 @@
 use std::fs;
 
 use magicapi_mock::{MockOptions, MockServer};
+use magicapi_testkit::ask::question;
+use magicapi_testkit::configuration::configuration;
 use magicapi_testkit::http::get;
-use magicapi_testkit::wire::{Wire, request};
+use magicapi_testkit::wire::{Wire, request, until};
 use magicapi_testkit::{Gateway, GatewayOptions};
 use serde_json::json;
 
-use crate::setting::{BINARY, configuration, eventually, question};
-use crate::{address, ask};
+use crate::ask;
+use crate::scene::BINARY;
 
 /// What the gateway may open, hard limit and all.
 const DESCRIPTORS: usize = 96;
@@ -26,7 +28,7 @@ fn ticks(pid: u32) -> u64 {
 async fn use_up(gateway: &Gateway) -> Vec<Wire> {
     let mut held = Vec::new();
     for _ in 0..2 * DESCRIPTORS {
-        let mut wire = Wire::connect(address(gateway)).await;
+        let mut wire = Wire::connect(gateway.socket()).await;
         let answer = ask(&mut wire, "/health").await.expect("an answer, not a reset");
         if answer.head.status == 503 {
             assert_eq!(answer.head.header("retry-after"), Some("1"));
@@ -60,7 +62,7 @@ async fn descriptors_that_run_out_are_a_503_and_not_a_spin() {
     assert_eq!(answer.head.header("x-gateway-error-origin"), Some("gateway"));
 
     // A connection waits in the queue meanwhile: an accept loop that spins would use a whole second of a processor.
-    let waiting = Wire::connect(address(&gateway)).await;
+    let waiting = Wire::connect(gateway.socket()).await;
     let before = ticks(gateway.pid);
     tokio::time::sleep(std::time::Duration::from_secs(1)).await;
     let used = ticks(gateway.pid) - before;
@@ -69,7 +71,7 @@ async fn descriptors_that_run_out_are_a_503_and_not_a_spin() {
 
     drop(held);
     let url = gateway.url("/health");
-    eventually("descriptors", async || (get(&url, &[]).await.status == 200).then_some(())).await;
+    until("descriptors", async || (get(&url, &[]).await.status == 200).then_some(())).await;
     let headers = [("content-type", "application/json")];
     let chat = gateway.url("/v1/chat/completions");
     let answer = magicapi_testkit::request("POST", &chat, &headers, question().to_string()).await;

@@ -5,22 +5,16 @@
 mod bodies;
 mod connections;
 mod descriptors;
+mod heads;
+mod pace;
 mod protocols;
-#[path = "../setting/mod.rs"]
-mod setting;
+#[path = "../scene/mod.rs"]
+mod scene;
 mod tls;
-
-use std::net::SocketAddr;
 
 use magicapi_testkit::Gateway;
 use magicapi_testkit::wire::{Answer, Wire, request};
 use serde_json::{Value, json};
-
-/// Where the data plane listens.
-fn address(gateway: &Gateway) -> SocketAddr {
-    let authority = gateway.address.split_once("://").expect("a URL").1;
-    authority.parse().expect("an address")
-}
 
 /// Asks for a page over a connection that stays open.
 async fn ask(wire: &mut Wire, path: &str) -> Option<Answer> {
@@ -35,7 +29,7 @@ fn limits(limits: &Value) -> Value {
 
 /// A connection that was served once, so that the gateway has surely accepted it.
 async fn served(gateway: &Gateway) -> Wire {
-    let mut wire = Wire::connect(address(gateway)).await;
+    let mut wire = Wire::connect(gateway.socket()).await;
     let answer = ask(&mut wire, "/health").await.expect("an answer");
     assert_eq!(answer.head.status, 200);
     wire

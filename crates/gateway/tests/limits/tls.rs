@@ -4,7 +4,9 @@ use std::fs;
 use std::sync::Arc;
 
 use magicapi_testkit::Gateway;
+use magicapi_testkit::configuration::configuration;
 use magicapi_testkit::http::Raw;
+use magicapi_testkit::wire::until;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use serde_json::{Value, json};
@@ -13,8 +15,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::address;
-use crate::setting::{Setting, configuration, eventually, mock, options};
+use crate::scene::{Scene, mock, options};
 
 /// An authority of one's own.
 struct Authority {
@@ -54,7 +55,7 @@ impl Authority {
         let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
         let mut config = builder.expect("versions").with_root_certificates(roots).with_no_client_auth();
         config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
-        let socket = TcpStream::connect(address(gateway)).await.expect("a listener");
+        let socket = TcpStream::connect(gateway.socket()).await.expect("a listener");
         let name = ServerName::try_from("localhost").expect("a name");
         TlsConnector::from(Arc::new(config)).connect(name, socket).await.expect("a handshake")
     }
@@ -65,7 +66,7 @@ fn peer(stream: &TlsStream<TcpStream>) -> CertificateDer<'static> {
 }
 
 /// A gateway that speaks TLS with the leaf's files, `server.pem` and `server.key` below its directory.
-async fn with_tls(leaf: &Leaf, changes: Value) -> Setting {
+async fn with_tls(leaf: &Leaf, changes: Value) -> Scene {
     let mock = mock().await;
     let mut config = configuration(&mock.base_url(), changes);
     config["server"]["tls"] = json!({ "cert": "server.pem", "key": "server.key" });
@@ -73,7 +74,7 @@ async fn with_tls(leaf: &Leaf, changes: Value) -> Setting {
     let (_, directory) = options.command();
     fs::write(directory.path().join("server.pem"), &leaf.pem).expect("a file");
     fs::write(directory.path().join("server.key"), &leaf.key).expect("a file");
-    Setting { mock, gateway: Gateway::start(options.data_dir(&directory)).await }
+    Scene { mock, gateway: Gateway::start(options.data_dir(&directory)).await }
 }
 
 async fn health(stream: &mut TlsStream<TcpStream>) -> String {
@@ -88,14 +89,14 @@ async fn health(stream: &mut TlsStream<TcpStream>) -> String {
 #[tokio::test]
 async fn tls_speaks_http1_and_http2() {
     let authority = Authority::new();
-    let setting = with_tls(&authority.leaf(), json!({})).await;
-    assert!(setting.gateway.address.starts_with("https://"));
+    let scene = with_tls(&authority.leaf(), json!({})).await;
+    assert!(scene.gateway.address.starts_with("https://"));
     for alpn in [&["http/1.1"][..], &[]] {
-        let mut stream = authority.connect(&setting.gateway, alpn).await;
+        let mut stream = authority.connect(&scene.gateway, alpn).await;
         assert_eq!(stream.get_ref().1.alpn_protocol(), alpn.first().map(|name| name.as_bytes()));
         assert!(health(&mut stream).await.starts_with("HTTP/1.1 200 "));
     }
-    let stream = authority.connect(&setting.gateway, &["h2", "http/1.1"]).await;
+    let stream = authority.connect(&scene.gateway, &["h2", "http/1.1"]).await;
     assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
     let (mut sender, connection) = h2::client::handshake(stream).await.expect("HTTP/2");
     tokio::spawn(connection);
@@ -109,19 +110,19 @@ async fn tls_speaks_http1_and_http2() {
 async fn certificates_are_reread_when_they_change() {
     let authority = Authority::new();
     let (first, second) = (authority.leaf(), authority.leaf());
-    let setting = with_tls(&first, json!({})).await;
-    let mut old = authority.connect(&setting.gateway, &[]).await;
+    let scene = with_tls(&first, json!({})).await;
+    let mut old = authority.connect(&scene.gateway, &[]).await;
     assert_eq!(peer(&old), first.certificate);
     assert!(health(&mut old).await.contains("healthy"));
 
-    fs::write(setting.gateway.path("server.pem"), "-----BEGIN NONSENSE-----\n").expect("a file");
-    setting.gateway.wait_for_log(|line| line.to_string().contains("server.pem")).await;
-    assert_eq!(peer(&authority.connect(&setting.gateway, &[]).await), first.certificate);
+    fs::write(scene.gateway.path("server.pem"), "-----BEGIN NONSENSE-----\n").expect("a file");
+    scene.gateway.wait_for_log(|line| line.to_string().contains("server.pem")).await;
+    assert_eq!(peer(&authority.connect(&scene.gateway, &[]).await), first.certificate);
 
-    fs::write(setting.gateway.path("server.key"), &second.key).expect("a file");
-    fs::write(setting.gateway.path("server.pem"), &second.pem).expect("a file");
-    eventually("the new certificate", async || {
-        (peer(&authority.connect(&setting.gateway, &[]).await) == second.certificate).then_some(())
+    fs::write(scene.gateway.path("server.key"), &second.key).expect("a file");
+    fs::write(scene.gateway.path("server.pem"), &second.pem).expect("a file");
+    until("the new certificate", async || {
+        (peer(&authority.connect(&scene.gateway, &[]).await) == second.certificate).then_some(())
     })
     .await;
     assert!(health(&mut old).await.contains("healthy"), "the old connection goes on");
@@ -130,10 +131,10 @@ async fn certificates_are_reread_when_they_change() {
 #[tokio::test]
 async fn a_peer_that_never_shakes_hands_is_closed() {
     let limits = json!({ "server": { "limits": { "header_read": "500ms" } } });
-    let setting = with_tls(&Authority::new().leaf(), limits).await;
-    let mut silent = Raw::connect(&setting.gateway.address.replace("https", "http")).await;
+    let scene = with_tls(&Authority::new().leaf(), limits).await;
+    let mut silent = Raw::connect(&scene.gateway.address.replace("https", "http")).await;
     assert!(silent.read_to_end().await.expect("a proper end").is_empty());
-    let mut plain = Raw::connect(&setting.gateway.address.replace("https", "http")).await;
+    let mut plain = Raw::connect(&scene.gateway.address.replace("https", "http")).await;
     plain.send("GET /health HTTP/1.1\r\nhost: x\r\n\r\n").await.expect("a peer");
     let answer = plain.read_to_end().await.unwrap_or_default();
     assert!(!String::from_utf8_lossy(&answer).contains("HTTP/1.1 200"), "{answer:?}");

@@ -2,10 +2,11 @@
 
 use std::io::Write;
 
+use magicapi_testkit::ask::{CHAT, chat};
 use magicapi_testkit::http::request;
 use serde_json::{Value, json};
 
-use crate::scene::{CHAT, Scene, chat};
+use crate::scene::Scene;
 
 /// Numbers that no float or integer type holds, in an order that no map would give.
 const ODD: &str = r#"{"z":12345678901234567890123,"model":"gpt-4o-mini","e":1E5,"huge":1e400,"a":-0.0,"z":1.50,"messages":[{"content":"hi","role":"user"}]}"#;

@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
+use magicapi_plugin::ContentDropped;
+use magicapi_testkit::ask::chat;
+use magicapi_testkit::records::{line_of, parse};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use magicapi_testkit::GatewayOptions;
 
-use crate::scene::{BINARY, Scene, chat, line_of, parse};
+use crate::scene::{BINARY, Scene};
 
 #[tokio::test]
 async fn past_a_limit_the_record_says_what_is_missing_and_figures_stay_exact() {
@@ -105,4 +108,16 @@ fn more_than_is_captured_is_refused_at_the_start() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{said}");
     assert!(said.contains("telemetry.exporters[0].content") && said.contains("gateway.yaml:3"), "{said}");
+}
+
+/// `docs/record.md` names the reasons that there are, and no others.
+#[test]
+fn the_page_has_every_reason_why_bodies_are_missing() {
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/record.md"));
+    let page = page.expect("the page");
+    let row = page.lines().find_map(|line| line.strip_prefix("| `content_dropped` |")).expect("its row");
+    let on_the_page: Vec<&str> = row.split('`').skip(1).step_by(2).collect();
+    assert_eq!(on_the_page, ContentDropped::ALL.map(ContentDropped::as_str));
+    let written = ContentDropped::ALL.map(|reason| serde_json::to_value(reason).expect("a word"));
+    assert_eq!(written.as_slice(), on_the_page, "the record has the same words");
 }

@@ -1,11 +1,10 @@
 //! What an answer cost, through the binary: the table's rules, the provider's own figure, and unknown.
 
-use std::sync::Arc;
-
+use magicapi_testkit::ask::{CHAT, chat};
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
-use crate::scene::{CHAT, Scene, chat};
+use crate::scene::Scene;
+use crate::with_prices;
 
 /// US dollars per million tokens, so that a token of each kind shows in another digit.
 const PRICES: &str = r#"{"provider":"openai","model":"priced","price":{"standard":{"base":{"input":1,"cache_read":0.1,"cache_write":2,"output":10},"above_200k":{"input":3,"output":30}},"flex":{"base":{"input":0.5,"output":5}},"priority":{"base":{"input":2,"output":20}}}}
@@ -13,10 +12,7 @@ const PRICES: &str = r#"{"provider":"openai","model":"priced","price":{"standard
 "#;
 
 async fn scene() -> Scene {
-    let directory = Arc::new(TempDir::new().expect("a directory"));
-    std::fs::write(directory.path().join("prices.jsonl"), PRICES).expect("the prices");
-    let file = directory.path().join("prices.jsonl");
-    Scene::start_in(&directory, json!({ "prices": { "file": file } }), |options| options).await
+    with_prices(PRICES, &["openrouter"], |options| options).await
 }
 
 fn usage(input: u64, output: u64, more: &Value) -> Value {
@@ -115,4 +111,25 @@ async fn without_a_price_the_providers_figure_counts_else_none() {
     let free = json!({ "usage": usage(0, 0, &json!({})) });
     let free = priced(&scene, "free", "priced", &free).await;
     assert_eq!(free["cost"], 0.0, "nothing used costs nothing, which is not unknown");
+}
+
+#[tokio::test]
+async fn figures_that_cannot_be_true_have_no_cost() {
+    let scene = scene().await;
+    let cached = |tokens: u64| json!({ "prompt_tokens_details": { "cached_tokens": tokens } });
+    let believed = usage(1000, 10, &cached(1000));
+    let believed = priced(&scene, "all-cached", "priced", &json!({ "usage": believed })).await;
+    assert_eq!(believed["cost"], 0.000_2, "1000 × 0.1 + 10 × 10");
+    for (case, usage) in [
+        ("more-cached-than-sent", usage(1000, 10, &cached(1001))),
+        ("endless-prompt", usage(1 << 63, 10, &json!({}))),
+        (
+            "endless-cache",
+            json!({ "completion_tokens": 10, "prompt_tokens_details": { "cached_tokens": 1e300 } }),
+        ),
+    ] {
+        let metadata = priced(&scene, case, "priced", &json!({ "usage": usage })).await;
+        assert_eq!((&metadata["cost"], &metadata["cost_source"]), (&Value::Null, &Value::Null), "{case}");
+        assert_eq!(metadata["tokens"]["output"], 10, "{case}: what was reported is kept");
+    }
 }

@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 
+use magicapi_testkit::ask::{CHAT, chat};
 use magicapi_testkit::http::stream_json;
 use serde_json::{Value, json};
 
-use crate::scene::{CHAT, Scene, chat};
+use crate::scene::Scene;
 
 /// Keys in `metadata` whose values are times.
 const TIMES: [&str; 3] = ["latency", "ttfb", "provider_latency"];

@@ -1,13 +1,13 @@
 //! The two log samples of the original guide: ours have every key of theirs, with the same type and, where the sample
 //! is a result of what went in, the same value.
 
-use std::sync::Arc;
-
+use magicapi_testkit::ask::CHAT;
+use magicapi_testkit::configuration::OUR_KEY;
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
 use super::golden::assert_golden;
-use crate::scene::{CHAT, Scene};
+use crate::scene::Scene;
+use crate::with_prices;
 
 /// Rows that make the samples' costs of the samples' tokens.
 const PRICES: &str = r#"{"provider":"azure","model":"gpt-4-turbo","price":{"standard":{"base":{"input":85,"output":48}}}}
@@ -15,12 +15,8 @@ const PRICES: &str = r#"{"provider":"azure","model":"gpt-4-turbo","price":{"stan
 "#;
 
 async fn scene() -> Scene {
-    let directory = Arc::new(TempDir::new().expect("a directory"));
-    std::fs::write(directory.path().join("prices.jsonl"), PRICES).expect("the prices");
-    let file = directory.path().join("prices.jsonl");
-    let environment =
-        |options: magicapi_testkit::GatewayOptions| options.env("DEPLOYMENT_ENVIRONMENT", "production");
-    Scene::start_in(&directory, json!({ "prices": { "file": file } }), environment).await
+    with_prices(PRICES, &["azure", "groq"], |options| options.env("DEPLOYMENT_ENVIRONMENT", "production"))
+        .await
 }
 
 fn sample(name: &str) -> Value {
@@ -93,7 +89,7 @@ async fn the_buffered_sample() {
     assert_eq!(ours["metadata"]["provider_request_id"], theirs["metadata"]["provider_request_id"]);
     assert_eq!(ours["metadata"]["response_size"], answer.body.len());
     let received = &scene.mock.received()[0];
-    assert_eq!(received.header("api-key"), Some("sk-scene"), "Azure's own form of a key");
+    assert_eq!(received.header("api-key"), Some(OUR_KEY), "Azure's own form of a key");
 }
 
 #[tokio::test]

@@ -1,8 +1,11 @@
 //! The caller's own headers, and what is written when they do not come.
 
+use magicapi_testkit::ask::{CHAT, chat};
+use magicapi_testkit::configuration::RECORDS;
+use magicapi_testkit::records::{lines_with, parse};
 use serde_json::{Value, json};
 
-use crate::scene::{CHAT, Scene, chat, lines_with, parse};
+use crate::scene::Scene;
 
 async fn sent(scene: &Scene, case: &str, headers: &[(&str, &str)]) -> Value {
     let body = chat("gpt-4o-mini", &json!({})).to_string();
@@ -107,7 +110,7 @@ async fn pages_about_the_process_have_no_record() {
         assert_eq!(answer.status, status, "{path}: {}", answer.text());
     }
     sent(&scene, "last", &[]).await;
-    let lines = lines_with(&scene.gateway.path(crate::scene::RECORDS), "", 1).await;
+    let lines = lines_with(&scene.gateway.path(RECORDS), "", 1).await;
     assert_eq!(lines.len(), 1, "{lines:?}");
     assert_eq!(parse(&lines[0])["attributes"]["thread_id"], "last");
 }

@@ -2,9 +2,10 @@
 
 use std::fs;
 
+use magicapi_testkit::configuration::{OUR_KEY, RECORDS};
 use serde_json::{Value, json};
 
-use crate::setting::{OUR_KEY, RECORDS, Setting};
+use crate::scene::Scene;
 use crate::{GROQS, ask, assert_error, bearer, credentials_of, start};
 
 /// A caller's key in every form in which SDKs send one.
@@ -31,33 +32,33 @@ const EVERYWHERE: [(&str, &str); 8] = [
 ];
 
 /// No request upstream, no record and no line of the log holds the secret.
-async fn assert_kept(setting: &Setting, requests: usize) {
-    setting.records(requests).await;
-    for received in setting.mock.received() {
+async fn assert_kept(scene: &Scene, requests: usize) {
+    scene.records(requests).await;
+    for received in scene.mock.received() {
         let text = format!("{received:?}");
         assert!(!text.contains("sk-secret"), "upstream: {text}");
     }
-    let records = fs::read_to_string(setting.gateway.path(RECORDS)).expect("records");
+    let records = fs::read_to_string(scene.gateway.path(RECORDS)).expect("records");
     assert!(!records.contains("sk-secret"), "{records}");
-    let log = setting.gateway.log().join("\n");
+    let log = scene.gateway.log().join("\n");
     assert!(!log.contains("sk-secret"), "{log}");
 }
 
 #[tokio::test]
 async fn passthrough_uses_the_callers_key_in_the_providers_form() {
-    let setting = start(json!({})).await;
+    let scene = start(json!({})).await;
     for (name, value) in forms("sk-mine") {
-        let answer = ask(&setting, &[(name, &value)], "groq/x").await;
+        let answer = ask(&scene, &[(name, &value)], "groq/x").await;
         assert_eq!(answer.status, 200, "{name}: {}", answer.text());
-        assert_eq!(credentials_of(&setting.received()), bearer("sk-mine"), "{name}");
+        assert_eq!(credentials_of(&scene.received()), bearer("sk-mine"), "{name}");
     }
-    let record = setting.record(5).await;
+    let record = scene.last_of(5).await;
     assert_eq!(record["metadata"]["credential"], "caller");
 }
 
 #[tokio::test]
 async fn passthrough_uses_ours_when_none_or_a_placeholder_came() {
-    let setting = start(json!({})).await;
+    let scene = start(json!({})).await;
     let placeholders: [&[(&str, &str)]; 5] = [
         &[],
         &[("authorization", "Bearer gateway")],
@@ -66,52 +67,52 @@ async fn passthrough_uses_ours_when_none_or_a_placeholder_came() {
         &[("x-api-key", "gateway"), ("api-key", "")],
     ];
     for headers in placeholders {
-        let answer = ask(&setting, headers, "gpt-4o").await;
+        let answer = ask(&scene, headers, "gpt-4o").await;
         assert_eq!(answer.status, 200, "{headers:?}: {}", answer.text());
-        assert_eq!(credentials_of(&setting.received()), bearer(OUR_KEY), "{headers:?}");
+        assert_eq!(credentials_of(&scene.received()), bearer(OUR_KEY), "{headers:?}");
     }
-    assert_eq!(setting.record(5).await["metadata"]["credential"], "gateway");
-    let answer = ask(&setting, &[("authorization", "Basic dTpw")], "gpt-4o").await;
+    assert_eq!(scene.last_of(5).await["metadata"]["credential"], "gateway");
+    let answer = ask(&scene, &[("authorization", "Basic dTpw")], "gpt-4o").await;
     assert!(assert_error(&answer, 401, "unauthenticated").contains("Bearer <key>"));
 }
 
 /// A provider that the model's bare name led to gets our key; the caller did not point its own there.
 #[tokio::test]
 async fn a_callers_key_never_goes_to_a_provider_found_by_a_bare_name() {
-    let setting = start(json!({})).await;
-    let answer = ask(&setting, &EVERYWHERE, GROQS).await;
+    let scene = start(json!({})).await;
+    let answer = ask(&scene, &EVERYWHERE, GROQS).await;
     assert_eq!(answer.status, 200, "{}", answer.text());
-    assert_eq!(credentials_of(&setting.received()), bearer("sk-ours-groq"));
-    assert_kept(&setting, 1).await;
+    assert_eq!(credentials_of(&scene.received()), bearer("sk-ours-groq"));
+    assert_kept(&scene, 1).await;
     // The dialect's own provider is what the path says.
-    ask(&setting, &[("authorization", "Bearer sk-mine")], "gpt-4o").await;
-    assert_eq!(credentials_of(&setting.received()), bearer("sk-mine"));
+    ask(&scene, &[("authorization", "Bearer sk-mine")], "gpt-4o").await;
+    assert_eq!(credentials_of(&scene.received()), bearer("sk-mine"));
 }
 
 /// Where we have no key for it either, the answer says how to point the caller's own there.
 #[tokio::test]
 async fn a_bare_name_without_a_key_of_ours_says_how_to_name_the_provider() {
-    let setting = start(json!({ "providers": { "groq": {} } })).await;
-    let answer = ask(&setting, &[("authorization", "Bearer sk-secret")], GROQS).await;
+    let scene = start(json!({ "providers": { "groq": {} } })).await;
+    let answer = ask(&scene, &[("authorization", "Bearer sk-secret")], GROQS).await;
     let text = assert_error(&answer, 401, "unauthenticated");
     assert!(text.contains("x-provider: groq") && text.contains(&format!("groq/{GROQS}")), "{text}");
     assert_eq!(answer.header("www-authenticate"), "Bearer");
-    assert_kept(&setting, 1).await;
+    assert_kept(&scene, 1).await;
 }
 
 #[tokio::test]
 async fn no_credential_of_the_caller_crosses_in_keys_and_open_mode() {
     let keys = json!({ "mode": "keys", "keys": [{ "name": "app", "hash": hash_of("sk-secret") }] });
     for auth in [keys, json!({ "mode": "open" })] {
-        let setting = start(json!({ "auth": auth })).await;
+        let scene = start(json!({ "auth": auth })).await;
         for model in ["gpt-4o", "groq/x", "local/x", GROQS] {
-            let answer = ask(&setting, &EVERYWHERE, model).await;
+            let answer = ask(&scene, &EVERYWHERE, model).await;
             assert_eq!(answer.status, 200, "{auth} {model}: {}", answer.text());
         }
-        let sent: Vec<_> = setting.mock.received().iter().map(credentials_of).collect();
+        let sent: Vec<_> = scene.mock.received().iter().map(credentials_of).collect();
         let wanted = [bearer(OUR_KEY), bearer("sk-ours-groq"), vec![], bearer("sk-ours-groq")];
         assert_eq!(sent, wanted, "{auth}");
-        assert_kept(&setting, 4).await;
+        assert_kept(&scene, 4).await;
     }
 }
 
@@ -130,35 +131,35 @@ fn keys() -> Value {
 
 #[tokio::test]
 async fn keys_mode_wants_one_of_its_keys_in_any_form() {
-    let setting = start(keys()).await;
+    let scene = start(keys()).await;
     for (name, value) in forms("vk-all") {
-        let answer = ask(&setting, &[(name, &value)], "gpt-4o").await;
+        let answer = ask(&scene, &[(name, &value)], "gpt-4o").await;
         assert_eq!(answer.status, 200, "{name}: {}", answer.text());
-        assert_eq!(credentials_of(&setting.received()), bearer(OUR_KEY), "{name}");
+        assert_eq!(credentials_of(&scene.received()), bearer(OUR_KEY), "{name}");
     }
     let both = [("authorization", "Bearer sk-other"), ("x-api-key", "vk-all"), ("x-project-id", "p-header")];
-    assert_eq!(ask(&setting, &both, "gpt-4o").await.status, 200, "SDKs send two");
-    let record = setting.record(6).await;
+    assert_eq!(ask(&scene, &both, "gpt-4o").await.status, 200, "SDKs send two");
+    let record = scene.last_of(6).await;
     assert_eq!(record["metadata"]["key_name"], "all");
     assert_eq!(record["project_id"], "p-all", "the key's project beats the header");
 
-    let before = setting.mock.stats().requests;
+    let before = scene.mock.stats().requests;
     for wrong in ["", "gateway", "vk-al", "vk-all2", "VK-ALL", OUR_KEY] {
         let authorization = format!("Bearer {wrong}");
-        let answer = ask(&setting, &[("authorization", &authorization)], "gpt-4o").await;
+        let answer = ask(&scene, &[("authorization", &authorization)], "gpt-4o").await;
         assert_error(&answer, 401, "unauthenticated");
         assert_eq!(answer.header("www-authenticate"), "Bearer");
     }
-    assert_eq!(ask(&setting, &[], "gpt-4o").await.status, 401);
-    let models = magicapi_testkit::http::get(&setting.gateway.url("/v1/models"), &[]).await;
+    assert_eq!(ask(&scene, &[], "gpt-4o").await.status, 401);
+    let models = magicapi_testkit::http::get(&scene.gateway.url("/v1/models"), &[]).await;
     assert_error(&models, 401, "unauthenticated");
-    assert_eq!(setting.mock.stats().requests, before);
+    assert_eq!(scene.mock.stats().requests, before);
 }
 
 /// What a key may use is judged by where the request would go, however it was named.
 #[tokio::test]
 async fn a_keys_models_are_judged_after_routing() {
-    let setting = start(keys()).await;
+    let scene = start(keys()).await;
     let key = ("x-api-key", "vk-some");
     for (headers, model) in [
         (&[key][..], "groq/anything"),
@@ -167,10 +168,10 @@ async fn a_keys_models_are_judged_after_routing() {
         (&[key, ("x-provider", "openai")], "gpt-4o"),
         (&[key, ("x-provider", "groq")], "openai/gpt-4.1"),
     ] {
-        let answer = ask(&setting, headers, model).await;
+        let answer = ask(&scene, headers, model).await;
         assert_eq!(answer.status, 200, "{headers:?} {model}: {}", answer.text());
     }
-    let before = setting.mock.stats().requests;
+    let before = scene.mock.stats().requests;
     for (headers, model) in [
         (&[key][..], "gpt-4o-mini"),
         (&[key], "together/x"),
@@ -178,11 +179,11 @@ async fn a_keys_models_are_judged_after_routing() {
         (&[key, ("x-provider", "openai")], "groq/x"),
         (&[key], "local/gpt-4o"),
     ] {
-        let text = assert_error(&ask(&setting, headers, model).await, 403, "forbidden");
+        let text = assert_error(&ask(&scene, headers, model).await, 403, "forbidden");
         assert!(text.contains("`some`") && text.contains("groq/*"), "{text}");
     }
-    assert_eq!(setting.mock.stats().requests, before);
-    let list = magicapi_testkit::http::get(&setting.gateway.url("/v1/models"), &[key]).await.json();
+    assert_eq!(scene.mock.stats().requests, before);
+    let list = magicapi_testkit::http::get(&scene.gateway.url("/v1/models"), &[key]).await.json();
     let ids: Vec<&str> =
         list["data"].as_array().expect("a list").iter().filter_map(|row| row["id"].as_str()).collect();
     assert!(ids.contains(&GROQS) && ids.contains(&"gpt-4o"), "{ids:?}");

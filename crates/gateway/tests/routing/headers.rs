@@ -1,11 +1,10 @@
 //! Which headers cross, each way.
 
-use magicapi_testkit::facade::record_where;
+use magicapi_testkit::ask::{CHAT, question};
 use magicapi_testkit::http::Raw;
 use magicapi_testkit::wire::{Wire, request};
 use serde_json::json;
 
-use crate::setting::{CHAT, question};
 use crate::{ask, start};
 
 const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
@@ -45,12 +44,12 @@ const SENT_ON: [(&str, &str); 7] = [
 
 #[tokio::test]
 async fn what_goes_to_the_provider() {
-    let setting = start(json!({})).await;
+    let scene = start(json!({})).await;
     let sent: Vec<_> =
         KEPT.into_iter().chain(SENT_ON).chain([("accept-encoding", "gzip, foo, br;q=0.5")]).collect();
-    let answer = setting.post(CHAT, &json!({}), &sent, &question()).await;
+    let answer = scene.post(CHAT, &json!({}), &sent, &question()).await;
     assert_eq!(answer.status, 200, "{}", answer.text());
-    let received = setting.received();
+    let received = scene.received();
     for (name, _) in KEPT {
         assert_eq!(received.header(name), None, "{name} went on");
     }
@@ -58,7 +57,7 @@ async fn what_goes_to_the_provider() {
         let pair = (pair.0.to_owned(), pair.1.to_owned());
         assert!(received.headers.contains(&pair), "{pair:?} is missing in {:?}", received.headers);
     }
-    assert_eq!(received.header("host"), Some(setting.mock.addr().to_string().as_str()));
+    assert_eq!(received.header("host"), Some(scene.mock.addr().to_string().as_str()));
     assert_eq!(received.header("content-length"), Some(received.body.len().to_string().as_str()));
     assert_eq!(
         received.header("accept-encoding"),
@@ -66,7 +65,7 @@ async fn what_goes_to_the_provider() {
         "what the record's reader can undo"
     );
 
-    let record = setting.record(1).await;
+    let record = scene.last_of(1).await;
     for (name, value) in [("org_id", "o"), ("user_id", "u"), ("thread_id", "t"), ("experiment_id", "e")] {
         assert_eq!(record[name], value);
     }
@@ -76,12 +75,12 @@ async fn what_goes_to_the_provider() {
 /// The account that a caller names is the caller's own when the key is.
 #[tokio::test]
 async fn a_callers_key_takes_its_account_along() {
-    let setting = start(json!({})).await;
+    let scene = start(json!({})).await;
     let headers =
         [("authorization", "Bearer sk-mine"), ("openai-organization", "org-1"), ("openai-project", "p-1")];
     let script = json!({ "headers": { "openai-organization": "org-of-key" } });
-    let answer = setting.chat(&script, &headers).await;
-    let received = setting.received();
+    let answer = scene.ask(&script, &headers).await;
+    let received = scene.received();
     assert_eq!(received.header("openai-organization"), Some("org-1"));
     assert_eq!(received.header("openai-project"), Some("p-1"));
     assert_eq!(answer.header("openai-organization"), "org-of-key");
@@ -91,7 +90,7 @@ async fn a_callers_key_takes_its_account_along() {
 /// no provider can say for it.
 #[tokio::test]
 async fn what_goes_to_the_caller() {
-    let setting = start(json!({})).await;
+    let scene = start(json!({})).await;
     let script = json!({ "headers": {
         "set-cookie": ["a=1", "b=2"], "openai-organization": "org-of-ours", "keep-alive": "timeout=5",
         "x-custom": ["one", "two"], "x-ratelimit-remaining-requests": "9", "x-request-id": "req-of-provider",
@@ -99,7 +98,7 @@ async fn what_goes_to_the_caller() {
         "x-gateway-cache": "hit",
     } });
     for stream in [false, true] {
-        let answer = if stream { setting.streamed(&script).await } else { setting.chat(&script, &[]).await };
+        let answer = if stream { scene.streamed(&script).await } else { scene.ask(&script, &[]).await };
         for gone in [
             "set-cookie",
             "openai-organization",
@@ -123,15 +122,15 @@ async fn what_goes_to_the_caller() {
 
 #[tokio::test]
 async fn the_callers_request_id_comes_back_and_the_record_keeps_its_own() {
-    let setting = start(json!({})).await;
-    let answer = ask(&setting, &[("x-request-id", "my id, 42")], "gpt-4o").await;
+    let scene = start(json!({})).await;
+    let answer = ask(&scene, &[("x-request-id", "my id, 42")], "gpt-4o").await;
     assert_eq!(answer.header("x-request-id"), "my id, 42");
-    let refused = ask(&setting, &[("x-request-id", "of an error"), ("x-provider", "nobody")], "gpt-4o").await;
+    let refused = ask(&scene, &[("x-request-id", "of an error"), ("x-provider", "nobody")], "gpt-4o").await;
     assert_eq!((refused.status, refused.header("x-request-id")), (400, "of an error"));
     let long = "x".repeat(257);
-    let answer = ask(&setting, &[("x-request-id", &long)], "gpt-4o").await;
+    let answer = ask(&scene, &[("x-request-id", &long)], "gpt-4o").await;
     assert!(answer.header("x-request-id").starts_with("msg_"));
-    for record in setting.records(3).await {
+    for record in scene.records(3).await {
         assert!(record["attributes"]["id"].as_str().is_some_and(|id| id.starts_with("msg_")), "{record}");
     }
 }
@@ -139,11 +138,11 @@ async fn the_callers_request_id_comes_back_and_the_record_keeps_its_own() {
 /// A `traceparent` that is none leaves no trace, and does no harm.
 #[tokio::test]
 async fn a_bad_traceparent_is_ignored() {
-    let setting = start(json!({})).await;
+    let scene = start(json!({})).await;
     for bad in ["", "nonsense", "00-00000000000000000000000000000000-b7ad6b7169203331-01"] {
-        assert_eq!(ask(&setting, &[("traceparent", bad), ("x-user-id", "bad")], "gpt-4o").await.status, 200);
+        assert_eq!(ask(&scene, &[("traceparent", bad), ("x-user-id", "bad")], "gpt-4o").await.status, 200);
     }
-    for record in setting.records(3).await {
+    for record in scene.records(3).await {
         assert_eq!(record["attributes"]["metadata"]["trace_id"], serde_json::Value::Null);
     }
 }
@@ -151,8 +150,8 @@ async fn a_bad_traceparent_is_ignored() {
 /// Header values that are no UTF-8 are the record's problem, not the request's; what a header cannot hold is refused.
 #[tokio::test]
 async fn strange_bytes_in_headers_do_no_harm() {
-    let setting = start(json!({})).await;
-    let authority = setting.gateway.address.trim_start_matches("http://").parse().expect("an address");
+    let scene = start(json!({})).await;
+    let authority = scene.gateway.address.trim_start_matches("http://").parse().expect("an address");
     let mut wire = Wire::connect(authority).await;
     let body = question().to_string();
     let mut sent = request("POST", CHAT, &[("x-user-id", "MARK"), ("x-mock", "{}")], body.as_bytes());
@@ -160,11 +159,11 @@ async fn strange_bytes_in_headers_do_no_harm() {
     sent.splice(at..at + 4, [b'u', 0xFF, 0xE9]);
     wire.send(&sent).await;
     assert_eq!(wire.answer().await.expect("an answer").head.status, 200);
-    let record = record_where(&setting.gateway, "the strange one", |_| true).await;
+    let record = scene.record_where("the strange one", |_| true).await;
     assert!(record["attributes"]["user_id"].as_str().is_some_and(|user| user.starts_with('u')));
 
     for line in ["x-a: a\0b", "x a: b", ": empty"] {
-        let mut raw = Raw::connect(&setting.gateway.address).await;
+        let mut raw = Raw::connect(&scene.gateway.address).await;
         let head = format!("GET /health HTTP/1.1\r\nhost: x\r\n{line}\r\n\r\n");
         raw.send(head).await.expect("a peer");
         let answer = raw.read_to_end().await.expect("a proper end");

@@ -4,20 +4,23 @@
 mod access;
 mod choice;
 mod credentials;
+mod forms;
 mod headers;
 mod pages;
-#[path = "../setting/mod.rs"]
-mod setting;
+#[path = "../scene/mod.rs"]
+mod scene;
 
 use magicapi_mock::Received;
+use magicapi_testkit::ask::CHAT;
+use magicapi_testkit::configuration::configuration;
 use magicapi_testkit::{Gateway, Response};
 use serde_json::{Value, json};
 
-use setting::{CHAT, Setting, configuration, mock, options};
+use crate::scene::{Scene, mock, options};
 
 /// Providers that are all the mock, each below a path of its own: `openai`, `groq`, `together` with keys of ours, and
 /// `local`, a server that speaks as OpenAI does.
-async fn start(mut changes: Value) -> Setting {
+async fn start(mut changes: Value) -> Scene {
     let mock = mock().await;
     let at = |name: &str| format!("http://{}/{name}/v1", mock.addr());
     if changes.get("providers").is_none() {
@@ -28,12 +31,12 @@ async fn start(mut changes: Value) -> Setting {
         });
     }
     let gateway = Gateway::start(options(&configuration(&at("openai"), changes), &[])).await;
-    Setting { mock, gateway }
+    Scene { mock, gateway }
 }
 
 /// The provider and the model that the last request went to.
-fn went_to(setting: &Setting) -> (String, String) {
-    let received = setting.received();
+fn went_to(scene: &Scene) -> (String, String) {
+    let received = scene.received();
     let body: Value = serde_json::from_slice(&received.body).expect("JSON upstream");
     let provider = received.path.split('/').nth(1).expect("a provider's path");
     (provider.to_owned(), body["model"].as_str().expect("a model").to_owned())
@@ -43,8 +46,8 @@ fn question_to(model: &str) -> Value {
     json!({ "model": model, "messages": [{ "role": "user", "content": "hello there" }] })
 }
 
-async fn ask(setting: &Setting, headers: &[(&str, &str)], model: &str) -> Response {
-    setting.post(CHAT, &json!({}), headers, &question_to(model)).await
+async fn ask(scene: &Scene, headers: &[(&str, &str)], model: &str) -> Response {
+    scene.post(CHAT, &json!({}), headers, &question_to(model)).await
 }
 
 /// A model that groq alone of the configured providers has.

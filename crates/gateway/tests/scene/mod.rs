@@ -1,45 +1,51 @@
-//! A scene for tests of records and their ways out: the real binary before a scripted provider, its records found by
-//! the case (`x-thread-id`) that made them.
+//! The real binary before the scripted provider: what most end-to-end tests start from. What they ask of it and find in
+//! its records is `magicapi_testkit::ask`; here is what only this package can name: binary, mock, store, keys.
 #![allow(clippy::expect_used, clippy::panic, reason = "clippy does not see that this is part of tests")]
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
-use std::os::unix::fs::MetadataExt;
+use std::ops::Deref;
 use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use magicapi_mock::{MockOptions, MockServer};
-use magicapi_testkit::http::{Response, get, request};
-use magicapi_testkit::{DEADLINE, Gateway, GatewayOptions};
-use serde_json::{Value, json};
+use magicapi_kernel::LedgerEntry;
+use magicapi_mock::{MockOptions, MockServer, Received};
+use magicapi_store::Reader;
+use magicapi_testkit::ask::chat_request;
+use magicapi_testkit::configuration::{OUR_KEY, RECORDS, configuration};
+use magicapi_testkit::wire::{Answer, Wire};
+use magicapi_testkit::{DEADLINE, Gateway, GatewayOptions, read_records};
+use serde_json::Value;
 use tempfile::TempDir;
-
-pub(crate) mod bulk;
-pub(crate) mod search;
 
 /// The gateway's binary.
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_magicapi-ai-gateway");
-/// The path of chat completions.
-pub(crate) const CHAT: &str = "/v1/chat/completions";
-/// What `file` exporters write, below the gateway's working directory.
-pub(crate) const RECORDS: &str = "records.jsonl";
-/// The providers of a scene; all of them are the mock.
-const PROVIDERS: [&str; 4] = ["openai", "azure", "groq", "openrouter"];
 
-/// A gateway before a provider.
+/// A gateway, which it stands for, and the provider before which it is.
 pub(crate) struct Scene {
-    /// The provider.
     pub(crate) mock: MockServer,
-    /// The gateway.
     pub(crate) gateway: Gateway,
 }
 
+impl Deref for Scene {
+    type Target = Gateway;
+
+    fn deref(&self) -> &Gateway {
+        &self.gateway
+    }
+}
+
 impl Scene {
-    /// Starts both, with `changes` laid over the configuration.
+    /// Starts both, with `changes` laid over the plain configuration.
     pub(crate) async fn start(changes: Value) -> Self {
-        Self::start_in(&Arc::new(TempDir::new().expect("a directory")), changes, |options| options).await
+        Self::with(changes, &[]).await
+    }
+
+    /// The same with variables of the environment; an empty one counts as not set.
+    pub(crate) async fn with(changes: Value, variables: &[(&str, &str)]) -> Self {
+        let mock = mock().await;
+        let gateway = Gateway::start(options(&configuration(&mock.base_url(), changes), variables)).await;
+        Self { mock, gateway }
     }
 
     /// The same in a directory of the test's own and with its own options.
@@ -48,95 +54,61 @@ impl Scene {
         changes: Value,
         change: impl FnOnce(GatewayOptions) -> GatewayOptions,
     ) -> Self {
-        let options = MockOptions { record: true, ..MockOptions::default() };
-        let mock = MockServer::start(options).await.expect("the mock");
-        let config = configuration(&mock.base_url(), changes).to_string();
-        let options = GatewayOptions::new(BINARY).data_dir(directory).config(config);
-        let gateway = Gateway::start(change(options)).await;
+        let mock = mock().await;
+        let plain = options(&configuration(&mock.base_url(), changes), &[]).data_dir(directory);
+        let gateway = Gateway::start(change(plain)).await;
         Self { mock, gateway }
     }
 
-    /// Sends a chat request of a case under a script and reads the whole answer.
-    pub(crate) async fn chat(&self, case: &str, script: &Value, body: &Value) -> Response {
-        self.send(CHAT, case, &[("x-mock", &script.to_string())], body.to_string()).await
+    /// A gateway that is configured by variables alone.
+    pub(crate) async fn by_variables(variables: &[(&str, &str)]) -> Self {
+        let mock = mock().await;
+        let provider = [("OPENAI_BASE_URL", &*mock.base_url()), ("OPENAI_API_KEY", OUR_KEY)];
+        let gateway = Gateway::start(GatewayOptions::new(BINARY).envs(&provider).envs(variables)).await;
+        Self { mock, gateway }
     }
 
-    /// Sends any JSON document of a case; `headers` may name another content type.
-    pub(crate) async fn send(
-        &self,
-        path: &str,
-        case: &str,
-        headers: &[(&str, &str)],
-        body: impl Into<Bytes>,
-    ) -> Response {
-        let mut all = vec![("x-thread-id", case)];
-        if !headers.iter().any(|(name, _)| *name == "content-type") {
-            all.push(("content-type", "application/json"));
-        }
-        all.extend_from_slice(headers);
-        request("POST", &self.gateway.url(path), &all, body).await
+    /// What the provider received last.
+    pub(crate) fn received(&self) -> Received {
+        self.mock.received().pop().expect("a request upstream")
     }
 
-    /// The record of a case.
-    pub(crate) async fn record(&self, case: &str) -> Value {
-        parse(&self.line(case).await)
+    /// The whole answer to a chat request, straight from the provider.
+    pub(crate) async fn straight(&self, script: &Value, body: &Value) -> Answer {
+        let mut wire = Wire::connect(self.mock.addr()).await;
+        wire.send(&chat_request("straight", script, body)).await;
+        wire.answer().await.expect("an answer of the mock")
     }
 
-    /// The line that is the record of a case.
-    pub(crate) async fn line(&self, case: &str) -> String {
-        line_of(&self.gateway.path(RECORDS), case).await
-    }
-
-    /// `metadata` of the record of a case.
-    pub(crate) async fn metadata(&self, case: &str) -> Value {
-        self.record(case).await["attributes"]["metadata"].take()
+    /// Replaces the configuration file.
+    pub(crate) fn rewrite(&self, changes: Value) {
+        let text = configuration(&self.mock.base_url(), changes).to_string();
+        let aside = self.gateway.path("aside.yaml");
+        std::fs::write(&aside, text).expect("a file");
+        std::fs::rename(aside, self.gateway.config_path()).expect("a file");
     }
 }
 
-/// The line in a file of records that belongs to a case.
-pub(crate) async fn line_of(path: &Path, case: &str) -> String {
-    let wanted = format!("\"thread_id\":\"{case}\"");
-    lines_with(path, &wanted, 1).await.remove(0)
+/// A provider that keeps what it receives.
+pub(crate) async fn mock() -> MockServer {
+    MockServer::start(MockOptions { record: true, ..MockOptions::default() }).await.expect("the mock")
 }
 
-/// Waits for so many lines with this text.
-pub(crate) async fn lines_with(path: &Path, wanted: &str, count: usize) -> Vec<String> {
-    let end = Instant::now() + DEADLINE;
-    loop {
-        let text = std::fs::read_to_string(path).unwrap_or_default();
-        let whole = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
-        let found: Vec<_> = whole.filter(|line| line.contains(wanted)).map(str::to_owned).collect();
-        if found.len() >= count {
-            return found;
-        }
-        assert!(Instant::now() < end, "{} of {count} lines with {wanted} in:\n{text}", found.len());
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+/// A gateway before any other provider.
+pub(crate) async fn before(base_url: &str, changes: Value) -> Gateway {
+    Gateway::start(options(&configuration(base_url, changes), &[])).await
 }
 
-/// A line as JSON.
-pub(crate) fn parse(line: &str) -> Value {
-    serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))
+/// How the gateway is started with this file and these variables.
+pub(crate) fn options(config: &Value, variables: &[(&str, &str)]) -> GatewayOptions {
+    GatewayOptions::new(BINARY).config(config.to_string()).envs(variables)
 }
 
-/// Waits until `seen` gives something.
-pub(crate) async fn until<T, F: Future<Output = Option<T>>>(what: &str, mut seen: impl FnMut() -> F) -> T {
-    let end = Instant::now() + DEADLINE;
-    loop {
-        if let Some(found) = seen().await {
-            return found;
-        }
-        assert!(Instant::now() < end, "{what}: did not happen within {DEADLINE:?}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
-
-impl Scene {
-    /// Asks the admin plane with the token that the gateway made.
-    pub(crate) async fn admin(&self, path: &str) -> Response {
-        let bearer = format!("Bearer {}", self.gateway.admin_token());
-        get(&self.gateway.admin_url(path), &[("authorization", &bearer)]).await
-    }
+/// Runs a start that must fail, and gives what it said.
+pub(crate) fn refusal(config: &Value, variables: &[(&str, &str)]) -> String {
+    let output = options(config, variables).output();
+    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+    stderr(&output)
 }
 
 /// Runs a command of the binary on the data directory of a gateway, running or not.
@@ -158,50 +130,67 @@ pub(crate) fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// The user `nobody`, as whom the gateway runs where tests run as root: root may write anywhere.
-const NOBODY: u32 = 65534;
-
-/// The binary for an unprivileged user, in a directory that is that user's.
-pub(crate) fn unprivileged(directory: &Arc<TempDir>) -> GatewayOptions {
-    if std::fs::metadata("/proc/self").expect("/proc").uid() != 0 {
-        return GatewayOptions::new(BINARY).data_dir(directory);
-    }
-    std::os::unix::fs::chown(directory.path(), Some(NOBODY), Some(NOBODY)).expect("an owner");
-    let mut options = GatewayOptions::new("setpriv").data_dir(directory);
-    for argument in ["--reuid=nobody", "--regid=nogroup", "--clear-groups", BINARY] {
-        options = options.arg(argument);
-    }
-    options
+/// `sha256:…` of a virtual key, as `keys create` prints it.
+pub(crate) fn hash_of(key: &str) -> String {
+    let hash = magicapi_policies::hash_of(key);
+    hash.iter().fold("sha256:".to_owned(), |text, byte| format!("{text}{byte:02x}"))
 }
 
-fn configuration(base_url: &str, changes: Value) -> Value {
-    let providers: serde_json::Map<_, _> = PROVIDERS
-        .into_iter()
-        .map(|name| (name.to_owned(), json!({ "api_key": "sk-scene", "base_url": base_url })))
-        .collect();
-    let mut config = json!({
-        "server": { "listen": ["127.0.0.1:0"], "drain": { "delay": "0s", "timeout": "30s" } },
-        "providers": providers,
-        "telemetry": { "exporters": [{ "type": "file", "path": RECORDS, "batch": { "age": "20ms" } }] },
-    });
-    lay_over(&mut config, changes);
-    config
+/// What a gateway left behind when it had ended.
+pub(crate) struct Left {
+    /// Every record.
+    pub(crate) records: Vec<Value>,
+    /// Every request of the ledger.
+    pub(crate) ledger: Vec<LedgerEntry>,
+    /// Its exit code.
+    pub(crate) code: Option<i32>,
 }
 
-fn lay_over(under: &mut Value, over: Value) {
-    match (under, over) {
-        (Value::Object(under), Value::Object(over)) => {
-            for (key, value) in over {
-                lay_over(under.entry(key).or_insert(Value::Null), value);
-            }
-        }
-        (under, over) => *under = over,
+impl Left {
+    /// The one record of a case.
+    pub(crate) fn record(&self, case: &str) -> &Value {
+        only(case, self.records.iter().filter(|record| record["attributes"]["thread_id"] == case))
+    }
+
+    /// The `metadata` of the one record of a case.
+    pub(crate) fn metadata(&self, case: &str) -> &Value {
+        &self.record(case)["attributes"]["metadata"]
+    }
+
+    /// The one ledger row of a case.
+    pub(crate) fn row(&self, case: &str) -> &LedgerEntry {
+        let id = self.record(case)["attributes"]["id"].as_str().expect("an id");
+        only(case, self.ledger.iter().filter(|row| row.id.to_string() == id))
     }
 }
 
-/// A chat body.
-pub(crate) fn chat(model: &str, more: &Value) -> Value {
-    let mut body = json!({ "model": model, "messages": [{ "role": "user", "content": "hello there" }] });
-    lay_over(&mut body, more.clone());
-    body
+fn only<T>(case: &str, mut found: impl Iterator<Item = T>) -> T {
+    let first = found.next().unwrap_or_else(|| panic!("{case}: none"));
+    assert!(found.next().is_none(), "{case}: more than one");
+    first
+}
+
+/// Waits for a gateway's end.
+pub(crate) async fn ended(mut gateway: Gateway) -> Left {
+    let code = gateway.wait(DEADLINE).await.code();
+    let records = read_records(&gateway.path(RECORDS));
+    Left { records, ledger: ledger_in(&gateway.data_path()), code }
+}
+
+/// Asks a gateway to end, and waits.
+pub(crate) async fn stop(gateway: Gateway) -> Left {
+    gateway.signal("TERM");
+    let left = ended(gateway).await;
+    assert_eq!(left.code, Some(0));
+    left
+}
+
+/// Every request of the ledger in a data directory.
+pub(crate) fn ledger_in(data: &Path) -> Vec<LedgerEntry> {
+    let store = data.join("magicapi.db");
+    if !store.exists() {
+        return Vec::new();
+    }
+    let reader = Reader::open(&store).expect("the store");
+    reader.ledger_rows(0..i64::MAX, None, 1_000_000).expect("the ledger")
 }

@@ -4,12 +4,13 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
+use magicapi_testkit::ask::{CHAT, chat};
 use magicapi_testkit::http::get;
 use magicapi_testkit::{DEADLINE, Gateway, GatewayOptions};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::scene::{BINARY, Scene, chat, unprivileged};
+use crate::scene::{BINARY, Scene};
 
 fn mode(path: &Path) -> u32 {
     path.metadata().unwrap_or_else(|error| panic!("{}: {error}", path.display())).permissions().mode() & 0o777
@@ -86,14 +87,14 @@ async fn a_directory_that_cannot_be_written_costs_store_and_log_alone() {
     let mock =
         magicapi_mock::MockServer::start(magicapi_mock::MockOptions::default()).await.expect("the mock");
     let options = || {
-        unprivileged(&directory)
+        GatewayOptions::unprivileged(BINARY, &directory)
             .env("OPENAI_API_KEY", "sk-test")
             .env("OPENAI_BASE_URL", mock.base_url())
             .env("ENABLED_EXPORTERS", "prometheus")
     };
     let gateway = Gateway::start(options()).await;
     let body = chat("gpt-4o-mini", &json!({}));
-    let answer = magicapi_testkit::http::post_json(&gateway.url(crate::scene::CHAT), &[], &body).await;
+    let answer = magicapi_testkit::http::post_json(&gateway.url(CHAT), &[], &body).await;
     assert_eq!(answer.status, 200, "{}", answer.text());
     assert_eq!(get(&gateway.url("/ready"), &[]).await.status, 200);
     let token = format!("Bearer {}", printed_token(&gateway).expect("a token for this run"));

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use magicapi_testkit::GatewayOptions;
+use magicapi_testkit::ask::{CHAT, chat};
 use magicapi_testkit::http::post_json;
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::scene::{CHAT, Scene, chat, run, stderr, stdout};
+use crate::scene::{Scene, run, stderr, stdout};
 
 #[tokio::test]
 async fn a_printed_key_works_and_no_other() {

@@ -1,19 +1,14 @@
 //! One ledger row per request and per attempt, equal to the record; retention takes the log, never the ledger.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use magicapi_store::{LedgerRow, Reader};
+use magicapi_testkit::ask::chat;
+use magicapi_testkit::wire::until;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::scene::{Scene, chat, until};
-
-fn rows(data: &Path) -> Vec<LedgerRow> {
-    let reader = Reader::open(&data.join("magicapi.db")).expect("the store");
-    reader.ledger_rows(0..i64::MAX, None, 1000).expect("the ledger")
-}
+use crate::scene::{Scene, ledger_in};
 
 #[tokio::test]
 async fn the_ledger_says_what_the_record_says() {
@@ -24,10 +19,10 @@ async fn the_ledger_says_what_the_record_says() {
     scene.chat("stream", &json!({}), &stream).await;
     scene.chat("fails", &fails, &plain).await;
     let data = scene.gateway.data_path();
-    let rows = until("three rows", async || Some(rows(&data)).filter(|rows| rows.len() == 3)).await;
+    let rows = until("three rows", async || Some(ledger_in(&data)).filter(|rows| rows.len() == 3)).await;
     for case in ["whole", "stream", "fails"] {
         let record = scene.record(case).await["attributes"].take();
-        let row = rows.iter().find(|row| record["id"] == row.id.as_str()).expect("the record's row");
+        let row = rows.iter().find(|row| record["id"] == row.id.to_string()).expect("the record's row");
         let metadata = &record["metadata"];
         assert_eq!(row.cost.map(magicapi_model::Money::usd), metadata["cost"].as_f64(), "{case}");
         assert_eq!(json!(row.usage.input_total()), metadata["tokens"]["input"], "{case}");
@@ -51,12 +46,12 @@ async fn retention_takes_the_log_and_leaves_the_ledger() {
         async |scene: &Scene| scene.admin("/api/v1/logs").await.json()["data"].as_array().map_or(0, Vec::len);
     until("two in the log", async || (listed(&scene).await == 2).then_some(())).await;
     let data = scene.gateway.data_path();
-    until("two in the ledger", async || (rows(&data).len() == 2).then_some(())).await;
+    until("two in the ledger", async || (ledger_in(&data).len() == 2).then_some(())).await;
     drop(scene);
     let short = json!({ "store": { "retention": { "age": "1s" } } });
     let scene = Scene::start_in(&directory, short, |options| options).await;
     until("an empty log", async || (listed(&scene).await == 0).then_some(())).await;
-    assert_eq!(rows(&data).len(), 2);
+    assert_eq!(ledger_in(&data).len(), 2);
 }
 
 #[tokio::test]

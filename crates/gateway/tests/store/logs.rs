@@ -4,12 +4,15 @@ use std::process::Stdio;
 use std::sync::Arc;
 
 use magicapi_testkit::DEADLINE;
+use magicapi_testkit::ask::chat;
+use magicapi_testkit::records::parse;
+use magicapi_testkit::wire::until;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 
-use crate::scene::{BINARY, Scene, chat, parse, run, stderr, stdout, until};
+use crate::scene::{BINARY, Scene, run, stderr, stdout};
 
 /// A gateway with three requests in its log, the last of which failed.
 async fn scene(directory: &Arc<TempDir>) -> Scene {
@@ -66,8 +69,15 @@ async fn the_same_answers_beside_a_gateway_and_without_one() {
         assert_eq!(threads(&stdout(&failed)), ["third"]);
         let nothing = run(&directory, &["logs", "search", "zeppelin"]).await;
         assert_eq!((nothing.status.code(), stdout(&nothing).as_str()), (Some(1), ""));
+        let since =
+            run(&directory, &["logs", "search", "--since", "2020-01-01T01:00:00+01:00", "--json"]).await;
+        assert_eq!(threads(&stdout(&since)).len(), 3, "{}", stderr(&since));
+        let before = run(&directory, &["logs", "search", "--until", "2020-01-01T00:00:00Z"]).await;
+        assert_eq!((before.status.code(), stdout(&before).as_str()), (Some(1), ""), "{}", stderr(&before));
         let bad = run(&directory, &["logs", "search", "--since", "yesterday"]).await;
         assert_eq!(bad.status.code(), Some(2), "{}", stderr(&bad));
+        let said = stderr(&bad);
+        assert!(said.contains("--since: `yesterday`") && said.contains("2026-03-05T16:00:00Z"), "{said}");
         answers.push((stdout(&tail), stdout(&two), stdout(&table), stdout(&found), stdout(&failed)));
     }
     assert_eq!(answers[0], answers[1], "running or not");

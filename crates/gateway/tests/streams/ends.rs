@@ -1,10 +1,11 @@
 //! How streams end: exactly once, with the caller's own terminator or an error frame, and one record that says so.
 
+use magicapi_testkit::ask::{chat_request, streaming, streaming_with_usage};
 use magicapi_testkit::wire::{Answer, until};
 use serde_json::{Value, json};
 
-use crate::stage::puppet::Puppet;
-use crate::stage::{Process, Stage, chat, streaming, streaming_with_usage};
+use crate::scene::{Scene, before, stop};
+use magicapi_testkit::puppet::Puppet;
 
 /// The error frame that ends a stream; nothing follows it.
 fn error_frame(answer: &Answer) -> Value {
@@ -19,12 +20,12 @@ fn error_frame(answer: &Answer) -> Value {
 
 #[tokio::test]
 async fn a_missing_done_is_added_once() {
-    let stage = Stage::start(json!({})).await;
-    let answer = stage.answer("no done", &json!({ "no_done": true, "text": "a b" }), &streaming()).await;
+    let scene = Scene::start(json!({})).await;
+    let answer = scene.answer("no done", &json!({ "no_done": true, "text": "a b" }), &streaming()).await;
     assert!(answer.whole);
     assert_eq!(answer.text().matches("[DONE]").count(), 1);
     assert!(answer.text().ends_with("\n\ndata: [DONE]\n\n"), "{}", answer.text());
-    let left = stage.gateway.stop().await;
+    let left = stop(scene.gateway).await;
     assert_eq!(left.metadata("no done")["outcome"], "completed");
     assert_eq!(left.metadata("no done")["tokens"]["output"], 2);
     assert_eq!(left.metadata("no done")["response_size"], answer.body().len());
@@ -41,7 +42,7 @@ async fn a_stream_that_is_cut_short_ends_with_an_error_frame() {
     let two = chunk("one ") + &chunk("two ✓");
     let half = two.clone() + "data: {\"id\":\"c\",\"choices\":[{\"ind";
     let unended = two.trim_end().to_owned();
-    let stage = Stage::start(json!({})).await;
+    let scene = Scene::start(json!({})).await;
     let cases = [
         ("end of file", json!({ "raw_sse": two }), 2),
         ("end within an event", json!({ "raw_sse": half }), 2),
@@ -53,63 +54,72 @@ async fn a_stream_that_is_cut_short_ends_with_an_error_frame() {
         ("cut before any event", json!({ "raw_sse": two, "cut_after_bytes": 0 }), 0),
     ];
     for (case, script, events) in &cases {
-        let answer = stage.answer(case, script, &streaming()).await;
+        let answer = scene.answer(case, script, &streaming()).await;
         assert_eq!(answer.head.status, 200, "{case}");
         assert!(answer.whole, "{case}: the frame says it, the connection stays");
-        assert_eq!(error_frame(&answer)["code"], "stream_truncated", "{case}");
+        let frame = error_frame(&answer);
+        assert_eq!(frame["code"], "stream_truncated", "{case}");
+        assert!(!frame.to_string().contains("127.0.0.1"), "{case}: the provider's address: {frame}");
         assert_eq!(answer.events().len(), events + 1, "{case}: {}", answer.text());
         for event in answer.events() {
             serde_json::from_str::<Value>(&event).unwrap_or_else(|e| panic!("{case}: {e}: {event}"));
         }
     }
-    let left = stage.gateway.stop().await;
+    let address = scene.mock.addr().to_string();
+    let left = stop(scene.gateway).await;
     for (case, ..) in &cases {
         let metadata = left.metadata(case);
         assert_eq!(metadata["outcome"], "truncated", "{case}");
         assert_eq!(metadata["error_type"], "stream_truncated", "{case}");
         assert_eq!((&metadata["status"], &metadata["error_count"]), (&json!("error"), &json!(1)), "{case}");
         assert_eq!(metadata["status_code"], 200, "{case}");
-        assert_eq!(left.row(case).outcome, "truncated", "{case}");
+        let message = metadata["error_message"].as_str().expect("a message");
+        assert_eq!(
+            message.contains(&address),
+            case.starts_with("cut"),
+            "{case}: the record says where: {message}"
+        );
+        assert_eq!(left.row(case).outcome.as_str(), "truncated", "{case}");
         assert_eq!(left.row(case).attempts.len(), 1, "{case}");
     }
 }
 
 #[tokio::test]
 async fn a_cut_before_the_head_is_an_answer_in_json() {
-    let stage = Stage::start(json!({})).await;
-    let answer = stage.answer("no head", &json!({ "cut_after": 0 }), &streaming()).await;
+    let scene = Scene::start(json!({})).await;
+    let answer = scene.answer("no head", &json!({ "cut_after": 0 }), &streaming()).await;
     assert_eq!(answer.head.status, 502);
     assert_eq!(answer.head.header("content-type"), Some("application/json"));
     assert_eq!(answer.head.header("x-gateway-error-origin"), Some("provider"));
     assert_eq!(answer.json()["error"]["code"], "connection_closed");
-    let left = stage.gateway.stop().await;
+    let left = stop(scene.gateway).await;
     assert_eq!(left.metadata("no head")["outcome"], "provider_error");
     assert_eq!(left.metadata("no head")["provider_status_code"], 0);
 }
 
 #[tokio::test]
 async fn a_cut_within_an_event_that_was_passing_leaves_the_frame_readable() {
-    let stage = Stage::start(json!({})).await;
+    let scene = Scene::start(json!({})).await;
     let script = json!({ "huge_event_bytes": 3 << 20, "cut_after_bytes": 2 << 20 });
-    let answer = stage.answer("huge cut", &script, &streaming()).await;
+    let answer = scene.answer("huge cut", &script, &streaming()).await;
     let text = answer.text();
     let frame = text.rfind("data: {\"error\"").expect("an error frame");
     assert!(text[..frame].ends_with("\n\n"), "the frame is glued to the event: {:?}", &text[frame - 20..]);
     assert_eq!(error_frame(&answer)["code"], "stream_truncated");
-    let left = stage.gateway.stop().await;
+    let left = stop(scene.gateway).await;
     assert_eq!(left.metadata("huge cut")["outcome"], "truncated");
 }
 
 #[tokio::test]
 async fn an_error_event_ends_the_stream_as_it_came() {
-    let stage = Stage::start(json!({})).await;
+    let scene = Scene::start(json!({})).await;
     let said = json!({ "error": { "message": "overloaded midway ✓", "type": "server_error", "code": "x9" } });
     let script = json!({ "text": "a b c d", "error_after": 3, "error_event": said });
-    let answer = stage.answer("error", &script, &streaming_with_usage()).await;
+    let answer = scene.answer("error", &script, &streaming_with_usage()).await;
     assert!(answer.whole);
     assert_eq!(error_frame(&answer), said["error"]);
     assert_eq!(answer.events().len(), 4);
-    let left = stage.gateway.stop().await;
+    let left = stop(scene.gateway).await;
     let metadata = left.metadata("error");
     assert_eq!(metadata["outcome"], "provider_error");
     assert_eq!(metadata["error_type"], "provider_stream_error");
@@ -120,7 +130,7 @@ async fn an_error_event_ends_the_stream_as_it_came() {
 
 #[tokio::test]
 async fn a_refused_stream_keeps_status_and_body() {
-    let stage = Stage::start(json!({})).await;
+    let scene = Scene::start(json!({})).await;
     let kinds =
         [(400, "invalid_request"), (401, "authentication"), (429, "rate_limited"), (500, "server_error")];
     for (status, kind) in kinds {
@@ -128,14 +138,14 @@ async fn a_refused_stream_keeps_status_and_body() {
         let text = format!("  {body}\n");
         let error = json!({ "status": status, "body": text });
         let script = json!({ "error": error, "headers": { "retry-after": "7" } });
-        let answer = stage.answer(kind, &script, &streaming()).await;
+        let answer = scene.answer(kind, &script, &streaming()).await;
         assert_eq!(answer.head.status, status);
         assert_eq!(answer.text(), text, "{status}");
         assert_eq!(answer.head.header("content-type"), Some("application/json"));
         assert_eq!(answer.head.header("retry-after"), Some("7"));
         assert_eq!(answer.head.header("x-gateway-error-origin"), Some("provider"));
     }
-    let left = stage.gateway.stop().await;
+    let left = stop(scene.gateway).await;
     for (status, kind) in kinds {
         let metadata = left.metadata(kind);
         assert_eq!((&metadata["outcome"], &metadata["streamed"]), (&json!("provider_error"), &json!(false)));
@@ -152,21 +162,21 @@ async fn a_refused_stream_keeps_status_and_body() {
 /// What the provider sends to keep the connection open does not prolong it (pitfall 10).
 #[tokio::test]
 async fn silence_after_the_finish_is_an_end() {
-    let stage = Stage::start(json!({})).await;
+    let scene = Scene::start(json!({})).await;
     // Role, "a", "b", finish.
     let silent = json!({ "text": "a b", "stall_after": 4 });
     let beating = json!({ "text": "a b", "stall_after": 4, "heartbeat_ms": 300 });
     let body = streaming();
     let (silent, beating) =
-        tokio::join!(stage.answer("silent", &silent, &body), stage.answer("beating", &beating, &body));
+        tokio::join!(scene.answer("silent", &silent, &body), scene.answer("beating", &beating, &body));
     for answer in [&silent, &beating] {
         assert!(answer.whole);
         assert!(answer.text().ends_with("data: [DONE]\n\n"), "{}", answer.text());
         assert_eq!(answer.text().matches("[DONE]").count(), 1);
     }
     assert!(beating.text().contains(": keep-alive"), "the provider's comments pass");
-    until("the upstreams closing", async || (stage.mock.stats().aborted == 2).then_some(())).await;
-    let left = stage.gateway.stop().await;
+    until("the upstreams closing", async || (scene.mock.stats().aborted == 2).then_some(())).await;
+    let left = stop(scene.gateway).await;
     for case in ["silent", "beating"] {
         assert_eq!(left.metadata(case)["outcome"], "completed", "{case}");
         assert_eq!(left.metadata(case)["finish_reasons"], json!(["stop"]), "{case}");
@@ -179,9 +189,9 @@ async fn silence_after_the_finish_is_an_end() {
 #[tokio::test]
 async fn done_ends_the_stream_at_once() {
     let puppet = Puppet::start().await;
-    let gateway = Process::start(&puppet.base_url(), json!({})).await;
-    let mut wire = magicapi_testkit::wire::Wire::connect(gateway.address).await;
-    wire.send(&chat("open", &json!({}), &streaming())).await;
+    let gateway = before(&puppet.base_url(), json!({})).await;
+    let mut wire = magicapi_testkit::wire::Wire::connect(gateway.socket()).await;
+    wire.send(&chat_request("open", &json!({}), &streaming())).await;
     let mut hand = puppet.asked().await;
     hand.stream().await;
     hand.send(
@@ -193,12 +203,12 @@ async fn done_ends_the_stream_at_once() {
     assert!(answer.whole && answer.text().ends_with("data: [DONE]\n\n"));
     // The connection serves the next request, and the provider's is let go.
     hand.closed().await;
-    wire.send(&chat("next", &json!({}), &streaming())).await;
+    wire.send(&chat_request("next", &json!({}), &streaming())).await;
     let mut hand = puppet.asked().await;
     hand.stream().await;
     hand.send(b"data: [DONE]\n\n").await;
     hand.end().await;
     assert!(wire.answer().await.expect("an answer").whole);
-    let left = gateway.stop().await;
+    let left = stop(gateway).await;
     assert_eq!(left.metadata("open")["outcome"], "completed");
 }

@@ -4,11 +4,13 @@ use std::io::Read;
 use std::time::{Duration, Instant};
 
 use flate2::read::MultiGzDecoder;
+use magicapi_testkit::Gateway;
+use magicapi_testkit::ask::{chat_request, json_request, streaming, streaming_with_usage};
 use magicapi_testkit::wire::Part;
 use serde_json::{Value, json};
 
-use crate::stage::puppet::Puppet;
-use crate::stage::{Process, Stage, chat, streaming, streaming_with_usage};
+use crate::scene::{Scene, before, stop};
+use magicapi_testkit::puppet::Puppet;
 
 const KEEP_ALIVE: &[u8] = b": keep-alive\n\n";
 
@@ -25,15 +27,15 @@ fn finish() -> Vec<u8> {
     format!("data: {chunk}\n\ndata: [DONE]\n\n").into_bytes()
 }
 
-async fn puppet(changes: Value) -> (Puppet, Process) {
+async fn puppet(changes: Value) -> (Puppet, Gateway) {
     let puppet = Puppet::start().await;
-    let gateway = Process::start(&puppet.base_url(), changes).await;
+    let gateway = before(&puppet.base_url(), changes).await;
     (puppet, gateway)
 }
 
-async fn ask(gateway: &Process, case: &str) -> magicapi_testkit::wire::Wire {
-    let mut wire = magicapi_testkit::wire::Wire::connect(gateway.address).await;
-    wire.send(&chat(case, &json!({}), &streaming())).await;
+async fn ask(gateway: &Gateway, case: &str) -> magicapi_testkit::wire::Wire {
+    let mut wire = magicapi_testkit::wire::Wire::connect(gateway.socket()).await;
+    wire.send(&chat_request(case, &json!({}), &streaming())).await;
     wire
 }
 
@@ -59,7 +61,7 @@ async fn each_event_arrives_before_the_next_is_sent() {
     assert_eq!(wire.part().await, Part::Data(finish()));
     assert_eq!(wire.part().await, Part::End, "the end does not wait for the provider's");
     hand.end().await;
-    let left = gateway.stop().await;
+    let left = stop(gateway).await;
     assert_eq!(left.metadata("paced")["outcome"], "completed");
     assert_eq!(left.metadata("paced")["tokens"]["total"], 7);
 }
@@ -88,23 +90,23 @@ async fn all_whole_events_go_out_in_one_write_and_no_half_one() {
 
 #[tokio::test]
 async fn single_bytes_come_out_as_whole_events() {
-    let stage = Stage::start(json!({})).await;
+    let scene = Scene::start(json!({})).await;
     let script = json!({ "write_bytes": 1, "text": "Grüße, 世界! 🦀 and some more words", "crlf": "lf" });
-    let answer = stage.answer("bytes", &script, &streaming_with_usage()).await;
+    let answer = scene.answer("bytes", &script, &streaming_with_usage()).await;
     assert!(answer.whole);
     for part in &answer.parts {
         let text = std::str::from_utf8(part).expect("no character is cut");
         assert!(text.starts_with("data: ") && text.ends_with("\n\n"), "no whole event: {text:?}");
         assert_eq!(text.matches("data: ").count(), 1, "events wait for others: {text:?}");
     }
-    let left = stage.gateway.stop().await;
+    let left = stop(scene.gateway).await;
     let delta = &left.record("bytes")["attributes"]["response"]["choices"][0]["delta"];
     assert_eq!(delta["content"], "Grüße, 世界! 🦀 and some more words");
 }
 
 #[tokio::test]
 async fn every_grammar_passes_byte_for_byte() {
-    let stage = Stage::start(json!({})).await;
+    let scene = Scene::start(json!({})).await;
     let base = json!({ "text": "one two, three ✓" });
     let oddities = [
         ("plain", json!({})),
@@ -119,15 +121,15 @@ async fn every_grammar_passes_byte_for_byte() {
     for (case, oddity) in oddities {
         let mut script = base.clone();
         script.as_object_mut().expect("a script").extend(oddity.as_object().expect("an oddity").clone());
-        let answer = stage.answer(case, &script, &streaming_with_usage()).await;
-        let number = stage.mock.stats().requests;
-        let straight = stage.straight(&script, &streaming_with_usage()).await.text();
+        let answer = scene.answer(case, &script, &streaming_with_usage()).await;
+        let number = scene.mock.stats().requests;
+        let straight = scene.straight(&script, &streaming_with_usage()).await.text();
         let straight = straight.replace(&format!("mock-{}", number + 1), &format!("mock-{number}"));
         let straight = straight.replace(&format!("req_mock_{}", number + 1), &format!("req_mock_{number}"));
         assert_eq!(answer.text(), straight, "{case}");
         assert!(answer.whole, "{case}");
     }
-    let left = stage.gateway.stop().await;
+    let left = stop(scene.gateway).await;
     for case in ["plain", "crlf", "cr", "all", "every_chunk", "x_groq"] {
         let record = &left.record(case)["attributes"];
         assert_eq!(record["metadata"]["outcome"], "completed", "{case}");
@@ -138,32 +140,32 @@ async fn every_grammar_passes_byte_for_byte() {
 
 #[tokio::test]
 async fn empty_events_and_what_follows_done_are_left_out() {
-    let stage = Stage::start(json!({})).await;
+    let scene = Scene::start(json!({})).await;
     let script = json!({ "text": "a b", "empty_events": true, "event_after_done": { "late": true } });
-    let answer = stage.answer("odd", &script, &streaming_with_usage()).await;
+    let answer = scene.answer("odd", &script, &streaming_with_usage()).await;
     let text = answer.text();
     assert!(!text.contains("data: \n") && !text.contains("late"), "{text}");
     assert!(text.ends_with("data: [DONE]\n\n") && text.matches("[DONE]").count() == 1, "{text}");
-    let straight = stage.straight(&script, &streaming_with_usage()).await.text();
+    let straight = scene.straight(&script, &streaming_with_usage()).await.text();
     assert!(straight.contains("data: \n\n") && straight.contains("late"), "the provider sends them");
     let expected = straight.replace("data: \n\n", "").replace("mock-2", "mock-1");
     assert_eq!(text, expected.split("data: {\"late\"").next().expect("a part"));
-    let left = stage.gateway.stop().await;
+    let left = stop(scene.gateway).await;
     assert_eq!(left.metadata("odd")["outcome"], "completed");
 }
 
 #[tokio::test]
 async fn an_event_over_a_mebibyte_passes_as_read() {
     const SIZE: usize = 3 << 20;
-    let stage = Stage::start(json!({})).await;
-    let answer = stage.answer("huge", &json!({ "huge_event_bytes": SIZE }), &streaming()).await;
-    let straight = stage.straight(&json!({ "huge_event_bytes": SIZE }), &streaming()).await;
+    let scene = Scene::start(json!({})).await;
+    let answer = scene.answer("huge", &json!({ "huge_event_bytes": SIZE }), &streaming()).await;
+    let straight = scene.straight(&json!({ "huge_event_bytes": SIZE }), &streaming()).await;
     let largest = answer.parts.iter().map(Vec::len).max().expect("parts");
     assert!(largest < SIZE, "it was held whole: {largest}");
     let (answer, straight) = (answer.text(), straight.text().replace("mock-2", "mock-1"));
     // The provider was asked for usage, which shows as `"usage":null`.
     assert_eq!(answer.replace(",\"usage\":null", ""), straight);
-    let left = stage.gateway.stop().await;
+    let left = stop(scene.gateway).await;
     let record = &left.record("huge")["attributes"];
     assert_eq!(record["metadata"]["outcome"], "completed");
     assert_eq!(record["metadata"]["tokens"]["input"], 2);
@@ -171,18 +173,86 @@ async fn an_event_over_a_mebibyte_passes_as_read() {
     assert_eq!(said.len(), SIZE);
 }
 
+/// The last event of `/v1/responses` carries the whole answer, and the only usage there is.
+#[tokio::test]
+async fn what_a_large_last_event_says_is_read_up_to_16_mib() {
+    const LARGEST: usize = 16 << 20;
+    let (puppet, gateway) = puppet(json!({})).await;
+    let body = json!({ "model": "gpt-4o-mini", "stream": true, "input": "hello" }).to_string();
+    for (case, size) in [("largest", LARGEST), ("too large", LARGEST + 1)] {
+        let mut wire = magicapi_testkit::wire::Wire::connect(gateway.socket()).await;
+        wire.send(&json_request("/v1/responses", case, &json!({}), body.as_bytes())).await;
+        let mut hand = puppet.asked().await;
+        hand.stream().await;
+        let event = completed(size);
+        let sending = async {
+            hand.send(&event).await;
+            hand.end().await;
+        };
+        let (answer, ()) = tokio::join!(wire.answer(), sending);
+        let answer = answer.expect("an answer");
+        assert!(answer.whole && answer.body() == event, "{case}");
+        assert!(answer.parts.iter().all(|part| part.len() < size), "{case}: it was held whole");
+    }
+    let left = stop(gateway).await;
+    for (case, tokens, is_final) in [("largest", json!(7), true), ("too large", json!(null), false)] {
+        let metadata = left.metadata(case);
+        assert_eq!(metadata["outcome"], "completed", "{case}");
+        assert_eq!(metadata["tokens"]["total"], tokens, "{case}");
+        assert_eq!(metadata["usage_final"], is_final, "{case}");
+        assert_eq!(metadata["cost"].is_null(), !is_final, "{case}");
+    }
+    assert_eq!(left.metadata("largest")["finish_reasons"], json!(["completed"]));
+}
+
+/// A `response.completed` of so many bytes.
+fn completed(size: usize) -> Vec<u8> {
+    let event = |text: &str| {
+        let usage = json!({ "input_tokens": 3, "output_tokens": 4, "total_tokens": 7 });
+        let response = json!({ "id": "r", "object": "response", "model": "gpt-4o-mini", "status": "completed",
+            "output": [{ "type": "message", "content": [{ "type": "output_text", "text": text }] }],
+            "usage": usage });
+        let data = json!({ "type": "response.completed", "response": response });
+        format!("event: response.completed\ndata: {data}\n\n").into_bytes()
+    };
+    event(&"x".repeat(size - event("").len()))
+}
+
+#[tokio::test]
+async fn an_event_that_cannot_be_read_is_handed_on_and_recorded_as_text() {
+    let (puppet, gateway) = puppet(json!({})).await;
+    let mut wire = ask(&gateway, "unreadable").await;
+    let mut hand = puppet.asked().await;
+    hand.stream().await;
+    let bad = b"data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"\xff\"}}]}\n\n".to_vec();
+    let deep = format!("data: {{\"x\":{}{}}}\n\n", "[".repeat(200), "]".repeat(200)).into_bytes();
+    let sent = [event("a"), bad.clone(), deep.clone(), finish()].concat();
+    hand.send(&sent).await;
+    hand.end().await;
+    assert_eq!(wire.answer().await.expect("an answer").body(), sent);
+    let left = stop(gateway).await;
+    let response = &left.record("unreadable")["attributes"]["response"];
+    let events = response["streamed_data"].as_array().expect("events");
+    assert_eq!(events.len(), 4, "{events:?}");
+    for (sent, kept) in [(bad, &events[1]), (deep, &events[2])] {
+        let sent = String::from_utf8_lossy(&sent);
+        assert_eq!(Some(sent.trim_start_matches("data: ").trim_end()), kept.as_str());
+    }
+    assert_eq!(left.metadata("unreadable")["outcome"], "completed");
+}
+
 #[tokio::test]
 async fn a_forced_coding_is_forwarded_and_read_beside() {
-    let stage = Stage::start(json!({})).await;
+    let scene = Scene::start(json!({})).await;
     let script = json!({ "content_encoding": "gzip", "text": "one two three", "gap_ms": 2 });
-    let answer = stage.answer("gzip", &script, &streaming()).await;
+    let answer = scene.answer("gzip", &script, &streaming()).await;
     assert_eq!(answer.head.header("content-encoding"), Some("gzip"));
     let mut plain = String::new();
     MultiGzDecoder::new(answer.body().as_slice()).read_to_string(&mut plain).expect("the provider's gzip");
     assert!(plain.ends_with("data: [DONE]\n\n"), "{plain}");
-    let sent = &stage.mock.received()[0];
+    let sent = &scene.mock.received()[0];
     assert_eq!(sent.header("accept-encoding"), Some("identity"), "streams are asked for plain");
-    let left = stage.gateway.stop().await;
+    let left = stop(scene.gateway).await;
     let record = &left.record("gzip")["attributes"];
     assert_eq!(record["metadata"]["outcome"], "completed");
     assert_eq!(record["metadata"]["tokens"]["output"], 3);
@@ -192,16 +262,16 @@ async fn a_forced_coding_is_forwarded_and_read_beside() {
 
 #[tokio::test]
 async fn several_choices_and_parallel_tool_calls_are_kept_apart() {
-    let stage = Stage::start(json!({})).await;
-    let answer = stage.answer("n", &json!({ "n": 3, "text": "same for all" }), &streaming()).await;
+    let scene = Scene::start(json!({})).await;
+    let answer = scene.answer("n", &json!({ "n": 3, "text": "same for all" }), &streaming()).await;
     assert!(answer.text().ends_with("data: [DONE]\n\n"));
     let calls = json!([
         { "id": "call_a", "name": "weather", "arguments": { "city": "Zürich", "days": [1, 2, 3] } },
         { "id": "call_b", "name": "time", "arguments": { "zone": "Europe/Zurich" } },
         { "id": "call_c", "name": "nothing", "arguments": "{}" },
     ]);
-    stage.answer("tools", &json!({ "tool_calls": calls, "chunk_bytes": 5 }), &streaming()).await;
-    let left = stage.gateway.stop().await;
+    scene.answer("tools", &json!({ "tool_calls": calls, "chunk_bytes": 5 }), &streaming()).await;
+    let left = stop(scene.gateway).await;
     let choices = left.record("n")["attributes"]["response"]["choices"].as_array().expect("choices");
     assert_eq!(choices.len(), 3);
     for (index, choice) in choices.iter().enumerate() {
@@ -252,7 +322,7 @@ async fn heartbeats_stand_between_events_and_are_no_first_byte() {
     let all = String::from_utf8(all).expect("text");
     let at = all.find("data: ").expect("the event");
     assert_eq!(&all.as_bytes()[at..], [large, finish()].concat(), "the event was interrupted");
-    let left = gateway.stop().await;
+    let left = stop(gateway).await;
     let ttfb = left.metadata("beats")["ttfb"].as_u64().expect("a time");
     assert!(u128::from(ttfb) >= before_the_first, "a heartbeat counted: {ttfb} < {before_the_first}");
 }

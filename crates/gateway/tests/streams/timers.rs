@@ -1,9 +1,12 @@
 //! The timers of a request: what each of them bounds, what counts as progress, and how they end it.
 
+use magicapi_testkit::ask::{buffered, streaming};
+use std::task::Poll;
+
 use magicapi_testkit::wire::{Answer, until};
 use serde_json::{Value, json};
 
-use crate::stage::{Stage, at_once, buffered, streaming};
+use crate::scene::{Scene, stop};
 
 /// A silence that no test waits out.
 const FOR_EVER: u64 = 600_000;
@@ -54,14 +57,24 @@ fn judge(case: &Case, answer: &Answer, code: &str) {
     }
 }
 
+/// Runs a handful of steps at once.
+async fn at_once(steps: impl IntoIterator<Item = impl Future<Output = ()>>) {
+    let mut steps: Vec<_> = steps.into_iter().map(Box::pin).collect();
+    std::future::poll_fn(|cx| {
+        steps.retain_mut(|step| step.as_mut().poll(cx).is_pending());
+        if steps.is_empty() { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+}
+
 /// Runs the cases at once; all that a timer ends must say `code` and close the upstream.
 async fn timed(changes: Value, code: &str, cases: Vec<Case>) {
-    let stage = Stage::start(json!({ "server": { "heartbeat": "100ms" }, "timeouts": changes })).await;
-    let ask = async |case: &Case| judge(case, &stage.answer(case.name, &case.script, &case.body).await, code);
+    let scene = Scene::start(json!({ "server": { "heartbeat": "100ms" }, "timeouts": changes })).await;
+    let ask = async |case: &Case| judge(case, &scene.answer(case.name, &case.script, &case.body).await, code);
     at_once(cases.iter().map(ask)).await;
     let ended = cases.iter().filter(|case| case.end != End::Never).count() as u64;
-    until("the upstreams closing", async || (stage.mock.stats().aborted == ended).then_some(())).await;
-    let left = stage.gateway.stop().await;
+    until("the upstreams closing", async || (scene.mock.stats().aborted == ended).then_some(())).await;
+    let left = stop(scene.gateway).await;
     assert_eq!(left.records.len(), cases.len());
     for case in &cases {
         let (name, metadata) = (case.name, left.metadata(case.name));
@@ -74,7 +87,7 @@ async fn timed(changes: Value, code: &str, cases: Vec<Case>) {
         assert_eq!(metadata["provider_error_count"], 1, "{name}");
         let status = if case.end == End::Status { 504 } else { 200 };
         assert_eq!(metadata["status_code"], status, "{name}");
-        assert_eq!(left.row(name).outcome, "timed_out", "{name}");
+        assert_eq!(left.row(name).outcome.as_str(), "timed_out", "{name}");
         assert_eq!(left.row(name).attempts[0].error_type.as_deref(), Some(code), "{name}");
     }
 }

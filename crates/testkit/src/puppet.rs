@@ -2,37 +2,41 @@
 
 use std::net::SocketAddr;
 
-use magicapi_testkit::wire::{chunk, patiently};
+use crate::wire::{chunk, patiently};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 /// The provider.
-pub(crate) struct Puppet {
+pub struct Puppet {
     listener: TcpListener,
     address: SocketAddr,
 }
 
 /// One request at it.
-pub(crate) struct Hand {
+pub struct Hand {
     socket: TcpStream,
     /// The request, head and body.
-    pub(crate) request: Vec<u8>,
+    pub request: Vec<u8>,
 }
 
 impl Puppet {
     /// Listens.
-    pub(crate) async fn start() -> Self {
+    pub async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         Self { listener, address }
     }
 
-    pub(crate) fn base_url(&self) -> String {
+    /// Its base URL.
+    pub fn base_url(&self) -> String {
         format!("http://{}/v1", self.address)
     }
 
     /// The next request, read whole.
-    pub(crate) async fn asked(&self) -> Hand {
+    ///
+    /// # Panics
+    /// When it is cut.
+    pub async fn asked(&self) -> Hand {
         let (socket, _) = patiently("a request", self.listener.accept()).await.expect("a connection");
         socket.set_nodelay(true).expect("TCP_NODELAY");
         let mut hand = Hand { socket, request: Vec::new() };
@@ -53,28 +57,28 @@ fn is_whole(request: &[u8]) -> bool {
 
 impl Hand {
     /// Sends the head of an event stream.
-    pub(crate) async fn stream(&mut self) {
+    pub async fn stream(&mut self) {
         self.raw(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
             .await;
     }
 
     /// Sends a piece of the body, as one transfer chunk.
-    pub(crate) async fn send(&mut self, data: &[u8]) {
+    pub async fn send(&mut self, data: &[u8]) {
         self.raw(&chunk(data)).await;
     }
 
     /// Ends the body.
-    pub(crate) async fn end(&mut self) {
+    pub async fn end(&mut self) {
         self.raw(b"0\r\n\r\n").await;
     }
 
     /// Sends bytes as they are.
-    pub(crate) async fn raw(&mut self, bytes: &[u8]) {
+    pub async fn raw(&mut self, bytes: &[u8]) {
         patiently("the provider's answer", self.socket.write_all(bytes)).await.expect("a gateway that reads");
     }
 
     /// Waits until the gateway closes the connection.
-    pub(crate) async fn closed(&mut self) {
+    pub async fn closed(&mut self) {
         let mut sink = [0; 1024];
         let closed = async { while self.socket.read(&mut sink).await.is_ok_and(|read| read > 0) {} };
         patiently("the gateway closing the upstream", closed).await;

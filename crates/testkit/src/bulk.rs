@@ -16,16 +16,16 @@ use tokio::task::{JoinHandle, JoinSet};
 type Documents = Arc<Mutex<BTreeMap<String, Value>>>;
 
 /// A cluster that takes everything.
-pub(crate) struct Bulk {
+pub struct Bulk {
     /// Where it listens.
-    pub(crate) address: SocketAddr,
+    pub address: SocketAddr,
     documents: Documents,
     serving: JoinHandle<()>,
 }
 
 impl Bulk {
     /// Listens on this address; port 0 is any free one.
-    pub(crate) async fn start(address: SocketAddr) -> Self {
+    pub async fn start(address: SocketAddr) -> Self {
         let listener = TcpListener::bind(address).await.expect("a free address");
         let address = listener.local_addr().expect("an address");
         let documents = Documents::default();
@@ -40,7 +40,7 @@ impl Bulk {
     }
 
     /// The documents that it has.
-    pub(crate) fn documents(&self) -> BTreeMap<String, Value> {
+    pub fn documents(&self) -> BTreeMap<String, Value> {
         self.documents.lock().expect("documents").clone()
     }
 }
@@ -113,16 +113,16 @@ fn create(body: &str, documents: &Documents) -> String {
 }
 
 /// A way to a server that can be cut: connections break at once, new ones are refused.
-pub(crate) struct Way {
+pub struct Way {
     /// Where it begins.
-    pub(crate) address: SocketAddr,
+    pub address: SocketAddr,
     open: watch::Sender<bool>,
     serving: JoinHandle<()>,
 }
 
 impl Way {
     /// Opens a way to that address.
-    pub(crate) async fn to(target: SocketAddr) -> Self {
+    pub async fn to(target: SocketAddr) -> Self {
         let mut listener = Some(TcpListener::bind("127.0.0.1:0").await.expect("a free address"));
         let address = listener.as_ref().and_then(|one| one.local_addr().ok()).expect("an address");
         let (open, mut state) = watch::channel(true);
@@ -148,7 +148,7 @@ impl Way {
     }
 
     /// Cuts or opens it.
-    pub(crate) fn set(&self, open: bool) {
+    pub fn set(&self, open: bool) {
         self.open.send_replace(open);
     }
 }
