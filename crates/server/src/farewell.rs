@@ -18,6 +18,9 @@ use crate::rescue::{self, Rescued};
 const PATIENCE: Duration = Duration::from_secs(5);
 const MOST: u64 = 64 << 20;
 
+/// What tells that an answer is the last one.
+const CLOSES: &[u8] = b"\r\nconnection: close\r\n";
+
 /// A connection's stream as hyper uses it. What comes back when hyper drops it is ended by [`Farewell`].
 pub(crate) struct Doorway<S> {
     /// `None` only once it has been given back.
@@ -32,9 +35,12 @@ struct BareRefusal(Bytes);
 
 impl BareRefusal {
     /// Whether these bytes may be hyper's own answer to a head that it cannot read. Whether they are is known at the
-    /// connection's end: until then they are only late.
+    /// connection's end, which `connection: close` announces: until then they are only late.
     fn may_be(bytes: &[u8]) -> bool {
-        bytes.len() < 256 && bytes.starts_with(b"HTTP/1.1 4") && bytes.ends_with(b"\r\n\r\n")
+        bytes.len() < 256
+            && bytes.starts_with(b"HTTP/1.1 4")
+            && bytes.ends_with(b"\r\n\r\n")
+            && bytes.windows(CLOSES.len()).any(|window| window == CLOSES)
     }
 }
 

@@ -1,11 +1,12 @@
 //! Heads that are refused: the answer says why, and it arrives although the peer is still sending.
 
 use magicapi_testkit::ask::{CHAT, question};
+use magicapi_testkit::puppet::Puppet;
 use magicapi_testkit::wire::{Answer, Wire, chunk, patiently, request, request_head};
 use serde_json::{Value, json};
 
 use crate::limits;
-use crate::scene::Scene;
+use crate::scene::{Scene, before};
 
 /// What a client gets that writes all it has, whatever comes back meanwhile, and reads only then.
 async fn written_then_read(scene: &Scene, bytes: &[u8]) -> Answer {
@@ -68,6 +69,20 @@ async fn an_answer_arrives_although_the_body_was_not_read() {
     let chunked = [chunked, chunk(&body), b"0\r\n\r\n".to_vec()].concat();
     assert_refused(&written_then_read(&scene, &chunked).await, 413, "body_too_large");
     assert_eq!(scene.last_of(2).await["metadata"]["error_type"], "body_too_large");
+}
+
+/// It looks like the last word on a connection and is none.
+#[tokio::test]
+async fn a_short_refusal_of_the_providers_is_not_held_back() {
+    let puppet = Puppet::start().await;
+    let gateway = before(&puppet.base_url(), json!({})).await;
+    let mut wire = Wire::connect(gateway.socket()).await;
+    for _ in 0..2 {
+        wire.send(&request("GET", "/v1/models/none", &[("x-provider", "openai")], b"")).await;
+        let mut hand = puppet.asked().await;
+        hand.raw(b"HTTP/1.1 404 Not Found\r\nconnection: close\r\ncontent-length: 0\r\n\r\n").await;
+        assert_eq!(wire.answer().await.expect("an answer").head.status, 404);
+    }
 }
 
 fn posted(headers: &str) -> Vec<u8> {
