@@ -42,9 +42,9 @@ pub(crate) struct ExporterInfo {
     ambiguous: u64,
     /// What went wrong last.
     last_error: Option<String>,
-    /// What the exporter itself says of its back end, every few seconds: `ok`, `degraded` or `down`.
+    /// How its back end is, looked at every few seconds: `ok`, `degraded` or `down`; `unknown` until it has started.
     health: &'static str,
-    /// What is wrong there; `null` when nothing is.
+    /// What is wrong there, or why it has not started; `null` when nothing is.
     health_reason: Option<String>,
 }
 
@@ -105,6 +105,10 @@ impl From<ExporterStatus> for ExporterInfo {
             last_error,
             health,
         } = status;
+        let (health, health_reason) = match health {
+            Some(health) => (health.as_str(), health.reason().map(str::to_owned)),
+            None => ("unknown", last_error.clone()),
+        };
         let oldest_age_ms = oldest_age.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
         Self {
             name,
@@ -120,8 +124,8 @@ impl From<ExporterStatus> for ExporterInfo {
             rejected,
             ambiguous,
             last_error,
-            health: health.as_str(),
-            health_reason: health.reason().map(str::to_owned),
+            health,
+            health_reason,
         }
     }
 }

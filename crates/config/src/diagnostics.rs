@@ -146,7 +146,7 @@ impl fmt::Display for Notice {
 }
 
 /// The known word that a reader most likely meant: a slip or two away (`ulr`), or cut short (`elastic`).
-fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let word = word.to_lowercase();
     let length = word.chars().count();
     let score = |known: &str| {

@@ -26,7 +26,7 @@ mod units;
 mod yaml;
 
 pub use self::catalogue::{Catalogue, PluginSpec, ProviderSpec};
-pub use self::diagnostics::{Diagnostic, Diagnostics, Notice, Place};
+pub use self::diagnostics::{Diagnostic, Diagnostics, Notice, Place, nearest};
 pub use self::effective::{Effective, Origin};
 pub use self::environment::Environment;
 pub use self::load::{Flags, Loaded, Sources, load};

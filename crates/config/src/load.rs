@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use magicapi_plugin::ConfigError;
+use magicapi_plugin::{ConfigError, SettingsSpec};
 
 use crate::catalogue::Catalogue;
 use crate::context::{Context, FileTree};
@@ -53,19 +53,33 @@ pub struct Loaded {
 }
 
 impl Loaded {
+    /// A problem with a key that shows only when the value is used, at the place that the value comes from.
+    pub fn problem(&self, key: &str, problem: impl Into<String>) -> Diagnostic {
+        Diagnostic::new(self.place(key).unwrap_or(Place::Nowhere), key, problem)
+    }
+
+    fn place(&self, key: &str) -> Option<Place> {
+        match &self.origins.iter().find(|one| one.key == key)?.origin {
+            Origin::Env(name) => Some(Place::Env(name.clone())),
+            Origin::File { line, column } => {
+                let path = self.file.clone().unwrap_or_default();
+                Some(Place::File { path, line: *line, column: *column })
+            }
+            Origin::Flag | Origin::Default => Some(Place::Nowhere),
+        }
+    }
+
     /// What a plug-in found wrong with its settings, with the place that the setting comes from.
-    pub fn exporter_problem(&self, entry: &ExporterEntry, error: &ConfigError) -> Diagnostic {
+    pub fn exporter_problem(
+        &self,
+        entry: &ExporterEntry,
+        settings: &SettingsSpec,
+        error: &ConfigError,
+    ) -> Diagnostic {
         let position = self.config.telemetry.exporters.iter().position(|other| other.name == entry.name);
         let parent = format!("telemetry.exporters[{}]", position.unwrap_or_default());
         let key = if error.key.is_empty() { parent.clone() } else { format!("{parent}.{}", error.key) };
-        let origin = |key: &str| self.origins.iter().find(|one| one.key == key).map(|one| &one.origin);
-        let place = match origin(&key).or_else(|| origin(&format!("{parent}.type"))) {
-            Some(Origin::Env(name)) => Place::Env(name.clone()),
-            Some(Origin::File { line, column }) => {
-                Place::File { path: self.file.clone().unwrap_or_default(), line: *line, column: *column }
-            }
-            _ => Place::Nowhere,
-        };
+        let place = self.place(&key).or_else(|| self.place(&format!("{parent}.type")));
         let problem = match entry.source {
             Source::File { .. } => error.message.clone(),
             // No line of a file shows which setting is meant.
@@ -76,7 +90,12 @@ impl Loaded {
                 format!("exporter `{}`: `{}`: {}", entry.name, error.key, error.message)
             }
         };
-        Diagnostic::new(place, key, problem)
+        let problem = Diagnostic::new(place.unwrap_or(Place::Nowhere), key, problem);
+        let setting = settings.keys().iter().find(|setting| setting.name == error.key);
+        if entry.source == Source::Environment && setting.is_some_and(|setting| setting.env.is_none()) {
+            return problem.remedy(resolve::without_variable(&entry.kind, &error.key));
+        }
+        problem
     }
 }
 

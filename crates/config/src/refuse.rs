@@ -1,9 +1,11 @@
 //! Closed by default: configurations that are valid and still do not start. Each refusal prints the lines that make it
 //! legal, as variables and as YAML.
 
+use std::net::SocketAddr;
+
 use crate::context::Context;
 use crate::diagnostics::{Diagnostic, Place};
-use crate::types::{AuthMode, Config, Listen};
+use crate::types::{AuthMode, Config, Listen, ListenSource};
 
 /// The reasons not to start, each where its key's value comes from.
 pub(crate) fn refusals(cx: &Context<'_>, config: &Config) -> Vec<Diagnostic> {
@@ -14,7 +16,7 @@ pub(crate) fn refusals(cx: &Context<'_>, config: &Config) -> Vec<Diagnostic> {
 /// The reasons not to run with `config`, wherever its values come from. A reload asks again: what [`crate::load`] judged
 /// is not what runs once [`crate::Loaded::keep_restart_only`] has put the listeners back.
 pub fn refusals_of(config: &Config) -> Vec<Diagnostic> {
-    let checks = [keys_without_keys, provider_key_in_the_open, admin_without_token];
+    let checks = [keys_without_keys, provider_key_in_the_open, admin_without_token, planes_at_one_address];
     checks.into_iter().filter_map(|check| check(config)).collect()
 }
 
@@ -65,11 +67,31 @@ fn admin_without_token(config: &Config) -> Option<Diagnostic> {
     Some(refusal("admin.listen", problem).remedy(remedy))
 }
 
+fn planes_at_one_address(config: &Config) -> Option<Diagnostic> {
+    let (data, admin) = (&config.server.listen, &config.admin.listen);
+    let pairs = data.addresses.iter().flat_map(|one| admin.addresses.iter().map(move |other| (one, other)));
+    let (one, other) = pairs.into_iter().find(|(one, other)| collide(**one, **other))?;
+    // The plane that somebody has moved is the one to move again.
+    let (key, at, also) = match admin.source {
+        ListenSource::Named => ("admin.listen", other, "requests are taken there too (`server.listen`)"),
+        ListenSource::Default => ("server.listen", one, "the admin plane is there too (`admin.listen`)"),
+    };
+    let remedy = "Give each plane a port of its own. As variables:\n  PORT=3000\n  ADMIN_LISTEN=127.0.0.1:3001\nor in the file:\n  server:\n    listen: \"127.0.0.1:3000\"\n  admin:\n    listen: \"127.0.0.1:3001\"";
+    Some(refusal(key, format!("{at} cannot be listened on twice: {also}")).remedy(remedy))
+}
+
+/// Whether one of two listeners takes the other's address. Port 0 is a free one each time.
+fn collide(one: SocketAddr, other: SocketAddr) -> bool {
+    let everywhere = one.ip().is_unspecified() || other.ip().is_unspecified();
+    let same_ip = one.ip() == other.ip() || (everywhere && one.is_ipv4() == other.is_ipv4());
+    one.port() == other.port() && one.port() != 0 && same_ip
+}
+
 const ENV_KEYS: &str = "  GATEWAY_API_KEYS=app-1:<a long random text>";
 const YAML_KEYS: &str = "  auth:
     mode: keys
     keys:
-      # `magicapi-ai-gateway keys create --print` makes a key and its hash
+      # `magicapi-ai-gateway keys create` makes a key and its hash
       - { name: app-1, hash: \"sha256:<64 hexadecimal digits>\" }";
 
 /// The addresses that are not loopbacks.

@@ -2,7 +2,7 @@
 
 mod support;
 
-use support::{bad, load_env, load_text};
+use support::{bad, good, load_env, load_text};
 
 const SECRET: &str = "sk-very-secret-0123456789";
 
@@ -136,6 +136,22 @@ fn refusals() {
         "admin:\n  listen: \"10.0.0.1:3001\"\n  token: \"${ADMIN_TOKEN:-}\"\n",
     );
     file("refuse_no_keys", &[], "auth: { mode: keys }\n");
+}
+
+#[test]
+fn one_address_for_both_planes() {
+    let both = "cannot be listened on twice";
+    env("one_address", &[("PORT", "3011"), ("ADMIN_LISTEN", "127.0.0.1:3011")]);
+    file("one_address_file", &[], "server: { listen: \"127.0.0.1:3001\" }\n");
+    let everywhere = "server: { listen: \"0.0.0.0:3001\" }\n";
+    assert!(bad(load_text(&[], everywhere)).contains(both));
+    for apart in [
+        "server: { listen: \"[::]:3005\" }\nadmin: { listen: \"127.0.0.1:3005\" }\n",
+        "server: { listen: \"127.0.0.2:3001\" }\n",
+        "server: { listen: \"127.0.0.1:0\" }\nadmin: { listen: \"127.0.0.1:0\" }\n",
+    ] {
+        good(load_text(&[], apart));
+    }
 }
 
 #[test]

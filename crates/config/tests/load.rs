@@ -8,7 +8,7 @@ use std::time::Duration;
 use magicapi_config::{
     AuthMode, Environment, Flags, ListenSource, LogFormat, OnFull, Origin, Source, Sources, StoreUrl, load,
 };
-use magicapi_plugin::ContentLevel;
+use magicapi_plugin::{ContentLevel, SettingsSpec};
 use serde_json::json;
 use support::{bad, catalogue, effective, good, load_env, load_text};
 
@@ -112,7 +112,13 @@ fn keys_imply_their_mode() {
     assert_eq!(loaded.config.auth.mode, AuthMode::Passthrough);
     assert_eq!(loaded.config.auth.keys.len(), 3);
     assert!(loaded.config.auth.keys[0].hash.ends_with(&"a".repeat(64)));
-    assert_eq!(loaded.notices.len(), 1, "{:?}", loaded.notices);
+    let notices: Vec<_> = loaded.notices.iter().map(ToString::to_string).collect();
+    let [short, unused] = notices.as_slice() else { panic!("{notices:?}") };
+    assert!(
+        short.starts_with("GATEWAY_API_KEYS: the key of `app-2` has fewer than 16 characters"),
+        "{short}"
+    );
+    assert!(unused.starts_with("auth.mode: "), "{unused}");
 }
 
 #[test]
@@ -189,7 +195,11 @@ fn exporters_from_the_file() {
     assert_eq!((b.name.as_str(), b.pipeline.content), ("b", ContentLevel::Metadata));
     assert_eq!(serde_json::Value::Object(b.settings.values().clone()), json!({"username": "123"}));
     assert_eq!(loaded.notices.len(), 1, "{:?}", loaded.notices);
-    let problem = loaded.exporter_problem(b, &magicapi_plugin::ConfigError::new("username", "is odd"));
+    let problem = loaded.exporter_problem(
+        b,
+        &SettingsSpec::of::<support::Elasticsearch>(),
+        &magicapi_plugin::ConfigError::new("username", "is odd"),
+    );
     assert!(
         problem.to_string().ends_with("gateway.yaml:5:58: telemetry.exporters[1].username: is odd"),
         "{problem}"

@@ -17,6 +17,8 @@ pub struct Part {
     pub filename: Option<String>,
     /// The part's own media type.
     pub content_type: Option<String>,
+    /// Where its headers stand in the body, with the empty line.
+    pub head: Range<usize>,
     /// Where its value stands in the body.
     pub value: Range<usize>,
 }
@@ -62,28 +64,83 @@ pub fn parts(content_type: &str, body: &[u8]) -> Option<Vec<Part>> {
 pub enum Field {
     /// Here.
     Value(Range<usize>),
-    /// Behind a file, or nowhere.
-    BehindFiles,
+    /// Nowhere, or behind files that nobody looks past.
+    Missing,
     /// More of the body is needed.
     Unknown,
 }
 
-/// Looks for the field `name` in front of the body's files. `whole`: nothing follows `beginning`.
-pub fn leading_field(content_type: &str, beginning: &[u8], name: &str, whole: bool) -> Field {
+/// How much of a body is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    /// Nothing follows.
+    pub whole: bool,
+    /// Files are looked past.
+    pub past_files: bool,
+}
+
+/// Looks for the field `name`. A file of that name is none; nor is a field behind more parts than are listed, which
+/// stays unknown.
+pub fn field(content_type: &str, beginning: &[u8], name: &str, extent: Extent) -> Field {
     if boundary(content_type).is_none() {
-        return Field::BehindFiles;
+        return Field::Missing;
     }
+    let Extent { whole, past_files } = extent;
     // A line that is cut off may still become another one.
     let lines =
         if whole { beginning.len() } else { memchr::memrchr(b'\n', beginning).map_or(0, |at| at + 1) };
     let found = parts(content_type, beginning.get(..lines).unwrap_or_default()).unwrap_or_default();
     let ended = if whole { found.len() } else { found.len().saturating_sub(1) };
-    let mut fields = found.iter().take(ended).take_while(|part| part.filename.is_none());
-    match fields.find(|part| part.name == name) {
+    let is_file = |part: &Part| part.filename.is_some();
+    let mut seen = found.iter().take(ended).take_while(|part| past_files || !is_file(part));
+    match seen.find(|part| part.name == name && !is_file(part)) {
         Some(part) => Field::Value(part.value.clone()),
-        None if whole || found.iter().any(|part| part.filename.is_some()) => Field::BehindFiles,
+        None if !past_files && found.iter().any(is_file) => Field::Missing,
+        None if whole && found.len() < MOST_PARTS => Field::Missing,
         None => Field::Unknown,
     }
+}
+
+/// Whether every reader of this whole body finds `name` once and in the same place. Readers differ in what they take
+/// for a delimiter, for a head's end and for a name; so a body has only what all of them read alike.
+pub fn has_one(content_type: &str, body: &[u8], name: &str) -> bool {
+    const DISPOSITION: &[u8] = b"content-disposition";
+    let Some(delimiter) = boundary(content_type).map(|boundary| format!("--{boundary}")) else {
+        return false;
+    };
+    let found = parts(content_type, body).unwrap_or_default();
+    let plain = |part: &Part| body.get(part.head.clone()).is_some_and(is_plain);
+    let dispositions = memchr::memchr2_iter(b'C', b'c', body)
+        .filter_map(|at| body.get(at..at + DISPOSITION.len()))
+        .filter(|text| text.eq_ignore_ascii_case(DISPOSITION));
+    found.iter().filter(|part| part.name.trim().eq_ignore_ascii_case(name)).count() == 1
+        && found.iter().all(plain)
+        && memmem::find_iter(body, delimiter.as_bytes()).count() == found.len() + 1
+        && dispositions.count() == found.len()
+}
+
+/// A head as clients write it: whole lines, and a name and a file's name in quotes without escapes.
+fn is_plain(head: &[u8]) -> bool {
+    let head = std::str::from_utf8(head).ok().and_then(|head| head.strip_suffix("\r\n\r\n"));
+    let Some(head) = head else { return false };
+    let quoted = |text: &str, start: &str| {
+        let (value, rest) = text.strip_prefix(start)?.split_once('"')?;
+        (!value.contains('\\')).then(|| rest.to_owned())
+    };
+    head.split("\r\n").all(|line| {
+        let Some((name, value)) = line.split_once(':') else { return false };
+        let token = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+        if !name.bytes().all(token) || value.contains(char::is_control) {
+            return false;
+        }
+        if !name.eq_ignore_ascii_case("content-disposition") {
+            return true;
+        }
+        let rest = quoted(value.trim(), "form-data; name=\"");
+        rest.is_some_and(|rest| {
+            rest.is_empty() || quoted(&rest, "; filename=\"").is_some_and(|rest| rest.is_empty())
+        })
+    })
 }
 
 /// Whether what follows makes it a delimiter: `--`, or white space up to a line's end. A longer boundary is another one.
@@ -104,7 +161,13 @@ fn before_line_end(body: &[u8], from: usize, delimiter: usize) -> usize {
 }
 
 fn part(body: &[u8], span: Range<usize>) -> Part {
-    let mut part = Part { name: String::new(), filename: None, content_type: None, value: span.clone() };
+    let mut part = Part {
+        name: String::new(),
+        filename: None,
+        content_type: None,
+        head: span.clone(),
+        value: span.clone(),
+    };
     let mut at = span.start;
     while let Some(rest) = body.get(at..span.end) {
         let end = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
@@ -117,6 +180,7 @@ fn part(body: &[u8], span: Range<usize>) -> Part {
             break;
         }
     }
+    part.head.end = at;
     part.value.start = at;
     part
 }
@@ -192,9 +256,17 @@ fn extended(value: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Field, boundary, leading_field, parts};
+    use super::{Extent, Field, MOST_PARTS, boundary, field, has_one, parts};
 
     const KIND: &str = "multipart/form-data; boundary=\"x y\"";
+
+    fn in_front(beginning: &[u8], whole: bool) -> Field {
+        field(KIND, beginning, "model", Extent { whole, past_files: false })
+    }
+
+    fn anywhere(beginning: &[u8], whole: bool) -> Field {
+        field(KIND, beginning, "model", Extent { whole, past_files: true })
+    }
 
     fn listed(body: &str) -> Vec<(String, Option<String>, Option<String>, String)> {
         let found = parts(KIND, body.as_bytes()).expect("parts");
@@ -239,24 +311,74 @@ mod tests {
         let ended = at + "groq/whisper\r\n--x y\r\n".len();
         for end in 0..=body.len() {
             let expected = if end < ended { Field::Unknown } else { value.clone() };
-            assert_eq!(leading_field(KIND, &body.as_bytes()[..end], "model", false), expected, "{end}");
+            assert_eq!(in_front(&body.as_bytes()[..end], false), expected, "{end}");
         }
-        assert_eq!(leading_field(KIND, body.as_bytes(), "model", true), value);
+        assert_eq!(in_front(body.as_bytes(), true), value);
     }
 
     #[test]
-    fn a_field_behind_a_file_is_not_waited_for() {
+    fn a_field_behind_a_file_is_found_by_those_who_look_past_files() {
         let file = "--x y\r\nContent-Disposition: form-data; name=\"model\"; filename=\"model\"\r\n";
-        assert_eq!(leading_field(KIND, file.as_bytes(), "model", false), Field::BehindFiles);
+        assert_eq!(in_front(file.as_bytes(), false), Field::Missing);
+        assert_eq!(anywhere(file.as_bytes(), false), Field::Unknown);
         let behind = format!(
-            "{file}\r\nRIFF\r\n--x y\r\ncontent-disposition: form-data; name=\"model\"\r\n\r\nm\r\n--x y--"
+            "{file}\r\nRIFF\r\n--x y\r\ncontent-disposition: form-data; name=\"model\"\r\n\r\nm\r\n--x y\r\n"
         );
-        assert_eq!(leading_field(KIND, behind.as_bytes(), "model", true), Field::BehindFiles);
+        let at = behind.find("m\r\n--x y\r\n").expect("the value");
+        for end in file.len()..=behind.len() {
+            assert_eq!(in_front(&behind.as_bytes()[..end], false), Field::Missing, "{end}");
+            let expected = if end < behind.len() { Field::Unknown } else { Field::Value(at..at + 1) };
+            assert_eq!(anywhere(&behind.as_bytes()[..end], false), expected, "{end}");
+        }
         let only = "--x y\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\nm\r\n--x y--";
-        assert_eq!(leading_field(KIND, only.as_bytes(), "model", false), Field::Unknown);
-        assert!(matches!(leading_field(KIND, only.as_bytes(), "model", true), Field::Value(_)));
-        assert_eq!(leading_field(KIND, only.as_bytes(), "other", true), Field::BehindFiles);
-        assert_eq!(leading_field("application/json", b"{", "model", false), Field::BehindFiles);
+        assert_eq!(in_front(only.as_bytes(), false), Field::Unknown);
+        assert!(matches!(in_front(only.as_bytes(), true), Field::Value(_)));
+        let whole = Extent { whole: true, past_files: true };
+        assert_eq!(field(KIND, only.as_bytes(), "other", whole), Field::Missing);
+        assert_eq!(
+            field("application/json", b"{", "model", Extent { whole: false, ..whole }),
+            Field::Missing
+        );
+    }
+
+    #[test]
+    fn a_field_behind_more_parts_than_are_listed_is_unknown() {
+        let model = "--x y\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\nm\r\n--x y--";
+        let after = |parts: usize| format!("{}{model}", "--x y\r\n\r\n\r\n".repeat(parts));
+        assert!(matches!(anywhere(after(MOST_PARTS - 1).as_bytes(), true), Field::Value(_)));
+        assert_eq!(anywhere(after(MOST_PARTS).as_bytes(), true), Field::Unknown);
+    }
+
+    #[test]
+    fn one_model_is_one_for_every_reader() {
+        let model = "--x y\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\nm\r\n";
+        let file = "--x y\r\nContent-Disposition: form-data; name=\"file\"; filename=\"model.wav\"\r\nContent-Type: audio/wav\r\n\r\nRIFF\n\r\n";
+        let one =
+            |between: &str| has_one(KIND, format!("{model}{between}{file}--x y--\r\n").as_bytes(), "model");
+        assert!(one(""));
+        let other = |disposition: &str| format!("--x y\r\n{disposition}\r\n\r\nother\r\n");
+        assert!(one(&other("Content-Disposition: form-data; name=\"prompt\"")));
+        for hidden in [
+            model.to_owned(),
+            other("Content-Disposition: form-data; name=\"model\"; filename=\"\""),
+            other("Content-Disposition: form-data; name*=utf-8''model"),
+            other("Content-Disposition: form-data; name=\"mo\\del\""),
+            other("Content-Disposition: form-data; name=\"a\"; name=\"model\""),
+            other("Content-Disposition: form-data; name=\"a\";\r\n name=\"model\""),
+            other(
+                "Content-Disposition: form-data; name=\"model\"\r\nContent-Disposition: form-data; name=\"a\"",
+            ),
+            other(
+                "Content-Disposition: form-data; name=\"a\"\r\n \r\nContent-Disposition: form-data; name=\"model\"",
+            ),
+            format!("--x y--x\r\n{model}"),
+            format!("--x y--\r\n{model}"),
+            "--x yz\r\n\r\n".to_owned(),
+        ] {
+            assert!(!one(&hidden), "{hidden}");
+        }
+        assert!(!has_one(KIND, format!("{file}--x y--").as_bytes(), "model"), "none");
+        assert!(!has_one("application/json", model.as_bytes(), "model"));
     }
 
     proptest::proptest! {
@@ -265,6 +387,7 @@ mod tests {
             for part in parts(KIND, &body).unwrap_or_default() {
                 assert!(body.get(part.value).is_some());
             }
+            let _ = (has_one(KIND, &body, "a"), anywhere(&body, true), anywhere(&body, false));
             let _ = parts(&kind, &body);
             let _ = parts(&format!("multipart/x;{kind}"), &body);
         }

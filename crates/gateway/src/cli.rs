@@ -10,37 +10,41 @@ const VERSION: &str =
 
 /// One binary between applications and every AI provider.
 #[derive(Parser)]
-#[command(name = "magicapi-ai-gateway", version = VERSION, about, args_conflicts_with_subcommands = true)]
+#[command(name = "magicapi-ai-gateway", version = VERSION, about)]
 pub(crate) struct Cli {
     #[command(flatten)]
-    pub(crate) serve: Common,
+    pub(crate) common: Common,
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
 }
 
-/// What every command that reads the configuration takes.
+/// What stands before or after any command.
 #[derive(Args, Clone, Default)]
 pub(crate) struct Common {
     /// The configuration file; without it, MAGICAPI_CONFIG, else the environment alone.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
     /// Where store, token and lock live.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, global = true, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
 }
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
     /// Runs the gateway (the default).
-    Serve(Common),
+    Serve,
     /// Runs the gateway with a built-in mock provider, a store and a little traffic; needs no key and no network.
-    Demo(Demo),
+    Demo {
+        /// Ends after the first traffic instead of following it.
+        #[arg(long)]
+        once: bool,
+    },
     /// Validates the configuration offline; exit status 2 when something is wrong.
-    Check(Common),
+    Check,
     /// Prints the JSON Schema of the configuration file.
     Schema,
     /// Prints each effective value with its origin, secrets masked.
-    Config(Common),
+    Config,
     /// Runs the mock provider alone.
     Mock(magicapi_mock::MockArgs),
     /// The provider catalogue.
@@ -53,7 +57,8 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Exporters(Exporters),
     /// The embedded request log.
-    Logs(Logs),
+    #[command(subcommand)]
+    Logs(crate::logs::LogsCommand),
     /// Virtual keys.
     #[command(subcommand)]
     Keys(Keys),
@@ -64,17 +69,10 @@ pub(crate) enum Command {
     },
 }
 
-#[derive(Args, Clone, Default)]
-pub(crate) struct Demo {
-    /// Ends after the first traffic instead of following it.
-    #[arg(long)]
-    pub(crate) once: bool,
-}
-
 #[derive(Subcommand)]
 pub(crate) enum Providers {
     /// Lists the providers with address, key variable and whether they are configured.
-    List(Common),
+    List,
 }
 
 #[derive(Subcommand)]
@@ -92,14 +90,6 @@ pub(crate) enum Exporters {
     List,
 }
 
-#[derive(Args)]
-pub(crate) struct Logs {
-    #[command(flatten)]
-    pub(crate) common: Common,
-    #[command(subcommand)]
-    pub(crate) command: crate::logs::LogsCommand,
-}
-
 #[derive(Subcommand)]
 pub(crate) enum Keys {
     /// Makes a virtual key and prints it with the lines that configure it. Nothing is stored.
@@ -107,8 +97,8 @@ pub(crate) enum Keys {
         /// The key's name in logs and records.
         #[arg(long, default_value = "app-1")]
         name: String,
-        /// Prints it; the only form until keys are stored.
-        #[arg(long, required = true)]
+        /// Prints it, which happens anyway: nothing else is done with it yet.
+        #[arg(long, hide = true)]
         print: bool,
     },
 }

@@ -20,17 +20,18 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
         Ok(catalogue) => catalogue,
         Err(error) => return fail(&format!("this build cannot be used: {error}")),
     };
-    match cli.command.unwrap_or(Command::Serve(cli.serve)) {
-        Command::Serve(common) => serve::run(sources(&common), catalogue),
-        Command::Demo(options) => demo::run(&options, catalogue),
-        Command::Check(common) => check(&common, &catalogue),
+    let sources = sources(cli.common);
+    match cli.command.unwrap_or(Command::Serve) {
+        Command::Serve => serve::run(sources, catalogue),
+        Command::Demo { once } => demo::run(once, sources, catalogue),
+        Command::Check => check(&sources, &catalogue),
         Command::Schema => answer(&format!("{:#}\n", magicapi_config::schema(&catalogue))),
-        Command::Config(common) => config(&common, &catalogue),
+        Command::Config => config(&sources, &catalogue),
         Command::Mock(arguments) => mock(arguments),
-        Command::Providers(Providers::List(common)) => providers(&common, &catalogue),
+        Command::Providers(Providers::List) => providers(&sources, &catalogue),
         Command::Models(Models::List { provider }) => models(provider.as_deref()),
         Command::Exporters(Exporters::List) => exporter_list(&catalogue),
-        Command::Logs(logs) => log_command(logs, &catalogue),
+        Command::Logs(command) => log_command(command, &sources, &catalogue),
         Command::Keys(Keys::Create { name, print: _ }) => create_key(&name),
         Command::Completions { shell } => {
             let mut script = Vec::new();
@@ -41,10 +42,10 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
 }
 
 /// Where the configuration comes from.
-pub(crate) fn sources(common: &Common) -> Sources {
+fn sources(common: Common) -> Sources {
     Sources {
-        file: common.config.clone(),
-        flags: Flags { data_dir: common.data_dir.clone(), ..Flags::default() },
+        file: common.config,
+        flags: Flags { data_dir: common.data_dir, ..Flags::default() },
         env: Environment::from_process(),
     }
 }
@@ -68,17 +69,16 @@ fn block_on<T>(future: impl Future<Output = T>) -> Result<T, std::io::Error> {
 }
 
 /// Loads, and makes all parts that can be made offline.
-fn checked(common: &Common, catalogue: &Catalogue) -> Result<Loaded, String> {
-    let loaded =
-        magicapi_config::load(&sources(common), catalogue).map_err(|problems| problems.to_string())?;
-    parts::snapshot(loaded.config.clone().into())?;
+fn checked(sources: &Sources, catalogue: &Catalogue) -> Result<Loaded, String> {
+    let loaded = magicapi_config::load(sources, catalogue).map_err(|problems| problems.to_string())?;
+    parts::snapshot(&loaded)?;
     let workshop = exporters::Workshop { registry: std::sync::Arc::default(), data_dir: None };
     workshop.make(&loaded, None).map_err(|problems| problems.join("\n"))?;
     Ok(loaded)
 }
 
-fn check(common: &Common, catalogue: &Catalogue) -> ExitCode {
-    match checked(common, catalogue) {
+fn check(sources: &Sources, catalogue: &Catalogue) -> ExitCode {
+    match checked(sources, catalogue) {
         Ok(loaded) => {
             let mut text = String::new();
             for notice in &loaded.notices {
@@ -93,8 +93,8 @@ fn check(common: &Common, catalogue: &Catalogue) -> ExitCode {
     }
 }
 
-fn config(common: &Common, catalogue: &Catalogue) -> ExitCode {
-    match magicapi_config::load(&sources(common), catalogue) {
+fn config(sources: &Sources, catalogue: &Catalogue) -> ExitCode {
+    match magicapi_config::load(sources, catalogue) {
         Ok(loaded) => {
             let mut text = String::new();
             for value in &loaded.origins {
@@ -113,8 +113,8 @@ fn mock(arguments: magicapi_mock::MockArgs) -> ExitCode {
     }
 }
 
-fn providers(common: &Common, catalogue: &Catalogue) -> ExitCode {
-    let loaded = match magicapi_config::load(&sources(common), catalogue) {
+fn providers(sources: &Sources, catalogue: &Catalogue) -> ExitCode {
+    let loaded = match magicapi_config::load(sources, catalogue) {
         Ok(loaded) => loaded,
         Err(problems) => return fail(&problems.to_string()),
     };
@@ -187,8 +187,8 @@ fn exporter_list(catalogue: &Catalogue) -> ExitCode {
     answer(&text)
 }
 
-fn log_command(logs: crate::cli::Logs, catalogue: &Catalogue) -> ExitCode {
-    let config = match magicapi_config::load(&sources(&logs.common), catalogue) {
+fn log_command(command: logs::LogsCommand, sources: &Sources, catalogue: &Catalogue) -> ExitCode {
+    let config = match magicapi_config::load(sources, catalogue) {
         Ok(loaded) => loaded.config,
         Err(problems) => return fail(&problems.to_string()),
     };
@@ -196,7 +196,7 @@ fn log_command(logs: crate::cli::Logs, catalogue: &Catalogue) -> ExitCode {
         StoreUrl::Sqlite(path) => Some(path.as_path()),
         StoreUrl::None => None,
     };
-    match block_on(logs::run(logs.command, &config.data_dir, database)) {
+    match block_on(logs::run(command, &config.data_dir, database)) {
         Ok(code) => code,
         Err(error) => fail(&error.to_string()),
     }
@@ -208,11 +208,11 @@ fn create_key(name: &str) -> ExitCode {
         Err(problem) => return fail(&format!("keys create: {problem}")),
     };
     answer(&format!(
-        "key:  {}\nhash: {}\n\nGive the key to its user; it is not stored. Configure the hash:\n\n\
-         auth:\n  mode: keys\n  keys:\n    - {{ name: {}, hash: \"{}\" }}\n",
-        made.key.expose(),
-        made.hash,
-        made.name,
-        made.hash
+        "key:  {key}\nhash: {hash}\n\nGive the key to its user; it is not stored. Configure it as a variable (several with commas):\n\n\
+         GATEWAY_API_KEYS={name}:{key}\n\nor its hash in the file:\n\n\
+         auth:\n  mode: keys\n  keys:\n    - {{ name: {name}, hash: \"{hash}\" }}\n",
+        key = made.key.expose(),
+        hash = made.hash,
+        name = made.name,
     ))
 }

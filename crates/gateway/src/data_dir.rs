@@ -63,18 +63,18 @@ impl DataDir {
         &self.path
     }
 
-    /// The admin token of this directory; made at the first start, which the flag tells.
-    pub(crate) fn token(&self) -> io::Result<(Secret, bool)> {
+    /// The admin token of this directory; made at the first start.
+    fn token(&self) -> io::Result<Token> {
         let path = self.path.join(TOKEN);
         if let Ok(text) = fs::read_to_string(&path)
             && !text.trim().is_empty()
         {
-            return Ok((Secret::new(text.trim()), false));
+            return Ok(Token::Known(Secret::new(text.trim())));
         }
         let token = magicapi_admin::generate_token().map_err(io::Error::other)?;
         let mut file = private_file(&path)?;
         writeln!(file, "{}", token.expose())?;
-        Ok((token, true))
+        Ok(Token::Kept(token, path))
     }
 
     /// Notes where the admin API is, for commands on this machine; removed with the guard.
@@ -134,14 +134,44 @@ impl Data {
     }
 }
 
+/// The admin token, and how its user can come to know it.
+pub(crate) enum Token {
+    /// Configured, or made by an earlier start.
+    Known(Secret),
+    /// Made just now and kept in this file.
+    Kept(Secret, PathBuf),
+    /// Made just now and kept nowhere.
+    OfThisRun(Secret),
+}
+
+impl Token {
+    /// The token itself.
+    pub(crate) fn secret(&self) -> &Secret {
+        match self {
+            Self::Known(token) | Self::Kept(token, _) | Self::OfThisRun(token) => token,
+        }
+    }
+
+    /// The line that shows it, when there is somebody to read it or no other place to find it.
+    pub(crate) fn shown(&self, at_a_terminal: bool) -> Option<String> {
+        match self {
+            Self::Kept(token, path) if at_a_terminal => {
+                Some(format!("admin token (kept in {}): {}", path.display(), token.expose()))
+            }
+            Self::OfThisRun(token) => Some(format!("admin token: {}", token.expose())),
+            Self::Known(_) | Self::Kept(..) => None,
+        }
+    }
+}
+
 /// The admin token: configured, else the directory's own, else one for this run.
 pub(crate) fn admin_token(
     configured: Option<&Secret>,
     dir: Option<&DataDir>,
     degraded: &mut Vec<String>,
-) -> Result<(Secret, bool), String> {
+) -> Result<Token, String> {
     if let Some(token) = configured {
-        return Ok((token.clone(), false));
+        return Ok(Token::Known(token.clone()));
     }
     match dir.map(DataDir::token) {
         Some(Ok(found)) => return Ok(found),
@@ -150,7 +180,7 @@ pub(crate) fn admin_token(
     }
     let token =
         magicapi_admin::generate_token().map_err(|error| format!("no admin token could be made: {error}"))?;
-    Ok((token, true))
+    Ok(Token::OfThisRun(token))
 }
 
 /// Removes the note at the end.
@@ -164,4 +194,22 @@ impl Drop for Note {
 
 fn private_file(path: &Path) -> io::Result<fs::File> {
     OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_made_token_is_shown_at_a_terminal_or_when_it_is_kept_nowhere() {
+        let secret = || Secret::new("tok");
+        let kept = Token::Kept(secret(), "data/admin.token".into());
+        assert_eq!(kept.shown(true).as_deref(), Some("admin token (kept in data/admin.token): tok"));
+        assert_eq!(kept.shown(false), None);
+        for at_a_terminal in [true, false] {
+            let shown = Token::OfThisRun(secret()).shown(at_a_terminal);
+            assert_eq!(shown.as_deref(), Some("admin token: tok"));
+            assert_eq!(Token::Known(secret()).shown(at_a_terminal), None);
+        }
+    }
 }

@@ -14,30 +14,31 @@ use magicapi_mock::{MockOptions, MockServer};
 use magicapi_store::Store;
 use serde_json::json;
 
-use crate::cli::Demo;
 use crate::commands::fail;
 use crate::serve;
 
 /// Runs the demo until it is interrupted.
-pub(crate) fn run(options: &Demo, catalogue: Catalogue) -> ExitCode {
+pub(crate) fn run(once: bool, sources: Sources, catalogue: Catalogue) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&format!("cannot start threads: {error}")),
     };
-    match runtime.block_on(demo(options, catalogue)) {
+    match runtime.block_on(demo(once, sources, catalogue)) {
         Ok(code) => code,
         Err(problem) => fail(&problem),
     }
 }
 
-async fn demo(options: &Demo, catalogue: Catalogue) -> Result<ExitCode, String> {
+async fn demo(once: bool, sources: Sources, catalogue: Catalogue) -> Result<ExitCode, String> {
     let mock =
         MockServer::start(MockOptions::default()).await.map_err(|error| format!("mock provider: {error}"))?;
     let own_dir = tempfile::tempdir().map_err(|error| format!("no temporary directory: {error}"))?;
-    let sources = sources(&mock, own_dir.path());
-    let loaded = magicapi_config::load(&sources, &catalogue).map_err(|problems| problems.to_string())?;
+    let sources = demo_sources(sources, &mock, own_dir.path());
+    let mut loaded = magicapi_config::load(&sources, &catalogue).map_err(|problems| problems.to_string())?;
+    // No load balancer has to notice that it ends.
+    loaded.config.server.drain.delay = Duration::ZERO;
     let data_dir = loaded.config.data_dir.clone();
-    let mut gateway = serve::start(sources, catalogue, loaded)?;
+    let gateway = serve::start(sources, catalogue, loaded)?;
     let address = gateway.address.clone();
     say(&format!(
         "MagicAPI Gateway demo\n  gateway        {address}/v1\n  admin plane    {}\n  mock provider  {}\n  data           {}\n",
@@ -53,7 +54,6 @@ async fn demo(options: &Demo, catalogue: Catalogue) -> Result<ExitCode, String> 
     ));
     let followed = gateway.store.as_deref().map(follow);
     let shared = gateway.shared.clone();
-    let once = options.once;
     let traffic = tokio::spawn(async move {
         let sent = traffic(&address).await;
         if once {
@@ -73,10 +73,9 @@ async fn demo(options: &Demo, catalogue: Catalogue) -> Result<ExitCode, String> 
     Ok(code)
 }
 
-/// The environment as it is, but for the provider, and free ports where the usual ones are taken.
-fn sources(mock: &MockServer, own_dir: &std::path::Path) -> Sources {
-    let mut env =
-        Environment::from_process().with("OPENAI_API_KEY", "demo").with("OPENAI_BASE_URL", mock.base_url());
+/// The sources as they are, but for the provider, and free ports where the usual ones are taken.
+fn demo_sources(given: Sources, mock: &MockServer, own_dir: &std::path::Path) -> Sources {
+    let mut env = given.env.with("OPENAI_API_KEY", "demo").with("OPENAI_BASE_URL", mock.base_url());
     if env.get("DATA_DIR").is_none() {
         env = env.with("DATA_DIR", own_dir.display().to_string());
     }
@@ -85,11 +84,11 @@ fn sources(mock: &MockServer, own_dir: &std::path::Path) -> Sources {
         env = env.with("RUST_LOG", "warn");
     }
     let flags = Flags {
-        data_dir: None,
+        data_dir: given.flags.data_dir,
         listen: free(&env, &["HOST", "PORT"], 3000),
         admin_listen: free(&env, &["ADMIN_LISTEN"], 3001),
     };
-    Sources { file: None, flags, env }
+    Sources { file: given.file, flags, env }
 }
 
 /// A free port when the usual one is taken; `None` leaves the choice to the configuration, as where a variable made it.

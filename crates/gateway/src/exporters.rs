@@ -26,7 +26,7 @@ impl Workshop {
         loaded: &Loaded,
         store: Option<&Store>,
     ) -> Result<Vec<ExporterSetup>, Vec<Problem>> {
-        let client = parts::client_options(&loaded.config).map_err(|problem| vec![problem])?;
+        let client = parts::client_options(loaded).map_err(|problem| vec![problem])?;
         let plugins = magicapi_plugin::plugins();
         let mut made = Vec::new();
         let mut problems = Vec::new();
@@ -35,7 +35,10 @@ impl Workshop {
             let Some(plugin) = plugins.iter().find(|plugin| plugin.name() == entry.kind) else { continue };
             match self.one(*plugin, entry, &client) {
                 Ok(setup) => made.push(setup),
-                Err(error) => problems.push(loaded.exporter_problem(entry, &error).to_string()),
+                Err(error) => {
+                    let problem = loaded.exporter_problem(entry, &plugin.settings(), &error);
+                    problems.push(problem.to_string());
+                }
             }
         }
         if !problems.is_empty() {

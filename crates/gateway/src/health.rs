@@ -1,12 +1,13 @@
 //! What the gateway tells the admin plane of itself.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use magicapi_admin::{DataPlaneFacts, HealthFacts, HealthSource, LedgerFacts, StoreFacts};
 use magicapi_config::{Config, OnFull};
 use magicapi_kernel::RequestLogReader;
+use magicapi_plugin::MetricRegistry;
 use magicapi_server::{Phase, Shared};
 use magicapi_store::Store;
 
@@ -102,4 +103,28 @@ pub(crate) fn log_reader(store: &Arc<Store>) -> Arc<dyn RequestLogReader> {
 pub(crate) fn admin_hosts(config: &Config) -> Vec<String> {
     let addresses = config.admin.listen.addresses.iter().map(|address| address.ip().to_string());
     addresses.chain(config.admin.hosts.iter().cloned()).collect()
+}
+
+/// Shows the data plane's counts among the metrics: each bound has one (invariant 9).
+pub(crate) fn observe(registry: &Arc<MetricRegistry>, shared: &Arc<Shared>) {
+    let meter = registry.meter("gateway");
+    let connections = meter.u64_gauge("connections").with_description("Open connections").build();
+    let refused = meter
+        .u64_counter("connections_refused")
+        .with_description("Connections turned away: over the limit, or out of file descriptors")
+        .build();
+    let held = meter
+        .u64_gauge("held_bytes")
+        .with_unit("By")
+        .with_description("Bodies of requests and answers that are held in memory")
+        .build();
+    // Weak: the registry is part of what `shared` holds.
+    let (shared, counted) = (Arc::downgrade(shared), AtomicU64::new(0));
+    registry.observe(move || {
+        let Some(shared) = shared.upgrade() else { return };
+        let now = shared.counts.connections_refused.load(Ordering::Relaxed);
+        refused.add(now.saturating_sub(counted.swap(now, Ordering::Relaxed)), &[]);
+        connections.record(shared.counts.connections.load(Ordering::Relaxed), &[]);
+        held.record(shared.counts.held_bytes.load(Ordering::Relaxed) as u64, &[]);
+    });
 }

@@ -2,9 +2,10 @@
 
 use std::collections::HashSet;
 use std::fs;
+use std::path::Path;
 use std::sync::Arc;
 
-use magicapi_config::{Config, OnClientGone, ProviderEntry};
+use magicapi_config::{Config, Loaded, OnClientGone, ProviderEntry};
 use magicapi_kernel::{Access, Provider};
 use magicapi_model::price::PriceTable;
 use magicapi_policies::{KeyEntry, VirtualKeys, parse_hash};
@@ -16,29 +17,30 @@ use magicapi_upstream::{Client, ClientOptions, ProxySettings};
 pub(crate) type Problem = String;
 
 /// Builds the snapshot. Reads the files that the configuration names; opens no connection.
-pub(crate) fn snapshot(config: Arc<Config>) -> Result<Snapshot, Problem> {
-    let client = Client::new(client_options(&config)?).map_err(|error| error.message)?;
-    let prices = Arc::new(prices(&config)?);
-    let access = access(&config)?;
-    let slots = slots(&config)?;
-    Ok(Snapshot::new(config, access, prices, client, slots))
+pub(crate) fn snapshot(loaded: &Loaded) -> Result<Snapshot, Problem> {
+    let client = Client::new(client_options(loaded)?).map_err(|error| error.message)?;
+    let prices = Arc::new(prices(loaded)?);
+    let access = access(&loaded.config)?;
+    let slots = slots(&loaded.config)?;
+    Ok(Snapshot::new(Arc::new(loaded.config.clone()), access, prices, client, slots))
 }
 
 /// How this process reaches others: the data plane and each exporter make a client of their own from it.
-pub(crate) fn client_options(config: &Config) -> Result<ClientOptions, Problem> {
-    let upstream = &config.upstream;
+pub(crate) fn client_options(loaded: &Loaded) -> Result<ClientOptions, Problem> {
+    let upstream = &loaded.config.upstream;
     let proxy = |name: &str, text: &Option<String>| {
         let parsed = text.as_deref().map(str::parse::<http::Uri>).transpose();
         parsed.map_err(|error| format!("{name}: not the address of a proxy: {error}"))
     };
     let extra_ca_pem = match &upstream.ca_file {
         None => Vec::new(),
-        Some(path) => vec![fs::read(path).map_err(|error| {
-            format!("{}: cannot be read: {error} (`upstream.tls.ca_file` or SSL_CERT_FILE)", path.display())
+        Some(path) => vec![ca(path).map_err(|problem| {
+            let problem = loaded.problem("upstream.tls.ca_file", format!("{}: {problem}", path.display()));
+            problem.remedy("name a PEM file of this machine, or leave it out").to_string()
         })?],
     };
     Ok(ClientOptions {
-        connect_timeout: config.timeouts.connect,
+        connect_timeout: loaded.config.timeouts.connect,
         proxy: ProxySettings {
             http: proxy("HTTP_PROXY", &upstream.http_proxy)?,
             https: proxy("HTTPS_PROXY", &upstream.https_proxy)?,
@@ -49,18 +51,24 @@ pub(crate) fn client_options(config: &Config) -> Result<ClientOptions, Problem> 
     })
 }
 
+/// A file of trusted certificates.
+fn ca(path: &Path) -> Result<Vec<u8>, String> {
+    let pem = fs::read(path).map_err(|error| format!("cannot be read: {error}"))?;
+    magicapi_upstream::check_ca(&pem)?;
+    Ok(pem)
+}
+
 /// The models table, with the operator's rows laid over it.
-pub(crate) fn prices(config: &Config) -> Result<PriceTable, Problem> {
+fn prices(loaded: &Loaded) -> Result<PriceTable, Problem> {
     let table = built_in_prices()?;
-    let Some(path) = &config.prices.file else { return Ok(table) };
+    let Some(path) = &loaded.config.prices.file else { return Ok(table) };
+    let problem = |text: String| loaded.problem("prices.file", format!("{}: {text}", path.display()));
     let lines = fs::read_to_string(path).map_err(|error| {
-        format!(
-            "prices.file: {}: cannot be read: {error}; name a file of this machine, or leave the key out",
-            path.display()
-        )
+        let problem = problem(format!("cannot be read: {error}"));
+        problem.remedy("name a file of this machine, or leave the key out").to_string()
     })?;
     let version = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-    table.overlay(&lines, &version).map_err(|error| format!("prices.file: {}: {error}", path.display()))
+    table.overlay(&lines, &version).map_err(|error| problem(error.to_string()).to_string())
 }
 
 /// The models table as it is compiled in.

@@ -88,7 +88,7 @@ impl Reloader {
         if !refusals.is_empty() {
             return Err(refusals.iter().map(ToString::to_string).collect());
         }
-        let snapshot = parts::snapshot(loaded.config.clone().into()).map_err(|problem| vec![problem])?;
+        let snapshot = parts::snapshot(&loaded).map_err(|problem| vec![problem])?;
         let made = self.workshop.make(&loaded, self.store.as_deref())?;
         let telemetry = &self.shared.telemetry;
         telemetry

@@ -1,23 +1,23 @@
 //! Runs the gateway: parts together, listeners up, until told to end; then drain, flush, close.
 
+use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use magicapi_admin::AdminState;
-use magicapi_config::{AuthMode, Catalogue, Config, Listen, Loaded, Sources};
+use magicapi_config::{AuthMode, Catalogue, Config, Listen, Loaded, LogFormat, Sources};
 use magicapi_kernel::Ledger;
-use magicapi_model::Secret;
 use magicapi_plugin::MetricRegistry;
 use magicapi_server::{Phase, Shared, TlsAcceptor};
-use magicapi_store::{NoLedger, Store};
+use magicapi_store::{NoLedger, REQUEST_LOG, Store};
 use magicapi_telemetry::{Telemetry, TelemetrySettings};
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use tracing_appender::non_blocking::WorkerGuard;
 
 use crate::commands::fail;
-use crate::data_dir::{self, Data, DataDir, Note};
+use crate::data_dir::{self, Data, DataDir, Note, Token};
 use crate::exporters::{self, Workshop};
 use crate::health::Health;
 use crate::reload::Reloader;
@@ -37,7 +37,7 @@ pub(crate) fn run(sources: Sources, catalogue: Catalogue) -> ExitCode {
         Err(error) => return fail(&format!("cannot start threads: {error}")),
     };
     runtime.block_on(async {
-        let mut gateway = match start(sources, catalogue, loaded) {
+        let gateway = match start(sources, catalogue, loaded) {
             Ok(gateway) => gateway,
             Err(problem) => return fail(&problem),
         };
@@ -60,7 +60,8 @@ pub(crate) struct Gateway {
     admin_listeners: Vec<TcpListener>,
     admin: Option<AdminState>,
     tls: Option<TlsAcceptor>,
-    made_token: Option<Secret>,
+    token: Token,
+    /// Its lock, held to the end.
     data_dir: Option<DataDir>,
     note: Option<Note>,
     /// The last to go: writes the lines that wait.
@@ -77,8 +78,9 @@ pub(crate) fn start(sources: Sources, catalogue: Catalogue, loaded: Loaded) -> R
         data_dir: dir.as_ref().map(|dir| dir.path().to_owned()),
     };
     let telemetry = telemetry(&loaded, &workshop, store.as_deref())?;
-    let snapshot = parts::snapshot(Arc::new(config.clone()))?;
+    let snapshot = parts::snapshot(&loaded)?;
     let shared = Shared::new(snapshot, ledger(&config, store.as_deref()), telemetry);
+    crate::health::observe(&workshop.registry, &shared);
     let tls = config
         .server
         .tls
@@ -86,12 +88,12 @@ pub(crate) fn start(sources: Sources, catalogue: Catalogue, loaded: Loaded) -> R
         .map(TlsAcceptor::new)
         .transpose()
         .map_err(|e| format!("server.tls: {e}"))?;
-    let bind = |listen: &Listen| magicapi_server::bind(listen).map_err(|error| error.to_string());
-    let (listeners, admin_listeners) = (bind(&config.server.listen)?, bind(&config.admin.listen)?);
+    let listeners = bind(&config.server.listen, "PORT or `server.listen`")?;
+    let admin_listeners = bind(&config.admin.listen, "ADMIN_LISTEN or `admin.listen`")?;
     let (address, admin_address) = (url(&listeners, tls.is_some()), url(&admin_listeners, false));
-    let (token, made) = data_dir::admin_token(config.admin.token.as_ref(), dir.as_ref(), &mut degraded)?;
+    let token = data_dir::admin_token(config.admin.token.as_ref(), dir.as_ref(), &mut degraded)?;
     let note = dir.as_ref().and_then(|dir| {
-        let noted = dir.note(&admin_address, &token);
+        let noted = dir.note(&admin_address, token.secret());
         noted.inspect_err(|error| tracing::warn!(%error, "commands will not find this gateway")).ok()
     });
     let reloader = Arc::new(Reloader {
@@ -106,7 +108,7 @@ pub(crate) fn start(sources: Sources, catalogue: Catalogue, loaded: Loaded) -> R
     obey(&shared, reloader.clone())?;
     let health = Arc::new(Health::new(shared.clone(), store.clone(), reloader, degraded));
     let admin = AdminState {
-        token: token.clone(),
+        token: token.secret().clone(),
         metrics: config.admin.metrics,
         hosts: crate::health::admin_hosts(&config),
         logs: store.as_ref().map(crate::health::log_reader),
@@ -122,11 +124,16 @@ pub(crate) fn start(sources: Sources, catalogue: Catalogue, loaded: Loaded) -> R
         admin_listeners,
         admin: Some(admin),
         tls,
-        made_token: made.then_some(token),
+        token,
         data_dir: dir,
         note,
         log,
     })
+}
+
+/// `setting`: what chooses another address.
+fn bind(listen: &Listen, setting: &str) -> Result<Vec<TcpListener>, String> {
+    magicapi_server::bind(listen).map_err(|error| format!("{error}; choose another with {setting}"))
 }
 
 /// What comes before any part: the log, and room for connections.
@@ -172,6 +179,21 @@ fn telemetry(loaded: &Loaded, workshop: &Workshop, store: Option<&Store>) -> Res
     Telemetry::start(settings, workshop.registry.clone(), made).map_err(|error| format!("telemetry: {error}"))
 }
 
+/// Which providers have a key and which exporters run, for the log.
+fn running(config: &Config, has_store: bool) -> String {
+    let held = config.providers.iter().filter(|entry| entry.api_key.is_some());
+    let held: Vec<&str> = held.map(|entry| entry.name.as_str()).collect();
+    let keys = match held.as_slice() {
+        [] if config.auth.mode == AuthMode::Keys => "no provider key".to_owned(),
+        [] => "no provider key: callers must bring their own".to_owned(),
+        held => format!("providers with a key: {}", held.join(", ")),
+    };
+    let exporters = config.telemetry.exporters.iter().map(|entry| entry.name.as_str());
+    let exporters: Vec<&str> = exporters.chain(has_store.then_some(REQUEST_LOG)).collect();
+    let exporters = if exporters.is_empty() { "none".to_owned() } else { exporters.join(", ") };
+    format!("{keys}; exporters: {exporters}")
+}
+
 /// The first listener's address as a URL.
 fn url(listeners: &[TcpListener], tls: bool) -> String {
     let scheme = if tls { "https" } else { "http" };
@@ -180,19 +202,17 @@ fn url(listeners: &[TcpListener], tls: bool) -> String {
 }
 
 impl Gateway {
-    /// Says where it is. A token that was made just now is shown once.
-    pub(crate) fn announce(&mut self) {
+    /// Says where it is and what runs in it. A token that was made just now is shown once, to a reader at a terminal.
+    pub(crate) fn announce(&self) {
         tracing::info!(address = self.address, admin = self.admin_address, "listening");
-        if let Some(token) = self.made_token.take() {
-            let kept = self
-                .data_dir
-                .as_ref()
-                .map_or(String::new(), |dir| format!(" (kept in {})", dir.path().display()));
+        let snapshot = self.shared.snapshot();
+        tracing::info!("{}", running(&snapshot.config, self.store.is_some()));
+        let at_a_terminal = snapshot.config.log.format == LogFormat::Text && std::io::stderr().is_terminal();
+        match (self.token.shown(at_a_terminal), &self.token) {
             // Printed, not logged: logs travel.
-            let _ = std::io::Write::write_all(
-                &mut std::io::stderr().lock(),
-                format!("admin token{kept}: {}\n", token.expose()).as_bytes(),
-            );
+            (Some(line), _) => drop(writeln!(std::io::stderr().lock(), "{line}")),
+            (None, Token::Kept(_, path)) => tracing::info!("admin token kept in {}", path.display()),
+            (None, _) => {}
         }
     }
 
@@ -238,6 +258,7 @@ impl Gateway {
         });
         let _ = flushed.await;
         drop(self.note);
+        drop(self.data_dir);
         tracing::info!("ended");
         drop(self.log);
     }

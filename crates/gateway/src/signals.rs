@@ -24,10 +24,16 @@ pub(crate) fn watch(shared: Arc<Shared>, reload: Arc<Notify>) -> std::io::Result
 }
 
 fn end(shared: &Shared) {
-    let next = match shared.phase() {
-        Phase::Serving => Phase::Draining,
-        Phase::Draining | Phase::Cutting => Phase::Cutting,
-    };
-    tracing::info!(?next, "told to end");
-    shared.enter(next);
+    if shared.phase() != Phase::Serving {
+        tracing::info!("told to end again: ending at once");
+        return shared.enter(Phase::Cutting);
+    }
+    let snapshot = shared.snapshot();
+    let drain = snapshot.config.server.drain;
+    tracing::info!(
+        "draining: accepting for {:?}, then finishing what runs for up to {:?}; a second signal ends at once",
+        drain.delay,
+        drain.timeout
+    );
+    shared.enter(Phase::Draining);
 }

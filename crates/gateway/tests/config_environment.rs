@@ -123,9 +123,10 @@ async fn rust_log_and_log_format_shape_the_log() {
     let quiet = Scene::by_variables(&[("RUST_LOG", "info,access=off")]).await;
     let loud = Scene::by_variables(&[("RUST_LOG", "info")]).await;
     for scene in [&quiet, &loud] {
-        assert_eq!(scene.ask(&json!({}), &[]).await.status, 200);
+        assert_eq!(scene.ask(&json!({}), &[("x-request-id", "mine")]).await.status, 200);
     }
     let line = loud.logged("request", 1).await.remove(0);
+    assert_eq!(line["client_request_id"], "mine");
     assert_eq!(
         (&line["status"], &line["provider"], &line["outcome"]),
         (&json!(200), &json!("openai"), &json!("completed"))
@@ -161,6 +162,25 @@ async fn enabled_exporters_is_the_list() {
         assert_eq!(names, expected);
         // Who names `prometheus` scrapes it on the data plane too.
         assert_eq!(get(&scene.gateway.url("/metrics"), &[]).await.status, scraped, "{expected:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_log_says_which_keys_and_exporters_there_are() {
+    let keys =
+        [("OPENAI_API_KEY", "sk-a"), ("GROQ_API_KEY", "sk-b"), ("ENABLED_EXPORTERS", "console,prometheus")];
+    let short = [("OPENAI_API_KEY", "sk-a"), ("GATEWAY_API_KEYS", "weak:abc"), ("ENABLED_EXPORTERS", "")];
+    let cases = [
+        (&keys[..], "providers with a key: groq, openai; exporters: console, prometheus, request_log"),
+        (&[], "no provider key: callers must bring their own; exporters: prometheus, request_log"),
+        (&short, "providers with a key: openai; exporters: request_log"),
+        (&short[1..], "no provider key; exporters: request_log"),
+    ];
+    for (variables, expected) in cases {
+        let gateway = Gateway::start(GatewayOptions::new(BINARY).envs(variables)).await;
+        gateway.wait_for_log(|line| line["message"] == expected).await;
+        let weak = gateway.log().iter().any(|line| line.contains("`weak` has fewer than 16 characters"));
+        assert_eq!(weak, variables.iter().any(|(name, _)| *name == "GATEWAY_API_KEYS"), "{expected}");
     }
 }
 

@@ -168,6 +168,9 @@ async fn server_limits_upload_bounds_what_passes_through() {
 async fn server_drain_delay_goes_on_accepting() {
     let scene = Scene::start(json!({ "server": { "drain": { "delay": "10m" } } })).await;
     scene.gateway.signal("TERM");
+    let said =
+        "draining: accepting for 600s, then finishing what runs for up to 60s; a second signal ends at once";
+    scene.gateway.wait_for_log(|line| line["message"] == said).await;
     until("draining", async || (get(&scene.gateway.url("/ready"), &[]).await.status == 503).then_some(()))
         .await;
     assert_eq!(scene.ask(&json!({}), &[]).await.status, 200);

@@ -13,7 +13,7 @@ use magicapi_testkit::ask::{CHAT, chat};
 use magicapi_testkit::configuration::RECORDS;
 use magicapi_testkit::http::{get, post_json};
 use magicapi_testkit::records::{lines_with, parse};
-use magicapi_testkit::wire::until;
+use magicapi_testkit::wire::{Wire, request_head, until};
 use magicapi_testkit::{DEADLINE, Gateway, GatewayOptions};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -171,6 +171,26 @@ fn total(page: &str, name: &str) -> u64 {
         line.rsplit(' ').next().and_then(|value| value.trim_end_matches(".0").parse::<u64>().ok())
     };
     page.lines().filter(of).filter_map(value).sum()
+}
+
+/// Each bound of the data plane has a figure (invariant 9).
+#[tokio::test]
+async fn connections_and_held_bodies_are_on_the_page() {
+    let limits = json!({ "server": { "limits": { "connections": 2 } },
+        "telemetry": { "exporters": [{ "type": "prometheus" }] } });
+    let scene = Scene::start(limits).await;
+    let mut holding = Wire::connect(scene.gateway.socket()).await;
+    let head =
+        request_head("POST", CHAT, &[("content-length", "5000"), ("content-type", "application/json")]);
+    holding.send(&[head, vec![b' '; 4000]].concat()).await;
+    let page = async || scene.admin("/metrics").await.text();
+    until("the held body", async || (total(&page().await, "gateway_held_bytes") >= 4000).then_some(())).await;
+    let _second = Wire::connect(scene.gateway.socket()).await;
+    until("both", async || (total(&page().await, "gateway_connections") == 2).then_some(())).await;
+    assert_eq!(get(&scene.gateway.url("/health"), &[]).await.status, 503);
+    assert_eq!(total(&page().await, "gateway_connections_refused_total"), 1);
+    drop(holding);
+    until("room", async || (total(&page().await, "gateway_held_bytes") == 0).then_some(())).await;
 }
 
 /// `promtool check metrics`, where it is installed.

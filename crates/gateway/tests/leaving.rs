@@ -420,3 +420,29 @@ async fn leaving_one_http2_stream_leaves_the_others() {
     assert_eq!(left.metadata("one")["outcome"], "client_closed");
     assert_eq!(left.metadata("two")["outcome"], "completed");
 }
+
+/// A provider that refuses an upload and does not read it holds nobody: the caller gets its answer and the usual end, and
+/// the process can leave.
+#[tokio::test]
+async fn an_upload_that_is_refused_early_is_let_go() {
+    let puppet = Puppet::start().await;
+    let gateway = before(&puppet.base_url(), json!({})).await;
+    let own = [("authorization", "Bearer sk-mine"), ("x-thread-id", "refused")];
+    // More than the sockets hold on the way.
+    let upload = request("POST", "/proxy/openai/blob", &own, &vec![b'y'; 30 << 20]);
+    let mut wire = Wire::connect(gateway.socket()).await;
+    let refuse = async {
+        let mut hand = puppet.reached().await;
+        hand.raw(b"HTTP/1.1 401 Unauthorized\r\ncontent-length: 2\r\n\r\n{}").await;
+        hand
+    };
+    let (_, mut hand) = tokio::join!(wire.try_send(&upload), refuse);
+    let answer = wire.answer().await.expect("an answer");
+    assert_eq!((answer.head.status, answer.text().as_str(), answer.whole), (401, "{}", true));
+    assert_eq!(answer.head.header("connection"), Some("close"));
+    assert!(wire.head().await.is_none(), "the connection ends");
+    hand.closed().await;
+    drop(wire);
+    let left = stop(gateway).await;
+    assert_eq!(left.metadata("refused")["provider_status_code"], 401);
+}

@@ -48,6 +48,12 @@ impl BaseUrl {
             .build()
     }
 
+    /// What is left of a path that repeats the last segment of this address: `/models` of `/v1/models` below `…/v1`.
+    pub fn without_repeated_end<'p>(&self, path: &'p str) -> Option<&'p str> {
+        let end = self.path.rfind('/').and_then(|slash| self.path.get(slash..))?;
+        path.strip_prefix(end).filter(|rest| rest.len() > 1 && rest.starts_with('/'))
+    }
+
     /// Whether TLS is used.
     pub fn is_tls(&self) -> bool {
         self.scheme == http::uri::Scheme::HTTPS
@@ -176,6 +182,12 @@ mod tests {
             "http://localhost:11434/v1/chat/completions?a=b"
         );
         assert_eq!(url.to_string(), "http://localhost:11434/v1");
+        for (path, left) in [("/v1/models", Some("/models")), ("/v1", None), ("/v1/", None), ("/v10/x", None)]
+        {
+            assert_eq!(url.without_repeated_end(path), left, "{path}");
+        }
+        let bare = BaseUrl::parse("http://localhost").expect("a base URL");
+        assert_eq!(bare.without_repeated_end("/v1/models"), None);
         for bad in ["localhost:11434", "ftp://x", "http://user:pw@x", "http://x?y=1", "http://x/#f", ""] {
             assert!(BaseUrl::parse(bad).is_err(), "{bad}");
         }

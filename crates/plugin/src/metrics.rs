@@ -185,11 +185,15 @@ impl Metric {
 pub struct MetricRegistry {
     started_at: SystemTime,
     metrics: Mutex<Vec<Arc<Metric>>>,
+    observers: Mutex<Vec<Observer>>,
 }
+
+/// Brings metrics up to date whose values are kept elsewhere.
+type Observer = Box<dyn Fn() + Send + Sync>;
 
 impl Default for MetricRegistry {
     fn default() -> Self {
-        Self { started_at: SystemTime::now(), metrics: Mutex::new(Vec::new()) }
+        Self { started_at: SystemTime::now(), metrics: Mutex::default(), observers: Mutex::default() }
     }
 }
 
@@ -199,8 +203,14 @@ impl MetricRegistry {
         Meter { registry: self.clone(), prefix: prefix.into() }
     }
 
+    /// Calls `observer` before each snapshot. It must not take a snapshot itself.
+    pub fn observe(&self, observer: impl Fn() + Send + Sync + 'static) {
+        self.observers.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(observer));
+    }
+
     /// All metrics now, by name.
     pub fn snapshot(&self) -> MetricsSnapshot {
+        self.observers.lock().unwrap_or_else(PoisonError::into_inner).iter().for_each(|observer| observer());
         let mut metrics: Vec<MetricData> = self
             .metrics
             .lock()

@@ -143,6 +143,8 @@ pub struct Facts {
     pub provider_error_type: Option<&'static str>,
     /// The provider's own id for the answer.
     pub provider_request_id: Option<String>,
+    /// The caller's `x-request-id`, cut to a bounded length; never a key.
+    pub client_request_id: Option<String>,
     /// Attempts made.
     pub attempts: u32,
     /// The route's name.
@@ -235,6 +237,7 @@ impl Facts {
             provider_error_count: 0,
             provider_error_type: None,
             provider_request_id: None,
+            client_request_id: None,
             attempts: 0,
             route: None,
             operation: "other",

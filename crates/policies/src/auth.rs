@@ -62,7 +62,7 @@ fn check(entry: &KeyEntry) -> Result<(), String> {
     }
     // The word that SDK examples send where a key must stand; presented, it counts as none (design.md, "Credentials").
     if entry.hash == hash_of("gateway") {
-        return Err("the word `gateway` counts as no key; make one with `keys create --print`".to_owned());
+        return Err("the word `gateway` counts as no key; make one with `keys create`".to_owned());
     }
     entry.models.iter().try_for_each(|pattern| ModelPattern::parse(pattern).map(|_| ()))
 }

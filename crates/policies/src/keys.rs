@@ -1,6 +1,6 @@
 //! Making a virtual key, and its hash as text.
 //!
-//! Used by `keys create --print` and by whoever reads `auth.keys`. A key has 256 random bits, so a plain SHA-256 is enough:
+//! Used by `keys create` and by whoever reads `auth.keys`. A key has 256 random bits, so a plain SHA-256 is enough:
 //! a slow hash protects what people choose, and would cost every request.
 
 use std::fmt::Write as _;
@@ -53,7 +53,7 @@ pub fn hash_of(key: &str) -> [u8; 32] {
 
 /// Reads `sha256:<64 hexadecimal digits>`. The error does not repeat the text, which may be a key put in the wrong place.
 pub fn parse_hash(text: &str) -> Result<[u8; 32], String> {
-    const EXPECTED: &str = "expected sha256: and 64 hexadecimal digits, as `keys create --print` prints them";
+    const EXPECTED: &str = "expected sha256: and 64 hexadecimal digits, as `keys create` prints them";
     let Some(digits) = text.strip_prefix(HASH_PREFIX) else {
         let hint = if text.starts_with(KEY_PREFIX) { "this is a key, not its hash; " } else { "" };
         return Err(format!("{hint}{EXPECTED}"));

@@ -6,7 +6,8 @@ use magicapi_config::{AuthMode, OnFull};
 use magicapi_kernel::{Admitted, Credential, Identity};
 use magicapi_model::{Error, ErrorKind, Secret};
 
-use crate::path::{Call, KeyUse};
+use crate::identify::Presented;
+use crate::path::{self, Call, KeyUse};
 use crate::route::Choice;
 use crate::snapshot::{Shared, Snapshot};
 
@@ -23,13 +24,13 @@ pub(crate) struct Applicant<'a> {
     /// What the path asks for.
     pub(crate) call: &'a Call,
     /// The credentials that came.
-    pub(crate) presented: &'a [Secret],
+    pub(crate) presented: &'a Presented,
     /// The member of the body that continues something stored in the provider's account.
     pub(crate) continues: Option<&'static str>,
     /// Whether the body names models beside the one that was routed.
     pub(crate) more_models: bool,
-    /// Whether the body is a form, of which parts that were not read may name another model.
-    pub(crate) form: bool,
+    /// Whether the body is a form that may name another model than the one that was routed.
+    pub(crate) unsure: bool,
 }
 
 /// The virtual key of the caller; `None` where the mode asks for none. Needs no route, so it comes first.
@@ -52,19 +53,6 @@ pub(crate) fn identify(snapshot: &Snapshot, presented: &[Secret]) -> Result<Opti
 
 fn unauthenticated(message: impl Into<String>) -> Error {
     Error::client(ErrorKind::Unauthenticated, message)
-}
-
-fn no_credential(choice: &Choice, has_key: bool) -> Error {
-    let name = &choice.slot.name;
-    unauthenticated(if has_key {
-        format!(
-            "your key was not sent to `{name}`, which was found by the model's name alone; name the provider \
-             yourself: `x-provider: {name}` or the model `{name}/{}`",
-            choice.model.as_deref().unwrap_or("…")
-        )
-    } else {
-        format!("no credential came; send your `{name}` key as `Authorization: Bearer <key>`")
-    })
 }
 
 impl Applicant<'_> {
@@ -95,12 +83,12 @@ impl Applicant<'_> {
 
     fn credential(&self, choice: &Choice) -> Result<Credential, Error> {
         let auth = &self.snapshot.config.auth;
-        match (auth.mode, self.presented.first()) {
+        match (auth.mode, self.presented.keys.first()) {
             (AuthMode::Passthrough, Some(key)) if choice.pointed_by_caller => {
                 Ok(Credential::Caller(key.clone()))
             }
-            (AuthMode::Passthrough, key) if !self.snapshot.config.server.listen.is_loopback() => {
-                Err(no_credential(choice, key.is_some()))
+            (AuthMode::Passthrough, _) if !self.snapshot.config.server.listen.is_loopback() => {
+                Err(self.no_credential(choice, None))
             }
             _ => self.ours(choice),
         }
@@ -113,15 +101,7 @@ impl Applicant<'_> {
             Some(key) => Ok(Credential::Gateway(key.clone())),
             None if !provider.needs_key() => Ok(Credential::None),
             None if self.snapshot.config.auth.mode == AuthMode::Passthrough => {
-                if !self.presented.is_empty() {
-                    return Err(no_credential(choice, true));
-                }
-                let name = &choice.slot.name;
-                Err(unauthenticated(format!(
-                    "no credential came and the gateway holds no key for `{name}`; send your `{name}` key as \
-                     `Authorization: Bearer <key>`, or set `{}` for the gateway",
-                    provider.key_setting()
-                )))
+                Err(self.no_credential(choice, Some(&provider.key_setting())))
             }
             None => Err(crate::route::not_configured(
                 &choice.slot.name,
@@ -130,10 +110,37 @@ impl Applicant<'_> {
         }
     }
 
+    /// Neither the caller's key nor the gateway's is for this provider. `missing`: where the gateway's is set, when that
+    /// is what it lacks.
+    fn no_credential(&self, choice: &Choice, missing: Option<&str>) -> Error {
+        let name = &choice.slot.name;
+        if !self.presented.keys.is_empty() {
+            return unauthenticated(format!(
+                "your key was not sent to `{name}`, which was found by the model's name alone; name the provider \
+                 yourself: `x-provider: {name}` or the model `{name}/{}`",
+                choice.model.as_deref().unwrap_or("…")
+            ));
+        }
+        let what = match (self.presented.placeholder, missing) {
+            (false, None) => "no credential came".to_owned(),
+            (false, Some(_)) => format!("no credential came and the gateway holds no key for `{name}`"),
+            (true, None) => {
+                "the word `gateway` stands for the gateway's own key, which `auth.mode: passthrough` does \
+                             not use where other machines reach the gateway"
+                    .to_owned()
+            }
+            (true, Some(_)) => {
+                format!("the word `gateway` stands for the gateway's own key, and it holds none for `{name}`")
+            }
+        };
+        let or_set = missing.map_or_else(String::new, |key| format!(", or set `{key}` for the gateway"));
+        unauthenticated(format!("{what}; send your `{name}` key as `Authorization: Bearer <key>`{or_set}"))
+    }
+
     /// What a key that is not the caller's own may do at this path.
     fn our_key_may(&self, choice: &Choice) -> Result<(), Error> {
         let forbidden = |message: String| Err(Error::client(ErrorKind::Forbidden, message));
-        let (method, path) = (self.method, self.path);
+        let path = self.path;
         if let Some(member) = self.continues {
             let message = format!(
                 "`{member}` reaches into the account of the gateway's key, where what is stored has no owner yet; send \
@@ -152,12 +159,31 @@ impl Applicant<'_> {
                 choice.slot.name
             )),
             KeyUse::Unlisted if self.allowed_by_operator() => Ok(()),
-            KeyUse::Unlisted => forbidden(format!(
-                "`{method} {path}` is not in the list of paths for the gateway's key; the operator can allow it with \
-                 `auth.passthrough: [ \"{method} {path}\" ]`, or use your own `{}` key",
-                choice.slot.name
-            )),
+            KeyUse::Unlisted => Err(self.unlisted(choice)),
         }
+    }
+
+    /// The remedy of a slip first: a rule of the operator's would not help there.
+    fn unlisted(&self, choice: &Choice) -> Error {
+        let (method, path, name) = (self.method, self.path, &choice.slot.name);
+        if self.call.lists_chats() {
+            return path::not_allowed(method, path, "POST");
+        }
+        let below = self.call.below_base.as_str();
+        let base = choice.slot.provider.as_ref().ok().map(|provider| provider.base_url());
+        let once = base.and_then(|base| Some((base.without_repeated_end(below)?, path.strip_suffix(below)?)));
+        if let Some((rest, mount)) = once {
+            let end = below.strip_suffix(rest).unwrap_or_default();
+            let message = format!(
+                "the address of `{name}` ends in `{end}` already, and `{path}` repeats it; use `{mount}{rest}`"
+            );
+            return Error::client(ErrorKind::Forbidden, message);
+        }
+        let message = format!(
+            "`{method} {path}` is not in the list of paths for the gateway's key; the operator can allow it with \
+             `auth.passthrough: [ \"{method} {path}\" ]`, or use your own `{name}` key"
+        );
+        Error::client(ErrorKind::Forbidden, message)
     }
 
     fn allowed_by_operator(&self) -> bool {
@@ -167,7 +193,7 @@ impl Applicant<'_> {
 
     fn model_access(&self, identity: &Identity, choice: &Choice) -> Result<(), Error> {
         let provider = choice.slot.name.as_str();
-        let model = choice.model.as_deref().filter(|_| !self.form).unwrap_or_default();
+        let model = choice.model.as_deref().filter(|_| !self.unsure).unwrap_or_default();
         if self.more_models && !identity.models.is_empty() {
             let message = format!(
                 "`models` names models beside `model`, and the key `{}` is bound to a list that they are not compared \
@@ -184,8 +210,14 @@ impl Applicant<'_> {
         } else {
             format!("`{provider}/{model}`")
         };
+        let remedy = if self.unsure {
+            "; of a form it is sure that names one `model`, its provider in that (not by `x-provider` or the path), and \
+             is no larger than `server.limits.body`"
+        } else {
+            ""
+        };
         let message = format!(
-            "the key `{}` may not use {what}; it may use: {}",
+            "the key `{}` may not use {what}; it may use: {}{remedy}",
             identity.name,
             identity.models.join(", ")
         );

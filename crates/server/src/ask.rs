@@ -9,17 +9,17 @@ use http::{HeaderMap, Request, Response, header};
 use magicapi_dialects::openai_chat::{
     Edits, Operation, ParameterRules, RequestError, RequestFacts, request as dialect,
 };
-use magicapi_kernel::{Admitted, Credential, OnClientGone, Provider, UsageInStreams};
+use magicapi_kernel::{Admitted, Credential, Identity, OnClientGone, Provider, UsageInStreams};
 use magicapi_model::{Error, ErrorKind};
 use magicapi_upstream::{RequestBody, ResponseBody};
 
 use crate::body::{CallerBody, OfferedBody};
 use crate::exchange::Exchange;
-use crate::form::Form;
+use crate::form::{Form, Reach};
 use crate::headers;
 use crate::path::Call;
 use crate::request::{self, Passing, Share};
-use crate::route::Choice;
+use crate::route::{self, Choice};
 use crate::timer::Deadlines;
 
 /// The caller's body as far as it is needed.
@@ -48,26 +48,42 @@ impl Content {
         matches!(self, Self::Held { facts, .. } if facts.has("models"))
     }
 
-    /// Whether a part that was not read may name another model than the one that was routed.
-    pub(crate) const fn is_form(&self) -> bool {
-        matches!(self, Self::Form(_))
+    /// Whether it may name another model than the one that was routed: in a part that was not read, or that was read
+    /// otherwise than the provider may.
+    pub(crate) const fn is_unsure(&self) -> bool {
+        matches!(self, Self::Form(form) if !form.has_one_model())
     }
 }
 
 /// Reads what of the body must be read. A JSON body that names a model is held, a form is read as far as its model;
-/// others pass through.
+/// others pass through. Where nothing but the model may name the provider, no body that can name one passes unread.
 pub(crate) async fn read_body(
     exchange: &mut Exchange,
     headers: &HeaderMap,
     body: OfferedBody,
     call: &Call,
+    identity: Option<&Identity>,
 ) -> Result<Content, Error> {
+    let pointed = route::points(call, headers)?;
     let asked = Instant::now();
     let content = match form_type(call.operation, headers) {
+        Some(_) if !body.is_empty() && headers.contains_key(header::CONTENT_ENCODING) && !pointed => {
+            Err(coded_form())
+        }
         Some(content_type) if !body.is_empty() && !headers.contains_key(header::CONTENT_ENCODING) => {
-            read_form(exchange, content_type, body).await
+            let most = exchange.snapshot.config.server.limits.body;
+            let one_type = headers.get_all(header::CONTENT_TYPE).iter().count() == 1;
+            let reach = match identity {
+                _ if pointed => Reach::Leading,
+                Some(identity) if one_type && is_bound_to_models(identity) => Reach::Whole(most),
+                _ => Reach::Model(most),
+            };
+            read_form(exchange, content_type, body, reach).await
         }
         None if call.operation.names_model() => hold(exchange, headers, body, call).await,
+        None if call.operation == Operation::Transcription && !pointed && !body.is_empty() => {
+            hold(exchange, headers, body, call).await
+        }
         _ if body.is_empty() => Ok(Content::Empty),
         _ => body.into_passing(&exchange.snapshot.config.server.limits).map(Content::Passing),
     };
@@ -75,10 +91,26 @@ pub(crate) async fn read_body(
     content
 }
 
-async fn read_form(exchange: &mut Exchange, content_type: &str, body: OfferedBody) -> Result<Content, Error> {
+/// Whether a form's model decides what the key may do, as against its provider alone.
+fn is_bound_to_models(identity: &Identity) -> bool {
+    identity.models.iter().any(|pattern| !matches!(pattern.split_once('/'), Some((_, "*"))))
+}
+
+fn coded_form() -> Error {
+    let message = "a form with a `content-encoding` is not read, and its `model` may name its provider; send it without a \
+                   coding, or name the provider with `x-provider`";
+    Error::client(ErrorKind::UnsupportedMediaType, message).param("content-encoding")
+}
+
+async fn read_form(
+    exchange: &mut Exchange,
+    content_type: &str,
+    body: OfferedBody,
+    reach: Reach,
+) -> Result<Content, Error> {
     let body = body.into_passing(&exchange.snapshot.config.server.limits)?;
     let share = Share::none(exchange.shared.clone());
-    let form = Form::open(content_type, body, share, &mut exchange.facts.request_size).await?;
+    let form = Form::open(content_type, body, share, reach, &mut exchange.facts.request_size).await?;
     exchange.facts.requested_model = bounded(form.model())?;
     Ok(Content::Form(form))
 }
@@ -220,7 +252,7 @@ fn edit(
     let (raw, plain, coded, facts, share) = match content {
         Content::Empty => return Ok(Edited::untouched(RequestBody::Full(Bytes::new()))),
         Content::Passing(rest) => {
-            let passing = Passing::new(Bytes::new(), rest, exchange.watch_upload());
+            let passing = Passing::new(Vec::new(), rest, exchange.watch_upload());
             return Ok(Edited::untouched(passing.into()));
         }
         Content::Form(form) => return Ok(edit_form(exchange, choice, form)),
@@ -251,13 +283,14 @@ fn edit(
 }
 
 /// The record has the form as it came; the provider gets its own name of the model.
-fn edit_form(exchange: &mut Exchange, choice: &Choice, mut form: Form) -> Edited {
+fn edit_form(exchange: &mut Exchange, choice: &Choice, form: Form) -> Edited {
     let mut watch = exchange.watch_upload();
     watch.piece(&form.beginning);
-    if choice.model.as_deref().is_some_and(|model| form.set_model(model)) {
+    let edited = choice.model.as_deref().and_then(|model| form.with_model(model));
+    if edited.is_some() {
         exchange.facts.edits = vec!["model".to_owned()];
     }
-    let passing = Passing::new(form.beginning, form.rest, watch);
+    let passing = Passing::new(edited.unwrap_or_else(|| vec![form.beginning]), form.rest, watch);
     Edited { share: Some(form.share), ..Edited::untouched(passing.into()) }
 }
 

@@ -206,7 +206,8 @@ impl Pace {
 
 fn unreadable(error: &hyper::Error) -> Error {
     if breaks_the_framing(error) {
-        let message = "the body's transfer chunks are malformed: the connection carries something else than its head says";
+        let message =
+            "the body's transfer chunks are malformed; send them as RFC 9112 says, or a `content-length`";
         return Error::client(ErrorKind::InvalidRequest, message);
     }
     Error::client(ErrorKind::ClientClosed, format!("the request's body could not be read: {error}"))

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use http::Request;
+use http::{HeaderValue, Request, Response, Version, header};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -18,7 +18,9 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::answer::AnswerBody;
 use crate::body::{OfferedBody, Unread};
+use crate::delivery::{Delivery, Flushes};
 use crate::farewell;
 use crate::opening::Opening;
 use crate::snapshot::Shared;
@@ -84,14 +86,22 @@ impl Serving {
     async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(&self, stream: S) {
         let shared = self.shared.clone();
         let unread = Unread::default();
-        let of_last = unread.clone();
+        let flushes = Flushes::default();
+        let (of_last, of_all) = (unread.clone(), flushes.clone());
         let service = service_fn(move |request: Request<Incoming>| {
+            let http1 = (request.version() < Version::HTTP_2).then(|| (of_last.clone(), of_all.clone()));
             let answer = stack::handle(&shared, request.map(|body| OfferedBody::new(body, &of_last)));
-            async move { Ok::<_, Infallible>(answer.await) }
+            async move {
+                let answer = answer.await;
+                Ok::<_, Infallible>(match http1 {
+                    Some((unread, flushes)) => over_http1(answer, &unread, flushes),
+                    None => answer.map(Delivery::http2),
+                })
+            }
         });
         let builder = self.builder();
         let patience = self.shared.snapshot().config.server.limits.header_read;
-        let (doorway, farewell) = farewell::split(stream);
+        let (doorway, farewell) = farewell::split(stream, flushes);
         let ended = {
             let stream = TokioIo::new(Opening::new(doorway, patience));
             let mut connection = pin!(builder.serve_connection(stream, service));
@@ -154,6 +164,14 @@ impl Serving {
     pub(crate) fn abort_connections(&self) {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner).abort_all();
     }
+}
+
+/// An answer as HTTP/1.1 carries it: one that comes before its request's end is the connection's last (RFC 9112, 9.6).
+fn over_http1(mut answer: Response<AnswerBody>, unread: &Unread, flushes: Flushes) -> Response<Delivery> {
+    if unread.load(Ordering::Relaxed) {
+        answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    answer.map(|body| Delivery::http1(body, flushes))
 }
 
 /// Counts an open connection.

@@ -201,9 +201,11 @@ impl Exchange {
         }
     }
 
-    /// How long the provider took to its head; zero when none was asked.
+    /// How long the provider took to its head, or was given without one (the caller's upload goes on meanwhile); zero
+    /// when none was asked.
     pub(crate) fn provider_latency(&self) -> Duration {
-        self.attempt.as_ref().and_then(|attempt| attempt.answered).unwrap_or_default()
+        let latency = |attempt: &Attempt| attempt.answered.unwrap_or_else(|| attempt.started.elapsed());
+        self.attempt.as_ref().map(latency).unwrap_or_default()
     }
 
     /// The head that the caller gets.

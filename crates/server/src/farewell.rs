@@ -4,6 +4,7 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use magicapi_model::{Error, ErrorKind};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::sync::oneshot;
 
+use crate::delivery::Flushes;
 use crate::rescue::{self, Rescued};
 
 /// How long a peer is read that is still sending when it has its last answer, and how much is read of it.
@@ -26,6 +28,7 @@ pub(crate) struct Doorway<S> {
     /// `None` only once it has been given back.
     stream: Option<S>,
     bare: BareRefusal,
+    flushes: Flushes,
     back: Option<oneshot::Sender<(S, BareRefusal)>>,
 }
 
@@ -47,10 +50,13 @@ impl BareRefusal {
 /// Ends the stream of a connection.
 pub(crate) struct Farewell<S>(oneshot::Receiver<(S, BareRefusal)>);
 
-/// Splits a connection's stream into what hyper gets and what ends it.
-pub(crate) fn split<S>(stream: S) -> (Doorway<S>, Farewell<S>) {
+/// Splits a connection's stream into what hyper gets, which counts its `flushes`, and what ends it.
+pub(crate) fn split<S>(stream: S, flushes: Flushes) -> (Doorway<S>, Farewell<S>) {
     let (back, farewell) = oneshot::channel();
-    (Doorway { stream: Some(stream), bare: BareRefusal::default(), back: Some(back) }, Farewell(farewell))
+    (
+        Doorway { stream: Some(stream), bare: BareRefusal::default(), flushes, back: Some(back) },
+        Farewell(farewell),
+    )
 }
 
 impl<S> Drop for Doorway<S> {
@@ -164,7 +170,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Doorway<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.stream()?.poll_flush(cx)
+        ready!(self.stream()?.poll_flush(cx))?;
+        self.flushes.fetch_add(1, Ordering::Relaxed);
+        Poll::Ready(Ok(()))
     }
 
     /// Left to [`Farewell`].

@@ -55,6 +55,7 @@ pub(crate) fn access_line(facts: &Facts) {
     tracing::info!(
         target: "access",
         id = %facts.id,
+        client_request_id = facts.client_request_id.as_deref().unwrap_or("-"),
         key = facts.key_name.as_deref().unwrap_or("-"),
         credential = facts.credential.unwrap_or("-"),
         provider = facts.provider.as_deref().unwrap_or("-"),

@@ -1,17 +1,37 @@
-//! A form (`multipart/form-data`): read as far as its `model`, which most clients send before the file; the file itself
-//! is never collected.
+//! A form (`multipart/form-data`): read as far as its `model`. Where nothing else names the provider that is past its
+//! files too: the caller's credential must not go by a guess.
 
 use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
-use magicapi_dialects::multipart::{self, Field};
-use magicapi_model::Error;
+use magicapi_dialects::multipart::{self, Extent, Field};
+use magicapi_model::{Error, ErrorKind};
 
 use crate::body::CallerBody;
 use crate::request::Share;
 
-/// As far as a model is looked for.
+/// As far as a model is looked for that need not be known.
 const LOOKED_AT: usize = 64 << 10;
+
+/// How far a form is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// To its first file at most: the provider is known without.
+    Leading,
+    /// To its model, wherever it stands within so many bytes: it names the provider.
+    Model(usize),
+    /// To its end within so many bytes: a key is bound to models, and only what was read whole names no second one.
+    Whole(usize),
+}
+
+impl Reach {
+    const fn most(self) -> usize {
+        match self {
+            Self::Leading => LOOKED_AT,
+            Self::Model(most) | Self::Whole(most) => most,
+        }
+    }
+}
 
 /// A form whose beginning was read.
 pub(crate) struct Form {
@@ -22,43 +42,56 @@ pub(crate) struct Form {
     /// The beginning's share of the budget.
     pub(crate) share: Share,
     model: Option<Range<usize>>,
+    one_model: bool,
 }
 
 impl Form {
-    /// Reads until the model's part has ended, or a file or too much has come.
+    /// Reads as far as that.
     pub(crate) async fn open(
         content_type: &str,
         mut rest: CallerBody,
         mut share: Share,
+        reach: Reach,
         received: &mut u64,
     ) -> Result<Self, Error> {
         let mut beginning = BytesMut::new();
         // The beginning is looked at anew only after it has grown by a part of itself: single bytes cost no more.
         let mut next_look = 0;
-        let field = loop {
+        let (field, whole) = loop {
             let piece = rest.piece(received).await.transpose()?;
             if let Some(piece) = &piece {
                 share.grow(piece.len())?;
                 beginning.extend_from_slice(piece);
             }
-            let over = beginning.len() > LOOKED_AT;
-            if piece.is_some() && !over && beginning.len() < next_look {
+            let over = beginning.len() > reach.most();
+            let whole = piece.is_none() && !over;
+            let goes_on = piece.is_some() && !over;
+            if goes_on && (beginning.len() < next_look || matches!(reach, Reach::Whole(_))) {
                 continue;
             }
             next_look = beginning.len() + beginning.len() / 8;
             // However it is cut into pieces, the same form gives the same model.
-            let looked_at = beginning.get(..LOOKED_AT).unwrap_or(&beginning);
-            let whole = piece.is_none() && !over;
-            let field = multipart::leading_field(content_type, looked_at, "model", whole);
-            if field != Field::Unknown || over {
-                break field;
+            let looked_at = beginning.get(..reach.most()).unwrap_or(&beginning);
+            let extent = Extent { whole, past_files: reach != Reach::Leading };
+            let field = multipart::field(content_type, looked_at, "model", extent);
+            if field != Field::Unknown || !goes_on {
+                break (field, whole);
             }
         };
         let model = match field {
             Field::Value(model) => Some(model),
-            Field::BehindFiles | Field::Unknown => None,
+            Field::Unknown if reach != Reach::Leading => return Err(out_of_reach(reach.most())),
+            Field::Missing | Field::Unknown => None,
         };
-        Ok(Self { beginning: beginning.freeze(), rest, share, model })
+        let one_model = whole
+            && matches!(reach, Reach::Whole(_))
+            && multipart::has_one(content_type, &beginning, "model");
+        let form = Self { beginning: beginning.freeze(), rest, share, model, one_model };
+        if reach != Reach::Leading && form.is_unreadable() {
+            let message = "the form's `model` is not one line of UTF-8 text; send the model's name as it is";
+            return Err(Error::client(ErrorKind::InvalidRequest, message).param("model"));
+        }
+        Ok(form)
     }
 
     /// The model, when it can be one.
@@ -67,16 +100,28 @@ impl Form {
         std::str::from_utf8(value).ok().filter(|model| !model.is_empty() && !model.contains(char::is_control))
     }
 
-    /// Puts this model in the place of the one that was written; whether that is a change.
-    pub(crate) fn set_model(&mut self, model: &str) -> bool {
-        let Some(span) = self.model.clone().filter(|_| self.model().is_some_and(|written| written != model))
-        else {
-            return false;
-        };
-        let (before, after) = (self.beginning.get(..span.start), self.beginning.get(span.end..));
-        let edited = [before.unwrap_or_default(), model.as_bytes(), after.unwrap_or_default()].concat();
-        self.model = Some(span.start..span.start + model.len());
-        self.beginning = edited.into();
-        true
+    /// Whether nobody can find another model in it.
+    pub(crate) const fn has_one_model(&self) -> bool {
+        self.one_model
     }
+
+    /// Whether something stands where the model belongs that is none.
+    fn is_unreadable(&self) -> bool {
+        self.model().is_none() && self.model.as_ref().is_some_and(|model| !model.is_empty())
+    }
+
+    /// What was read with this model in the place of the one that was written, if that is a change.
+    pub(crate) fn with_model(&self, model: &str) -> Option<Vec<Bytes>> {
+        let span = self.model.clone().filter(|_| self.model().is_some_and(|written| written != model))?;
+        let model = Bytes::copy_from_slice(model.as_bytes());
+        Some(vec![self.beginning.slice(..span.start), model, self.beginning.slice(span.end..)])
+    }
+}
+
+fn out_of_reach(most: usize) -> Error {
+    let message = format!(
+        "the form's `model`, which names its provider, is not in its first {most} bytes (`server.limits.body`) or stands \
+         behind too many parts; send `model` before the file, or name the provider with `x-provider`"
+    );
+    Error::client(ErrorKind::BodyTooLarge, message).param("model")
 }

@@ -14,15 +14,26 @@ pub(crate) const CREDENTIAL_HEADERS: [HeaderName; 4] = [
 /// The word that stands for "no key of my own": SDKs insist on some key.
 const PLACEHOLDER: &str = "gateway";
 
-/// Every credential that came, in the order in which they count; placeholders and empty ones are none.
-pub(crate) fn presented(headers: &HeaderMap) -> Result<Vec<Secret>, Error> {
-    let mut found = Vec::new();
+/// What came.
+#[derive(Default)]
+pub(crate) struct Presented {
+    /// Every credential, in the order in which they count; placeholders and empty ones are none.
+    pub(crate) keys: Vec<Secret>,
+    /// Whether the placeholder came.
+    pub(crate) placeholder: bool,
+}
+
+/// Reads what a caller presents.
+pub(crate) fn presented(headers: &HeaderMap) -> Result<Presented, Error> {
+    let mut found = Presented::default();
     for name in &CREDENTIAL_HEADERS {
         let Some(value) = headers.get(name) else { continue };
         let text = value.to_str().map_err(|_| unusable(name, "holds more than visible ASCII text"))?.trim();
         let text = if *name == header::AUTHORIZATION { bearer(text)? } else { text };
-        if !text.is_empty() && text != PLACEHOLDER {
-            found.push(Secret::new(text));
+        match text {
+            "" => {}
+            PLACEHOLDER => found.placeholder = true,
+            key => found.keys.push(Secret::new(key)),
         }
     }
     Ok(found)
@@ -56,7 +67,7 @@ mod tests {
             headers.insert(*name, HeaderValue::from_static(value));
         }
         presented(&headers)
-            .map(|found| found.iter().map(|key| key.expose().to_owned()).collect())
+            .map(|found| found.keys.iter().map(|key| key.expose().to_owned()).collect())
             .map_err(|error| error.message)
     }
 

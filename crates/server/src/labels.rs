@@ -1,10 +1,22 @@
-//! What a caller says of its request for the record: project, organisation, user, thread, experiment, trace.
+//! What a caller says of its request for the record: project, organisation, user, thread, experiment, trace, its own id.
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 use magicapi_plugin::Facts;
 
 /// Longest value of one of our headers that is kept: records must stay bounded.
 const LONGEST_VALUE: usize = 512;
+
+/// A caller's id of a request is echoed whole up to this length, and kept as far as [`LONGEST_KEPT_ID`].
+const LONGEST_ID: usize = 256;
+const LONGEST_KEPT_ID: usize = 128;
+
+/// The name of the id, in and out.
+pub(crate) const REQUEST_ID: &str = "x-request-id";
+
+/// The caller's own id of the request, when it is short and visible.
+pub(crate) fn request_id(headers: &HeaderMap) -> Option<&HeaderValue> {
+    headers.get(REQUEST_ID).filter(|id| !id.is_empty() && id.len() <= LONGEST_ID && id.to_str().is_ok())
+}
 
 /// Reads them into the facts.
 pub(crate) fn read(facts: &mut Facts, headers: &HeaderMap) {
@@ -20,6 +32,9 @@ pub(crate) fn read(facts: &mut Facts, headers: &HeaderMap) {
     facts.project_id = own("x-project-id");
     facts.project_name = own("x-project-name");
     facts.experiment_id = own("x-experiment-id");
+    facts.client_request_id = request_id(headers)
+        .and_then(|id| id.to_str().ok())
+        .map(|id| id.chars().take(LONGEST_KEPT_ID).collect());
     if let Some((trace_id, span_id)) = own("traceparent").as_deref().and_then(read_traceparent) {
         facts.trace_id = Some(trace_id);
         facts.parent_span_id = Some(span_id);

@@ -8,6 +8,7 @@ mod answer;
 mod ask;
 mod body;
 mod connection;
+mod delivery;
 mod events;
 mod exchange;
 mod farewell;

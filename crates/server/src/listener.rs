@@ -44,9 +44,7 @@ pub fn bind(listen: &Listen) -> io::Result<Vec<TcpListener>> {
                 tracing::warn!(%address, %error, "this machine lacks a loopback; going on without it");
             }
             Err(error) => {
-                let text = format!(
-                    "cannot listen on {address}: {error}; choose another with PORT or `server.listen`"
-                );
+                let text = format!("cannot listen on {address}: {error}");
                 return Err(io::Error::new(error.kind(), text));
             }
         }
@@ -93,7 +91,6 @@ pub async fn serve(shared: Arc<Shared>, listeners: Vec<TcpListener>, tls: Option
     let mut phase = shared.phase_changed.subscribe();
     let _ = phase.wait_for(|phase| *phase != Phase::Serving).await;
     let drain = shared.snapshot().config.server.drain;
-    tracing::info!(delay = ?drain.delay, timeout = ?drain.timeout, "draining");
     let _ = tokio::time::timeout(drain.delay, phase.wait_for(|phase| *phase == Phase::Cutting)).await;
     accepting.shutdown().await;
     serving.finish_connections();

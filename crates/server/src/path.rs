@@ -37,6 +37,13 @@ pub(crate) struct Call {
     pub(crate) key_use: KeyUse,
 }
 
+impl Call {
+    /// Whether it lists stored chats where most callers mean to begin one.
+    pub(crate) fn lists_chats(&self) -> bool {
+        self.operation == Operation::Other && Operation::of(&self.below_base) == Operation::Chat
+    }
+}
+
 /// What the gateway's own key may do at a path. A caller's own key may do anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum KeyUse {
@@ -176,17 +183,20 @@ fn safe(below: &str, operation: Operation) -> Result<(), Error> {
 }
 
 fn unknown(path: &str) -> Error {
-    Error::client(
-        ErrorKind::UnknownPath,
-        format!(
-            "the gateway does not serve `{}`; it serves OpenAI's paths below `/v1` (for example \
-             `/v1/chat/completions`) and `/proxy/{{provider}}/…`",
-            shown(path)
-        ),
-    )
+    let mut message = format!(
+        "the gateway does not serve `{}`; it serves OpenAI's paths below `/v1` (for example `/v1/chat/completions`) \
+         and `/proxy/{{provider}}/…`",
+        shown(path)
+    );
+    let (mount, below) = path.strip_prefix("/openai").map_or(("", path), |below| ("/openai", below));
+    if below.starts_with('/') && Operation::of(below) != Operation::Other {
+        let meant = format!("; the base URL ends in `/v1`, which makes it `{mount}/v1{}`", shown(below));
+        message.push_str(&meant);
+    }
+    Error::client(ErrorKind::UnknownPath, message)
 }
 
-fn not_allowed(method: &Method, path: &str, allowed: &'static str) -> Error {
+pub(crate) fn not_allowed(method: &Method, path: &str, allowed: &'static str) -> Error {
     let method = method.as_str();
     let message = format!("`{}` is not served with {method}; use {allowed}", shown(path));
     Error::client(ErrorKind::MethodNotAllowed, message).context("allow", allowed)

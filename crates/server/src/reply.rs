@@ -10,26 +10,21 @@ use crate::ask::Answered;
 use crate::events::Events;
 use crate::exchange::{Ending, Exchange};
 use crate::headers;
+use crate::labels;
 use crate::page;
 use crate::relay::Relay;
 use crate::request::Share;
 use crate::rescue;
 use crate::stream::StreamRelay;
 
-const REQUEST_ID: &str = "x-request-id";
-
 /// `x-request-id` out: the caller's when it is short and visible, else the record's id.
 pub(crate) fn echoed_id(sent: &HeaderMap, exchange: &Exchange) -> HeaderValue {
-    const LONGEST: usize = 256;
-    sent.get(REQUEST_ID)
-        .filter(|id| !id.is_empty() && id.len() <= LONGEST && id.to_str().is_ok())
-        .cloned()
-        .unwrap_or_else(|| headers::value(&exchange.facts.id.to_string()))
+    labels::request_id(sent).cloned().unwrap_or_else(|| headers::value(&exchange.facts.id.to_string()))
 }
 
 /// Adds the request id.
 pub(crate) fn with_id(mut response: Response<AnswerBody>, id: HeaderValue) -> Response<AnswerBody> {
-    response.headers_mut().insert(REQUEST_ID, id);
+    response.headers_mut().insert(labels::REQUEST_ID, id);
     response
 }
 

@@ -1,6 +1,7 @@
 //! The caller's body where it must be read: held, within a budget, its content coding undone. Where it need not be, it
 //! passes through.
 
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -130,15 +131,15 @@ fn undecodable(error: DecodeError, limit: usize) -> Error {
 /// A body that passes through, watched.
 pub(crate) struct Passing {
     /// What was read before the request was sent, as it is to be sent.
-    beginning: Bytes,
+    beginning: VecDeque<Bytes>,
     rest: CallerBody,
     watch: UploadWatch,
 }
 
 impl Passing {
     /// Passes on `beginning`, which has been watched, and then `rest`.
-    pub(crate) fn new(beginning: Bytes, rest: CallerBody, watch: UploadWatch) -> Self {
-        Self { beginning, rest, watch }
+    pub(crate) fn new(beginning: Vec<Bytes>, rest: CallerBody, watch: UploadWatch) -> Self {
+        Self { beginning: beginning.into_iter().filter(|piece| !piece.is_empty()).collect(), rest, watch }
     }
 }
 
@@ -156,8 +157,8 @@ impl Body for Passing {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        if !self.beginning.is_empty() {
-            return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut self.beginning)))));
+        if let Some(piece) = self.beginning.pop_front() {
+            return Poll::Ready(Some(Ok(Frame::data(piece))));
         }
         let polled = Pin::new(&mut self.rest).poll_frame(cx);
         if let Poll::Ready(Some(Ok(frame))) = &polled
@@ -174,6 +175,7 @@ impl Body for Passing {
 
     fn size_hint(&self) -> SizeHint {
         let rest = self.rest.size_hint().exact();
-        rest.map_or_else(SizeHint::default, |rest| SizeHint::with_exact(self.beginning.len() as u64 + rest))
+        let beginning: usize = self.beginning.iter().map(Bytes::len).sum();
+        rest.map_or_else(SizeHint::default, |rest| SizeHint::with_exact(beginning as u64 + rest))
     }
 }

@@ -40,6 +40,11 @@ pub(crate) fn not_configured(name: &str, missing: &str) -> Error {
     )
 }
 
+/// Whether the caller names the provider elsewhere than in the model.
+pub(crate) fn points(call: &Call, headers: &HeaderMap) -> Result<bool, Error> {
+    Ok(call.provider.is_some() || header(headers, "x-provider")?.is_some())
+}
+
 /// Chooses the provider.
 pub(crate) fn choose(
     snapshot: &Snapshot,
@@ -90,8 +95,10 @@ fn known(snapshot: &Snapshot, name: &str, named_by: &str) -> Result<Arc<Provider
     snapshot.slot(name).or_else(|| snapshot.slot(&name.to_ascii_lowercase())).cloned().ok_or_else(|| {
         let names: Vec<&str> = snapshot.slots().into_iter().map(|slot| slot.name.as_str()).collect();
         let shown: String = name.chars().take(60).collect();
+        let meant = magicapi_config::nearest(&shown, names.iter().copied());
+        let meant = meant.map_or_else(String::new, |name| format!("did you mean `{name}`? "));
         let message = format!(
-            "{named_by} names the provider `{shown}`, which does not exist; known: {}",
+            "{named_by} names the provider `{shown}`, which does not exist; {meant}known: {}",
             names.join(", ")
         );
         let error = Error::client(ErrorKind::UnknownProvider, message);

@@ -80,14 +80,14 @@ async fn prepare(
     head::no_realtime(call.operation)?;
     let presented = identify::presented(&parts.headers)?;
     let snapshot = exchange.snapshot.clone();
-    let identity = admit::identify(&snapshot, &presented)?;
+    let identity = admit::identify(&snapshot, &presented.keys)?;
     if let Some(identity) = &identity {
         exchange.set_identity(identity);
     }
-    if let Some(json) = models::answer(&snapshot, call, &parts, &presented, identity.as_deref())? {
+    if let Some(json) = models::answer(&snapshot, call, &parts, &presented.keys, identity.as_deref())? {
         return Ok(Prepared::Own(json));
     }
-    let content = ask::read_body(exchange, &parts.headers, body, call).await?;
+    let content = ask::read_body(exchange, &parts.headers, body, call, identity.as_deref()).await?;
     let choice = route::choose(&snapshot, call, &parts.headers, exchange.facts.requested_model.as_deref())?;
     exchange.facts.model.clone_from(&choice.model);
     exchange.facts.provider = Some(choice.slot.name.clone());
@@ -101,7 +101,7 @@ async fn prepare(
         presented: &presented,
         continues: content.continues(),
         more_models: content.more_models(),
-        form: content.is_form(),
+        unsure: content.is_unsure(),
     };
     let (admitted, credential) = applicant.admit(&choice, identity)?;
     let ask = ask::build(exchange, &mut parts, call, &choice, content, (admitted, credential))?;

@@ -76,8 +76,9 @@ pub struct ExporterStatus {
     pub ambiguous: u64,
     /// What went wrong last.
     pub last_error: Option<String>,
-    /// What the exporter itself says of its back end; looked at every few seconds.
-    pub health: Health,
+    /// How its back end is: what the exporter itself says every few seconds, unless records wait. `None`: nobody knows
+    /// yet, because its `init` has not succeeded.
+    pub health: Option<Health>,
 }
 
 /// One exporter's shared side.
@@ -110,7 +111,20 @@ struct Counts {
 struct Condition {
     state: ExporterState,
     last_error: Option<String>,
-    health: Health,
+    /// What the exporter itself said last.
+    said: Option<Health>,
+}
+
+impl Condition {
+    /// Records that wait tell more than what the exporter said some seconds ago.
+    fn health(&self) -> Option<Health> {
+        let why = || self.last_error.clone().unwrap_or_else(|| "records wait".into());
+        match (self.state, &self.said) {
+            (ExporterState::Refused, _) => Some(Health::Down(why())),
+            (ExporterState::Retrying, None | Some(Health::Ok)) => Some(Health::Degraded(why())),
+            (_, said) => said.clone(),
+        }
+    }
 }
 
 impl Lane {
@@ -125,7 +139,11 @@ impl Lane {
             bytes: pipeline.batch_bytes,
             age: pipeline.batch_age,
         };
-        let state = if is_active(setup.signals) { ExporterState::Starting } else { ExporterState::Running };
+        let (state, said) = if is_active(setup.signals) {
+            (ExporterState::Starting, None)
+        } else {
+            (ExporterState::Running, Some(Health::Ok))
+        };
         Self {
             name: setup.name,
             kind: setup.kind,
@@ -136,7 +154,7 @@ impl Lane {
             config: config.clone(),
             metrics: metrics.clone(),
             counts: Counts::default(),
-            condition: Mutex::new(Condition { state, last_error: None, health: Health::Ok }),
+            condition: Mutex::new(Condition { state, last_error: None, said }),
             successor: OnceLock::new(),
             created_at: Instant::now(),
         }
@@ -268,7 +286,7 @@ impl Lane {
 
     /// Keeps what the exporter says of its back end.
     pub(crate) fn note_health(&self, health: Health) {
-        self.condition().health = health;
+        self.condition().said = Some(health);
     }
 
     pub(crate) fn state(&self) -> ExporterState {
@@ -276,7 +294,9 @@ impl Lane {
     }
 
     pub(crate) fn status(&self) -> ExporterStatus {
-        let Condition { state, last_error, health } = self.condition().clone();
+        let condition = self.condition().clone();
+        let health = condition.health();
+        let Condition { state, last_error, .. } = condition;
         let depth = self.queue.depth();
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         ExporterStatus {

@@ -137,6 +137,7 @@ impl Worker {
             .await
             {
                 Guarded::Done(Ok(())) => {
+                    lane.note_health(Health::Ok);
                     lane.enter(ExporterState::Running, None);
                     return true;
                 }

@@ -37,13 +37,24 @@ impl Puppet {
     /// # Panics
     /// When it is cut.
     pub async fn asked(&self) -> Hand {
-        let (socket, _) = patiently("a request", self.listener.accept()).await.expect("a connection");
-        socket.set_nodelay(true).expect("TCP_NODELAY");
-        let mut hand = Hand { socket, request: Vec::new() };
+        let mut hand = self.reached().await;
         while !is_whole(&hand.request) {
             let read = patiently("a request", hand.socket.read_buf(&mut hand.request)).await;
             assert!(read.expect("a request") > 0, "the gateway left within its request");
         }
+        hand
+    }
+
+    /// The next connection that begins a request, of which nothing more is read.
+    ///
+    /// # Panics
+    /// When it is cut.
+    pub async fn reached(&self) -> Hand {
+        let (socket, _) = patiently("a request", self.listener.accept()).await.expect("a connection");
+        socket.set_nodelay(true).expect("TCP_NODELAY");
+        let mut hand = Hand { socket, request: Vec::new() };
+        let read = patiently("a request", hand.socket.read_buf(&mut hand.request)).await;
+        assert!(read.expect("a request") > 0, "the gateway left before its request");
         hand
     }
 }

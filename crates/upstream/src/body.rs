@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::pin::Pin;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -28,6 +29,40 @@ impl RequestBody {
     /// No body.
     pub const fn empty() -> Self {
         Self::Full(Bytes::new())
+    }
+
+    /// The same body, and what tells whether it is still there to be sent: always gone for a body that is given whole.
+    pub(crate) fn watched(self) -> (Self, Weak<()>) {
+        let Self::Stream(body) = self else { return (self, Weak::new()) };
+        let there = Arc::new(());
+        let watch = Arc::downgrade(&there);
+        (Self::Stream(Box::pin(Watched { body, _there: there })), watch)
+    }
+}
+
+/// A body whose end others see: `_there` goes with it.
+struct Watched {
+    body: Pin<Box<dyn Body<Data = Bytes, Error = Error> + Send>>,
+    _there: Arc<()>,
+}
+
+impl Body for Watched {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        self.body.as_mut().poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 
@@ -99,7 +134,7 @@ impl ResponseBody {
     fn settle(&mut self) {
         if let Kind::H1 { body, lease } = &mut self.0
             && body.is_end_stream()
-            && let Some(mut lease) = lease.take()
+            && let Some(lease) = lease.take()
         {
             lease.give_back();
         }
@@ -131,7 +166,7 @@ impl Body for ResponseBody {
                 Poll::Ready(Some(Ok(frame)))
             }
             None => {
-                if let Some(mut lease) = lease.take() {
+                if let Some(lease) = lease.take() {
                     lease.give_back();
                 }
                 Poll::Ready(None)

@@ -6,6 +6,8 @@ use std::io;
 
 use magicapi_model::{Error, ErrorKind, Retry};
 
+use crate::h1::READ_BYTES;
+
 /// A failure that several waiters may be told: unlike [`Error`] it can be cloned.
 #[derive(Clone, Debug)]
 pub(crate) struct Fault {
@@ -41,6 +43,13 @@ pub(crate) fn of_hyper(error: &hyper::Error, place: &str, phase: &str) -> Error 
         return again(ours);
     }
     let cause = deepest(error);
+    if error.is_parse_too_large() {
+        let message = format!(
+            "{place} sent a head with more than 100 headers or more than {} KiB, which is the most that is read of one",
+            READ_BYTES >> 10
+        );
+        return Fault::sent(ErrorKind::ProtocolError, message).into();
+    }
     if error.is_parse() {
         let message = format!("{place} sent what is not HTTP/1.1 {phase}: {cause}; is the address right?");
         return Fault::sent(ErrorKind::ProtocolError, message).into();

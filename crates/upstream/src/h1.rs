@@ -1,8 +1,8 @@
 //! One HTTP/1.1 connection: hyper's codec in a task of its own, lent to one request at a time.
 
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 
 use futures_util::future::{Either, select};
 use http::{Request, Response};
@@ -20,7 +20,7 @@ use crate::transport::{Meter, Transport};
 
 /// What one connection may read ahead of whoever reads the answer, and the largest head. hyper's own 400 KiB are two
 /// thirds of a gigabyte once a thousand callers are slower than their provider.
-const READ_BYTES: usize = 64 << 10;
+pub(crate) const READ_BYTES: usize = 64 << 10;
 
 /// An open connection. Dropping it lets hyper close in order; [`H1Lease`] cuts it instead.
 pub(crate) struct H1Conn {
@@ -70,6 +70,8 @@ pub(crate) struct H1Lease {
     conn: Option<Box<H1Conn>>,
     origin: Arc<Origin>,
     read_before: u64,
+    /// Alive while hyper has not done with a streamed request body.
+    streaming: Weak<()>,
     /// Whether an exchange went over it before, so that the peer may have closed it meanwhile.
     pub(crate) reused: bool,
 }
@@ -78,7 +80,7 @@ impl H1Lease {
     pub(crate) fn new(conn: Box<H1Conn>, origin: Arc<Origin>, reused: bool) -> Self {
         origin.counters.in_flight.fetch_add(1, Ordering::Relaxed);
         let read_before = conn.meter.bytes_read();
-        Self { conn: Some(conn), origin, read_before, reused }
+        Self { conn: Some(conn), origin, read_before, streaming: Weak::new(), reused }
     }
 
     pub(crate) fn origin(&self) -> &Arc<Origin> {
@@ -95,6 +97,10 @@ impl H1Lease {
         &mut self,
         request: Request<RequestBody>,
     ) -> Result<Response<Incoming>, Option<TrySendError<Request<RequestBody>>>> {
+        let (head, body) = request.into_parts();
+        let (body, streaming) = body.watched();
+        self.streaming = streaming;
+        let request = Request::from_parts(head, body);
         let Some(H1Conn { sender, task, .. }) = self.conn.as_deref_mut() else { return Err(None) };
         let Some(sending) = sender else { return Err(None) };
         let answer = pin!(sending.try_send_request(request));
@@ -110,9 +116,11 @@ impl H1Lease {
         answered.map_err(Some)
     }
 
-    /// The answer was read to its clean end: the connection may serve the next request.
-    pub(crate) fn give_back(&mut self) {
-        if let Some(conn) = self.conn.take() {
+    /// The answer was read to its clean end: the connection may serve the next request. Unless the answer came before the
+    /// request was sent whole: a peer that does not read the rest would hold the caller's upload and the next request.
+    pub(crate) fn give_back(mut self) {
+        let streaming = self.streaming.strong_count() > 0;
+        if let Some(conn) = self.conn.take_if(|conn| !streaming && !conn.meter.is_writing()) {
             self.origin.counters.in_flight.fetch_sub(1, Ordering::Relaxed);
             self.origin.keep(conn);
         }

@@ -28,3 +28,4 @@ mod tests;
 pub use body::{RequestBody, ResponseBody};
 pub use client::{Client, ClientStats};
 pub use options::{ClientOptions, Http2Choice, ProxySettings};
+pub use tls::check_ca;

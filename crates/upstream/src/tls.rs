@@ -26,7 +26,9 @@ impl Tls {
     pub(crate) fn new(options: &ClientOptions) -> Result<Self, Error> {
         let mut roots = system_roots().clone();
         for (index, pem) in options.extra_ca_pem.iter().enumerate() {
-            add_ca(&mut roots, index, pem)?;
+            add_ca(&mut roots, pem).map_err(|problem| {
+                Error::gateway(ErrorKind::Internal, format!("CA file {}: {problem}", index + 1))
+            })?;
         }
         let offer: &[&[u8]] = match options.http2 {
             Http2Choice::Auto => &[b"h2", b"http/1.1"],
@@ -108,13 +110,13 @@ fn system_roots() -> &'static RootCertStore {
     })
 }
 
-fn add_ca(roots: &mut RootCertStore, index: usize, pem: &[u8]) -> Result<(), Error> {
-    let file = index + 1;
-    let bad = |what: String| {
-        let message =
-            format!("CA file {file}: {what}; expected PEM blocks BEGIN CERTIFICATE (upstream.tls.ca_file)");
-        Error::gateway(ErrorKind::Internal, message)
-    };
+/// Whether a client can trust the certificates of this CA file; the error says what is wrong with them.
+pub fn check_ca(pem: &[u8]) -> Result<(), String> {
+    add_ca(&mut RootCertStore::empty(), pem)
+}
+
+fn add_ca(roots: &mut RootCertStore, pem: &[u8]) -> Result<(), String> {
+    let bad = |what: String| format!("{what}; expected PEM blocks BEGIN CERTIFICATE");
     let mut found = 0_usize;
     for certificate in CertificateDer::pem_slice_iter(pem) {
         found += 1;

@@ -4,7 +4,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -25,6 +25,7 @@ pub(crate) struct Counters {
 #[derive(Debug, Default)]
 pub(crate) struct Meter {
     bytes_read: AtomicU64,
+    writing: AtomicBool,
 }
 
 impl Meter {
@@ -32,6 +33,11 @@ impl Meter {
     /// task that read.
     pub(crate) fn bytes_read(&self) -> u64 {
         self.bytes_read.load(Ordering::Relaxed)
+    }
+
+    /// Whether something was written and not yet flushed, which HTTP does once it has no more to write.
+    pub(crate) fn is_writing(&self) -> bool {
+        self.writing.load(Ordering::Relaxed)
     }
 }
 
@@ -104,6 +110,7 @@ impl AsyncRead for Transport {
 
 impl AsyncWrite for Transport {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.meter.writing.store(true, Ordering::Relaxed);
         each!(self, io => io.poll_write(cx, buf))
     }
 
@@ -112,6 +119,7 @@ impl AsyncWrite for Transport {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.meter.writing.store(true, Ordering::Relaxed);
         each!(self, io => io.poll_write_vectored(cx, bufs))
     }
 
@@ -124,7 +132,10 @@ impl AsyncWrite for Transport {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        each!(self, io => io.poll_flush(cx))
+        let this = self.get_mut();
+        let flushed = each!(Pin::new(&mut *this), io => io.poll_flush(cx));
+        this.meter.writing.store(flushed.is_pending(), Ordering::Relaxed);
+        flushed
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

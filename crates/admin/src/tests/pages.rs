@@ -148,6 +148,12 @@ async fn an_exporter_that_cannot_start_is_a_reason() {
         loop {
             let health = place.get("/health/details").await.json();
             if health["status"] == json!("degraded") {
+                let exporter = &health["exporters"][0];
+                assert_eq!(
+                    (&exporter["state"], &exporter["health"]),
+                    (&json!("starting"), &json!("unknown"))
+                );
+                assert_eq!(exporter["health_reason"], exporter["last_error"]);
                 break health["reasons"].clone();
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -162,7 +168,7 @@ async fn an_exporter_that_cannot_start_is_a_reason() {
 fn what_a_running_exporter_says_of_its_back_end_is_a_reason() {
     let mut status = telemetry(Signals::SCRAPE).status().remove(0);
     assert_eq!(ExporterInfo::from(status.clone()).complaint(), None);
-    status.health = Health::Degraded("the template is missing".into());
+    status.health = Some(Health::Degraded("the template is missing".into()));
     let complaint = ExporterInfo::from(status).complaint();
     assert_eq!(complaint.as_deref(), Some("exporter mine: degraded: the template is missing"));
 }

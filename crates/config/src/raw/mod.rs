@@ -183,7 +183,7 @@ pub(crate) struct Auth {
 pub(crate) struct Key {
     /// Its name in logs and records.
     pub(crate) name: String,
-    /// `sha256:` and the key's SHA-256 in hexadecimal; `keys create --print` makes both.
+    /// `sha256:` and the key's SHA-256 in hexadecimal; `keys create` makes both.
     pub(crate) hash: String,
     /// The project that its requests belong to.
     #[serde(default)]

@@ -9,6 +9,8 @@ use crate::types::{Auth, AuthMode, KeyEntry, PassthroughRule};
 
 const VARIABLE: &str = "GATEWAY_API_KEYS";
 const PREFIX: &str = "sha256:";
+/// A shorter key can be guessed.
+const SHORT: usize = 16;
 
 pub(super) fn auth(cx: &mut Context<'_>, file: raw::Auth) -> Auth {
     let mut keys = Vec::new();
@@ -38,7 +40,7 @@ fn file_key(cx: &mut Context<'_>, at: &str, key: raw::Key, known: &[KeyEntry]) -
     let Some(digits) = digits.filter(is_hash) else {
         // The text is not shown: it may be the key itself, put here by mistake.
         let problem = cx.at(&format!("{at}.hash"), "expected `sha256:` and 64 hexadecimal digits");
-        cx.report(problem.remedy("`magicapi-ai-gateway keys create --print` makes a key and its hash"));
+        cx.report(problem.remedy("`magicapi-ai-gateway keys create` makes a key and its hash"));
         return None;
     };
     let hash = format!("{PREFIX}{digits}");
@@ -63,6 +65,13 @@ fn variable_keys(cx: &mut Context<'_>, keys: &mut Vec<KeyEntry>) {
         if keys.iter().any(|other| other.name == name) {
             cx.variable_problem(VARIABLE, "auth.keys", format!("two keys have the name `{name}`"));
             continue;
+        }
+        if key.chars().count() < SHORT {
+            let text = format!(
+                "the key of `{name}` has fewer than {SHORT} characters and can be guessed; \
+                 `magicapi-ai-gateway keys create` makes a better one"
+            );
+            cx.notice(VARIABLE, text);
         }
         for part in ["name", "hash", "models"] {
             cx.set_by_env(format!("auth.keys[{}].{part}", keys.len()), VARIABLE);

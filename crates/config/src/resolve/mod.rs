@@ -11,6 +11,7 @@ mod settings;
 mod telemetry;
 mod upstream;
 
+pub(crate) use self::settings::without_variable;
 use crate::context::Context;
 use crate::raw;
 use crate::types::Config;

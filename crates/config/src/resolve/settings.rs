@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 use super::telemetry::pairs;
 use crate::catalogue::PluginSpec;
 use crate::context::Context;
+use crate::diagnostics::Diagnostic;
 
 /// The settings whose variables are set; the plug-in has defaults for the others.
 pub(super) fn from_environment(cx: &mut Context<'_>, plugin: &PluginSpec, at: &str) -> Settings {
@@ -54,6 +55,14 @@ fn value(key: &SettingsKey, text: &str) -> Result<Value, String> {
     }
 }
 
+/// The remedy for an exporter that a variable names and that needs a setting which none sets.
+pub(crate) fn without_variable(exporter: &str, setting: &str) -> String {
+    format!(
+        "`{setting}` has no variable: name this exporter in a configuration file (--config, MAGICAPI_CONFIG) instead:\n  \
+         telemetry:\n    exporters:\n      - type: {exporter}\n        {setting}: …"
+    )
+}
+
 /// Settings without which the plug-in cannot be made.
 fn missing(cx: &mut Context<'_>, plugin: &PluginSpec, settings: &Map<String, Value>, at: &str) {
     let required = plugin.settings.schema().get("required").and_then(Value::as_array);
@@ -64,12 +73,13 @@ fn missing(cx: &mut Context<'_>, plugin: &PluginSpec, settings: &Map<String, Val
         let key = plugin.settings.keys().iter().find(|key| key.name == name);
         let remedy = match key.and_then(|key| key.env.as_deref()) {
             Some(variable) => format!("set {variable}"),
-            None => "list the exporter in `telemetry.exporters` instead: no variable sets it".into(),
+            None => without_variable(plugin.name, name),
         };
         let path = format!("{at}.{name}");
         // A value that could not be read has been reported already.
         if !cx.problems.iter().any(|problem| problem.key == path) {
-            let problem = cx.at(&path, format!("exporter `{}`: `{name}` is missing", plugin.name));
+            let problem = format!("exporter `{}`: `{name}` is missing", plugin.name);
+            let problem = Diagnostic { key: path, ..cx.at(&format!("{at}.type"), problem) };
             cx.report(problem.remedy(remedy));
         }
     }

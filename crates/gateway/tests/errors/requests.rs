@@ -123,6 +123,8 @@ async fn paths_and_methods_that_are_not_served() {
     let cases = [
         ("unknown_path", "GET", "/v2/chat/completions"),
         ("root", "GET", "/"),
+        ("no_v1", "POST", CHAT.trim_start_matches("/v1")),
+        ("method_of_chat", "GET", CHAT),
         ("other_dialect", "POST", "/v1/messages"),
         ("proxy_without_provider", "POST", "/proxy/"),
         ("unsupported_method", "PUT", "/v1/chat/completions"),
@@ -149,13 +151,16 @@ async fn providers_and_credentials_that_are_missing() {
     let in_path = scene.post("/proxy/opnai/chat/completions", &json!({}), &[], &question()).await;
     assert_answer("provider_in_path", &in_path);
     assert_answer("no_key_for_provider", &ask(&[], "fireworks/some-model").await);
+    let word = [("authorization", "Bearer gateway")];
+    assert_answer("word_for_no_key", &ask(&word, "fireworks/some-model").await);
     assert_answer("provider_without_address", &ask(&[], "azure/deployment").await);
     assert_answer("basic_credential", &ask(&[("authorization", "Basic dTpw")], "gpt-4o").await);
     assert_answer("files_with_our_key", &call(&scene, "GET", "/v1/files").await);
     assert_answer("unlisted_with_our_key", &call(&scene, "POST", "/v1/vector_stores").await);
+    assert_answer("repeated_v1", &call(&scene, "GET", "/proxy/openai/v1/models").await);
     assert_answer("account_with_our_key", &call(&scene, "GET", "/v1/organization/users").await);
     assert_answer("unknown_model", &call(&scene, "GET", "/v1/models/nothing").await);
-    assert_blocked(&scene, 9).await;
+    assert_blocked(&scene, 11).await;
 }
 
 #[tokio::test]

@@ -27,6 +27,8 @@ fn a_wrong_configuration() {
     assert_start("config_bad_port", &GatewayOptions::new(BINARY).env("PORT", "http"));
     let exporters = GatewayOptions::new(BINARY).env("ENABLED_EXPORTERS", "prometheus,elasticsaerch");
     assert_start("config_unknown_exporter", &exporters);
+    let file = GatewayOptions::new(BINARY).env("ENABLED_EXPORTERS", "file");
+    assert_start("config_exporter_without_variable", &file);
 }
 
 #[test]
@@ -48,5 +50,30 @@ fn an_address_that_is_taken() {
         GatewayOptions::new(BINARY).env("HOST", "127.0.0.1").env("PORT", port).env("RUST_LOG", "off");
     let said = String::from_utf8_lossy(&options.output().stderr).into_owned();
     assert_start("address_taken", &options);
-    assert!(said.contains("PORT"), "{said}");
+    assert!(said.contains("PORT or `server.listen`"), "{said}");
+}
+
+#[test]
+fn an_admin_address_that_is_taken() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("an address").to_string();
+    let options = GatewayOptions::new(BINARY).env("ADMIN_LISTEN", address).env("RUST_LOG", "off");
+    assert_start("admin_address_taken", &options);
+}
+
+#[test]
+fn one_address_for_both_planes() {
+    let options = || GatewayOptions::new(BINARY).env("PORT", "3011").env("ADMIN_LISTEN", "127.0.0.1:3011");
+    assert_start("one_address_for_both_planes", &options());
+    assert_eq!(options().arg("check").output().stderr, options().output().stderr);
+}
+
+#[test]
+fn certificates_that_cannot_be_used() {
+    let yaml = "upstream:\n  tls:\n    ca_file: absent.pem\n";
+    assert_start("ca_file_absent", &GatewayOptions::new(BINARY).arg("check").config(yaml));
+    let yaml = "upstream: { tls: { ca_file: gateway.yaml } }\n";
+    assert_start("ca_file_empty", &GatewayOptions::new(BINARY).arg("check").config(yaml));
+    let variable = GatewayOptions::new(BINARY).arg("check").env("SSL_CERT_FILE", "absent.pem");
+    assert_start("ca_file_of_a_variable", &variable);
 }

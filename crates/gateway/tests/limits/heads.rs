@@ -13,6 +13,7 @@ async fn written_then_read(scene: &Scene, bytes: &[u8]) -> Answer {
     let mut wire = Wire::connect(scene.gateway.socket()).await;
     wire.try_send(bytes).await;
     let answer = patiently("an answer", wire.answer()).await.expect("an answer, not a reset");
+    assert_eq!(answer.head.header("connection"), Some("close"), "RFC 9112, 9.6");
     assert!(wire.head().await.is_none(), "the connection ends");
     answer
 }
@@ -69,6 +70,10 @@ async fn an_answer_arrives_although_the_body_was_not_read() {
     let chunked = [chunked, chunk(&body), b"0\r\n\r\n".to_vec()].concat();
     assert_refused(&written_then_read(&scene, &chunked).await, 413, "body_too_large");
     assert_eq!(scene.last_of(2).await["metadata"]["error_type"], "body_too_large");
+    let nowhere = request("POST", "/nowhere", &[json], &body);
+    assert_refused(&written_then_read(&scene, &nowhere).await, 404, "unknown_path");
+    let broken = [request_head("POST", CHAT, &[json, ("transfer-encoding", "chunked")]), b"zz\r\n".to_vec()];
+    assert_refused(&written_then_read(&scene, &broken.concat()).await, 400, "invalid_request");
 }
 
 /// It looks like the last word on a connection and is none.

@@ -45,6 +45,22 @@ async fn a_body_that_drips_is_a_408() {
     }
 }
 
+/// The wait for a caller's body is none of the gateway's doing, held or on its way to the provider.
+#[tokio::test]
+async fn the_wait_for_a_body_is_not_the_gateways_overhead() {
+    let scene = Scene::start(limits(&json!({ "header_read": "2s" }))).await;
+    let own = [("authorization", "Bearer sk-mine"), ("content-length", "100")];
+    for path in [CHAT, "/v1/files"] {
+        let mut wire = Wire::connect(scene.gateway.socket()).await;
+        wire.send(&request_head("POST", path, &own)).await;
+        wire.send(b"{").await;
+        let head = patiently("an answer", wire.head()).await.expect("an answer");
+        assert_eq!(head.status, 408, "{path}");
+        let overhead = head.header("x-gateway-overhead-ms").and_then(|ms| ms.parse::<f64>().ok());
+        assert!(overhead.is_some_and(|ms| ms < 1900.0), "{path}: {overhead:?} of 2000 ms");
+    }
+}
+
 /// What came of a refused body, and of one whose caller left, stands in the record.
 #[tokio::test]
 async fn request_size_counts_what_came_of_a_body_without_an_end() {

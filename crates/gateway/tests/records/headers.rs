@@ -37,6 +37,7 @@ async fn every_header_lands_and_none_goes_to_the_provider() {
     assert_eq!(record["metadata"]["project_name"], "Projekt Ü");
     assert_eq!(record["metadata"]["trace_id"], "0af7651916cd43dd8448eb211c80319c");
     assert_ne!(record["id"], "caller-1", "a caller's id is never a key");
+    assert_eq!(record["metadata"]["client_request_id"], "caller-1");
     let received = &scene.mock.received()[0];
     for (name, _) in headers.iter().chain([&("x-thread-id", "")]) {
         assert_eq!(received.header(name), None, "{name} went to the provider");
@@ -51,6 +52,13 @@ async fn organization_is_spelled_either_way_and_ids_are_minted() {
     let same = [("x-request-id", "again")];
     let (first, second) = (sent(&scene, "a", &same).await, sent(&scene, "b", &same).await);
     assert_ne!(first["id"], second["id"]);
+    let kept = |record: &Value| record["metadata"]["client_request_id"].clone();
+    assert_eq!((kept(&first), kept(&second)), (json!("again"), json!("again")));
+    let cut = sent(&scene, "c", &[("x-request-id", &"x".repeat(256))]).await;
+    assert_eq!(kept(&cut), "x".repeat(128), "bounded");
+    let too_long = sent(&scene, "d", &[("x-request-id", &"x".repeat(257))]).await;
+    let unseen = sent(&scene, "e", &[("x-request-id", "ü")]).await;
+    assert_eq!((kept(&too_long), kept(&unseen)), (Value::Null, Value::Null), "what is not echoed");
 }
 
 #[tokio::test]
@@ -69,8 +77,16 @@ async fn what_is_unknown_is_null() {
     }
     assert!(record.get("experiment_id").is_none());
     let metadata = &record["metadata"];
-    for key in ["project_id", "project_name", "cost", "cost_source", "price_version", "trace_id", "key_name"]
-    {
+    for key in [
+        "project_id",
+        "project_name",
+        "cost",
+        "cost_source",
+        "price_version",
+        "trace_id",
+        "key_name",
+        "client_request_id",
+    ] {
         assert_eq!(metadata[key], Value::Null, "{key}");
     }
     for (key, tokens) in metadata["tokens"].as_object().expect("tokens") {

@@ -61,7 +61,16 @@ async fn a_provider_that_cannot_serve_is_named_with_the_remedy() {
     let scene = start(json!({})).await;
     let unknown = ask(&scene, &[("x-provider", "opnai")], "gpt-4o").await;
     let text = assert_error(&unknown, 400, "unknown_provider");
-    assert!(text.contains("opnai") && text.contains("openai") && text.contains("local"), "{text}");
+    assert!(
+        text.contains("opnai") && text.contains("did you mean `openai`?") && text.contains("local"),
+        "{text}"
+    );
+    for (sent, meant) in [("grok", Some("did you mean `groq`?")), ("zzz", None)] {
+        let answer = ask(&scene, &[("x-provider", sent)], "gpt-4o").await;
+        let text = assert_error(&answer, 400, "unknown_provider");
+        assert_eq!(meant.is_some(), text.contains("did you mean"), "{text}");
+        assert!(meant.is_none_or(|meant| text.contains(meant)), "{text}");
+    }
     assert_eq!(unknown.json()["error"]["param"], "x-provider");
     let in_path = scene.post("/proxy/opnai/chat/completions", &json!({}), &[], &question_to("m")).await;
     assert_error(&in_path, 400, "unknown_provider");
@@ -70,6 +79,10 @@ async fn a_provider_that_cannot_serve_is_named_with_the_remedy() {
     assert!(assert_error(&no_address, 400, "provider_not_configured").contains("AZURE_BASE_URL"));
     let no_key = ask(&scene, &[], "fireworks/some-model").await;
     assert!(assert_error(&no_key, 401, "unauthenticated").contains("FIREWORKS_API_KEY"));
+    let word = ask(&scene, &[("authorization", "Bearer gateway")], "fireworks/some-model").await;
+    let text = assert_error(&word, 401, "unauthenticated");
+    assert!(text.contains("the word `gateway` stands for the gateway's own key"), "{text}");
+    assert!(text.contains("none for `fireworks`") && text.contains("FIREWORKS_API_KEY"), "{text}");
     assert_eq!(scene.mock.stats().requests, 0);
 }
 

@@ -3,9 +3,10 @@
 use std::fs;
 
 use magicapi_testkit::configuration::{OUR_KEY, RECORDS};
+use magicapi_testkit::{Gateway, GatewayOptions};
 use serde_json::{Value, json};
 
-use crate::scene::Scene;
+use crate::scene::{BINARY, Scene, mock};
 use crate::{GROQS, ask, assert_error, bearer, credentials_of, start};
 
 /// A caller's key in every form in which SDKs send one.
@@ -98,6 +99,26 @@ async fn a_bare_name_without_a_key_of_ours_says_how_to_name_the_provider() {
     assert!(text.contains("x-provider: groq") && text.contains(&format!("groq/{GROQS}")), "{text}");
     assert_eq!(answer.header("www-authenticate"), "Bearer");
     assert_kept(&scene, 1).await;
+}
+
+/// Where other machines reach the gateway, passthrough lends nobody a key, and says so of the word for it too.
+#[tokio::test]
+async fn passthrough_beyond_loopback_says_what_the_word_gateway_is_worth() {
+    let mock = mock().await;
+    let variables = [("HOST", "0.0.0.0"), ("OPENAI_BASE_URL", &*mock.base_url())];
+    let scene = Scene { gateway: Gateway::start(GatewayOptions::new(BINARY).envs(&variables)).await, mock };
+    let cases: [(&[(&str, &str)], &str); 2] = [
+        (&[], "no credential came; send your `openai` key"),
+        (
+            &[("authorization", "Bearer gateway")],
+            "the word `gateway` stands for the gateway's own key, which",
+        ),
+    ];
+    for (headers, says) in cases {
+        let text = assert_error(&ask(&scene, headers, "gpt-4o").await, 401, "unauthenticated");
+        assert!(text.contains(says), "{text}");
+    }
+    assert_eq!(scene.mock.stats().requests, 0);
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 
 use magicapi_testkit::DEADLINE;
-use magicapi_testkit::ask::chat;
+use magicapi_testkit::ask::{CHAT, chat};
 use magicapi_testkit::records::parse;
 use magicapi_testkit::wire::until;
 use serde_json::{Value, json};
@@ -20,7 +20,8 @@ async fn scene(directory: &Arc<TempDir>) -> Scene {
     let plain = chat("gpt-4o-mini", &json!({}));
     scene.chat("first", &json!({ "text": "a xylophone" }), &plain).await;
     scene.chat("second", &json!({}), &chat("gpt-4o-mini", &json!({ "stream": true }))).await;
-    scene.chat("third", &json!({ "error": { "status": 503 } }), &plain).await;
+    let named = [("x-request-id", "callers-id-7"), ("x-mock", r#"{"error":{"status":503}}"#)];
+    scene.send(CHAT, "third", &named, plain.to_string()).await;
     let listed = async || {
         let page = scene.admin("/api/v1/logs").await.json();
         (page["data"].as_array().map(Vec::len) == Some(3)).then_some(())
@@ -67,6 +68,8 @@ async fn the_same_answers_beside_a_gateway_and_without_one() {
         assert_eq!(threads(&stdout(&found)), ["first"], "{}", stderr(&found));
         let failed = run(&directory, &["logs", "search", "--outcome", "provider_error", "--json"]).await;
         assert_eq!(threads(&stdout(&failed)), ["third"]);
+        let by_callers_id = run(&directory, &["logs", "search", "callers-id-7", "--json"]).await;
+        assert_eq!(threads(&stdout(&by_callers_id)), ["third"]);
         let nothing = run(&directory, &["logs", "search", "zeppelin"]).await;
         assert_eq!((nothing.status.code(), stdout(&nothing).as_str()), (Some(1), ""));
         let since =

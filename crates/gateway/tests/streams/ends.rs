@@ -1,7 +1,7 @@
 //! How streams end: exactly once, with the caller's own terminator or an error frame, and one record that says so.
 
-use magicapi_testkit::ask::{chat_request, streaming, streaming_with_usage};
-use magicapi_testkit::wire::{Answer, until};
+use magicapi_testkit::ask::{CHAT, chat_request, streaming, streaming_with_usage};
+use magicapi_testkit::wire::{Answer, Part, Wire, Wire2, rest, until};
 use serde_json::{Value, json};
 
 use crate::scene::{Scene, before, stop};
@@ -190,7 +190,7 @@ async fn silence_after_the_finish_is_an_end() {
 async fn done_ends_the_stream_at_once() {
     let puppet = Puppet::start().await;
     let gateway = before(&puppet.base_url(), json!({})).await;
-    let mut wire = magicapi_testkit::wire::Wire::connect(gateway.socket()).await;
+    let mut wire = Wire::connect(gateway.socket()).await;
     wire.send(&chat_request("open", &json!({}), &streaming())).await;
     let mut hand = puppet.asked().await;
     hand.stream().await;
@@ -211,4 +211,73 @@ async fn done_ends_the_stream_at_once() {
     assert!(wire.answer().await.expect("an answer").whole);
     let left = stop(gateway).await;
     assert_eq!(left.metadata("open")["outcome"], "completed");
+}
+
+/// What a provider sent before it broke off reaches the client before its connection is cut: a race that is lost now and
+/// then is lost within so many runs.
+#[tokio::test]
+async fn what_came_before_a_break_reaches_the_client() {
+    const PLAIN: &str = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n";
+    const CODED: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-encoding: gzip\r\n\
+                         transfer-encoding: chunked\r\n\r\n";
+    let puppet = Puppet::start().await;
+    let gateway = before(&puppet.base_url(), json!({})).await;
+    for run in 0..200 {
+        for (head, body, sent) in [(PLAIN, "", ""), (PLAIN, "{\"a\"", "{\"a\""), (CODED, "", "")] {
+            let mut wire = Wire::connect(gateway.socket()).await;
+            wire.send(&chat_request("broken", &json!({}), &streaming())).await;
+            let mut hand = puppet.asked().await;
+            hand.raw([head, body].concat().as_bytes()).await;
+            drop(hand);
+            let answer = wire.answer().await.unwrap_or_else(|| panic!("run {run}: no head"));
+            assert_eq!(
+                (answer.head.status, answer.text().as_str(), answer.whole),
+                (200, sent, false),
+                "{run}"
+            );
+        }
+    }
+    for run in 0..20 {
+        let mut wire = Wire2::connect(gateway.socket()).await;
+        let json = [("content-type", "application/json")];
+        let exchange = wire.send("POST", CHAT, &json, streaming().to_string().as_bytes()).await;
+        let mut hand = puppet.asked().await;
+        hand.raw(PLAIN.as_bytes()).await;
+        drop(hand);
+        let (status, mut body) = exchange.head().await;
+        assert_eq!((status, rest(&mut body).await), (200, (Vec::new(), false)), "{run}");
+    }
+}
+
+/// The same with more than a socket holds, for a client that reads only then.
+#[tokio::test]
+async fn all_that_came_before_a_break_reaches_a_slow_client() {
+    const SENT: usize = 16 << 20;
+    let puppet = Puppet::start().await;
+    let gateway = before(&puppet.base_url(), json!({})).await;
+    let mut wire = Wire::connect(gateway.socket()).await;
+    wire.send(&chat_request("broken", &json!({}), &streaming())).await;
+    let mut hand = puppet.asked().await;
+    let provider = async {
+        let head =
+            format!("HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: {}\r\n\r\n", SENT + 1);
+        hand.raw(head.as_bytes()).await;
+        hand.raw(&vec![b'a'; SENT]).await;
+        drop(hand);
+    };
+    let client = async {
+        assert_eq!(wire.head().await.expect("a head").status, 200);
+        let mut received = 0;
+        loop {
+            match wire.part().await {
+                Part::Data(data) => received += data.len(),
+                end => return (received, end),
+            }
+        }
+    };
+    let ((), (received, end)) = tokio::join!(provider, client);
+    assert_eq!((received, end), (SENT, Part::Cut));
+    let left = stop(gateway).await;
+    assert_eq!(left.metadata("broken")["response_size"], SENT);
+    assert_eq!(left.metadata("broken")["outcome"], "truncated");
 }

@@ -164,6 +164,8 @@ fn records_wait_for_init_and_a_required_exporter_is_reported() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
     let unhealthy = runtime.block_on(telemetry.unhealthy());
     assert_eq!((unhealthy.exporter.as_str(), unhealthy.error.as_str()), ("never", "not yet"));
+    let never_begun = &telemetry.status()[1];
+    assert_eq!((never_begun.state, &never_begun.health), (ExporterState::Starting, &None), "not known yet");
     eventually("delivered after the second init", || late.acknowledged() == 1);
     telemetry.shutdown(Duration::from_millis(50));
     assert_eq!(telemetry.status()[1].dropped, 1);
@@ -193,9 +195,25 @@ fn status_says_what_the_exporter_says_of_its_back_end() {
     *script.health.lock().unwrap() = Some(Health::Degraded("the template is missing".into()));
     let telemetry = start(vec![script.setup("x", quick())]);
     let degraded = Health::Degraded("the template is missing".into());
-    eventually("asked", || telemetry.status()[0].health == degraded);
+    eventually("asked", || telemetry.status()[0].health.as_ref() == Some(&degraded));
     assert_eq!(telemetry.status()[0].state, ExporterState::Running);
     telemetry.shutdown(SOON);
+}
+
+#[test]
+fn a_back_end_that_takes_no_records_is_not_healthy_whatever_the_exporter_says() {
+    for (answer, state, word) in [
+        (Answer::Retry(None), ExporterState::Retrying, "degraded"),
+        (Answer::Refused, ExporterState::Refused, "down"),
+    ] {
+        let telemetry = start(vec![Script::always(answer).setup("x", quick())]);
+        send(&telemetry);
+        eventually("asked to wait", || telemetry.status()[0].state == state);
+        let status = telemetry.status().remove(0);
+        let health = status.health.expect("known");
+        assert_eq!((health.as_str(), health.reason()), (word, status.last_error.as_deref()));
+        telemetry.shutdown(Duration::ZERO);
+    }
 }
 
 #[test]

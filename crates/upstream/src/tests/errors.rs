@@ -127,6 +127,24 @@ async fn answers_that_are_not_http() {
     }
 }
 
+#[tokio::test]
+async fn a_head_that_is_too_large_is_told_its_bound() {
+    for head in ["x-a: b\r\n".repeat(101), format!("x-a: {}\r\n", "b".repeat(256 << 10))] {
+        let server = Server::start(move |mut io, _| {
+            let answer = format!("HTTP/1.1 200 OK\r\n{head}content-length: 0\r\n\r\n");
+            async move {
+                read_request(&mut io).await;
+                let _ = io.write_all(answer.as_bytes()).await;
+                until_closed(&mut io).await;
+            }
+        })
+        .await;
+        let error = failure(&client(ClientOptions::default()), &server.url("/")).await;
+        assert_eq!((error.kind, error.retry), (ErrorKind::ProtocolError, Retry::Later), "{error}");
+        assert!(error.message.contains("more than 100 headers or more than 64 KiB"), "{error}");
+    }
+}
+
 #[test]
 fn ca_files_that_cannot_be_read_are_named() {
     let good = Authority::new().pem;

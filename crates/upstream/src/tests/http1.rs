@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::Request;
 use http_body_util::BodyExt as _;
 use magicapi_model::{Error, ErrorKind, Retry};
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
@@ -259,6 +259,31 @@ async fn dropping_closes_the_upstream_in_every_phase() {
         assert!(took < Duration::from_millis(100), "{phase}: {took:?}");
     }
     eventually(&client, SOON, |stats| stats.connections_open == 0 && stats.streams_in_flight == 0).await;
+}
+
+/// A peer that answers before it has read the request, and does not read on: the rest is let go, and the connection is
+/// not the next request's.
+#[tokio::test]
+async fn a_connection_that_still_sends_is_not_kept() {
+    let server = Server::start(|mut io, _| async move {
+        let _ = io.read_u8().await;
+        let _ = io.write_all(OK).await;
+        std::future::pending().await
+    })
+    .await;
+    let client = client(ClientOptions::default());
+    let first = futures_util::stream::iter([Ok(http_body::Frame::data(Bytes::from_static(b"part")))]);
+    let stopped = futures_util::StreamExt::chain(first, futures_util::stream::pending());
+    let stopped = RequestBody::Stream(Box::pin(http_body_util::StreamBody::new(stopped)));
+    // More than the sockets hold.
+    let large = RequestBody::Full(vec![b'a'; 32 << 20].into());
+    for body in [large, stopped] {
+        let request = Request::post(server.url("/")).body(body).expect("request");
+        let answer = client.dispatch(request).await.expect("answer");
+        assert_eq!(text(answer).await.expect("body"), "ok");
+        eventually(&client, 10 * SOON, |stats| stats.connections_open == 0).await;
+    }
+    assert_eq!(server.accepted(), 2);
 }
 
 #[tokio::test]
