@@ -268,7 +268,7 @@ async fn a_connection_that_still_sends_is_not_kept() {
     let server = Server::start(|mut io, _| async move {
         let _ = io.read_u8().await;
         let _ = io.write_all(OK).await;
-        std::future::pending().await
+        std::future::pending::<()>().await;
     })
     .await;
     let client = client(ClientOptions::default());
