@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
 /// `msg_` and a UUIDv7: the record's `id`, the ledger's key, and `x-request-id` unless the caller sent one.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RequestId(uuid::Uuid);
@@ -15,6 +17,21 @@ impl RequestId {
     /// Reads the text form back; `None` for anything else.
     pub fn parse(text: &str) -> Option<Self> {
         text.strip_prefix("msg_").and_then(|id| uuid::Uuid::try_parse(id).ok()).map(Self)
+    }
+}
+
+/// The text form.
+impl Serialize for RequestId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// From the text form.
+impl<'de> Deserialize<'de> for RequestId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
+        Self::parse(&text).ok_or_else(|| serde::de::Error::custom("not a request id: `msg_` and a UUID"))
     }
 }
 

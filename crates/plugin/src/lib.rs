@@ -14,6 +14,7 @@ mod metrics;
 mod record;
 mod registry;
 mod settings;
+mod stored;
 
 pub use self::config::TelemetryConfig;
 pub use self::delivery::{ConfigError, Delivery, ExportError, Health, ItemOutcome};
@@ -27,9 +28,10 @@ pub use self::metrics::{
     Counter, Gauge, Histogram, HistogramValue, Meter, MetricData, MetricKind, MetricRegistry,
     MetricsSnapshot, Point, PointValue,
 };
-pub use self::record::{ContentDropped, ContentLevel, CostSource, Facts, RequestMetrics, Truncated};
+pub use self::record::{ContentDropped, ContentLevel, CostSource, Facts, RequestMetrics, Truncated, Word};
 pub use self::registry::{Registration, plugins};
 pub use self::settings::{Settings, SettingsKey, SettingsSpec, Signals, ValueKind};
+pub use self::stored::StoredError;
 
 pub use async_trait::async_trait;
 #[doc(hidden)]

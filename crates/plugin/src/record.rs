@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::TelemetryConfig;
 use crate::encode::{self, Frame};
+use crate::stored::{self, StoredError};
 
 /// How much of the bodies an exporter gets.
 #[derive(
@@ -37,7 +38,8 @@ pub enum ContentLevel {
 }
 
 /// Where a cost comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum CostSource {
     /// Computed from the price table.
     Table,
@@ -46,7 +48,7 @@ pub enum CostSource {
 }
 
 /// Why a record has no bodies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ContentDropped {
     /// The configuration keeps them out of this record.
@@ -74,9 +76,12 @@ impl ContentDropped {
     }
 }
 
+/// A word of a closed list (`docs/record.md`).
+pub type Word = &'static str;
+
 /// Everything about a request but its bodies. Unknown is `None`. Filled while the request runs; in an exporter's hands
 /// it no longer changes.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Facts {
     /// Minted by the gateway.
@@ -112,6 +117,7 @@ pub struct Facts {
     /// Whether `usage` is what the provider will bill, or a lower bound (the answer was cut before its usage).
     pub usage_final: bool,
     /// What it cost.
+    #[serde(default, with = "stored::pico_usd")]
     pub cost: Option<Money>,
     /// Where `cost` comes from.
     pub cost_source: Option<CostSource>,
@@ -134,13 +140,15 @@ pub struct Facts {
     /// The provider's last answer; 0 when it never answered.
     pub provider_status_code: u16,
     /// From a closed list (`docs/record.md`).
-    pub error_type: Option<&'static str>,
+    #[serde(default, deserialize_with = "stored::maybe_word")]
+    pub error_type: Option<Word>,
     /// What the caller was told, or would have been.
     pub error_message: Option<String>,
     /// Failed attempts.
     pub provider_error_count: u32,
     /// From a closed list (`docs/record.md`).
-    pub provider_error_type: Option<&'static str>,
+    #[serde(default, deserialize_with = "stored::maybe_word")]
+    pub provider_error_type: Option<Word>,
     /// The provider's own id for the answer.
     pub provider_request_id: Option<String>,
     /// The caller's `x-request-id`, cut to a bounded length; never a key.
@@ -150,7 +158,8 @@ pub struct Facts {
     /// The route's name.
     pub route: Option<String>,
     /// What kind of call it was: `chat`, `embeddings`, `proxy`, …
-    pub operation: &'static str,
+    #[serde(deserialize_with = "stored::word")]
+    pub operation: Word,
     /// Whether the answer was a stream of events.
     pub streamed: bool,
     /// One per choice.
@@ -158,7 +167,8 @@ pub struct Facts {
     /// The virtual key's name.
     pub key_name: Option<String>,
     /// Whose provider key was used: `caller`, `gateway` or `none`.
-    pub credential: Option<&'static str>,
+    #[serde(default, deserialize_with = "stored::maybe_word")]
+    pub credential: Option<Word>,
     /// From `traceparent`.
     pub trace_id: Option<String>,
     /// The caller's span, from `traceparent`.
@@ -176,7 +186,8 @@ pub struct Facts {
 }
 
 /// Bytes that capture limits left out.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Truncated {
     /// Of the request body.
     #[serde(skip_serializing_if = "is_nothing")]
@@ -332,6 +343,16 @@ impl RequestMetrics {
     /// The line's length.
     pub fn otel_log_len(&self) -> usize {
         self.otel_log_pieces().map(<[u8]>::len).sum()
+    }
+
+    /// The whole record as bytes that [`Self::from_stored`] reads, in this release and every later one.
+    pub fn to_stored(&self) -> Vec<u8> {
+        stored::write(self)
+    }
+
+    /// Reads what [`Self::to_stored`] wrote; the bodies share its allocation.
+    pub fn from_stored(bytes: &Bytes) -> Result<Self, StoredError> {
+        stored::read(bytes)
     }
 
     /// The same record with less content; bodies that are left out are marked [`ContentDropped::Config`].

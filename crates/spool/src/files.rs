@@ -1,0 +1,45 @@
+//! Private directories and files, and how they become durable.
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::Path;
+
+/// Ends the name of a file that is still being written.
+pub(crate) const UNFINISHED: &str = "tmp";
+
+/// Makes a directory that nobody else can read; one that exists stays as it is.
+pub(crate) fn make_private_dir(dir: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(dir)
+}
+
+/// Opens a new file that nobody else can read.
+pub(crate) fn create_private(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
+}
+
+/// Writes a whole file so that it is either there, complete and on disk, or not at all.
+pub(crate) fn write_whole(dir: &Path, name: &str, parts: &[&[u8]]) -> io::Result<()> {
+    let unfinished = dir.join(format!("{name}.{UNFINISHED}"));
+    let written = (|| {
+        let mut file = create_private(&unfinished)?;
+        for part in parts {
+            file.write_all(part)?;
+        }
+        file.sync_all()?;
+        std::fs::rename(&unfinished, dir.join(name))
+    })();
+    match written {
+        Ok(()) => sync_dir(dir),
+        Err(error) => {
+            // What is half written is of no use; that it cannot be removed either changes nothing.
+            let _gone = std::fs::remove_file(&unfinished);
+            Err(error)
+        }
+    }
+}
+
+/// Makes names that were added to or removed from a directory durable.
+pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
+}
