@@ -1,5 +1,6 @@
 //! `/api/v1/exporters`: how each exporter is doing.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Json;
@@ -11,8 +12,8 @@ use utoipa::ToSchema;
 use crate::error::ErrorBody;
 use crate::plane::Plane;
 
-/// One exporter now. Every record that it was given is in exactly one of `queue_records`, `sent`, `rejected` and
-/// `dropped`.
+/// One exporter now. Every record that it was given is in exactly one of `queue_records`, `spool_records`, `sent`,
+/// `rejected` and `dropped`.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub(crate) struct ExporterInfo {
     /// Its name.
@@ -22,22 +23,42 @@ pub(crate) struct ExporterInfo {
     kind: &'static str,
     /// `starting`, `running`, `retrying`, `refused`, `draining` or `stopped`.
     state: &'static str,
-    /// Records that it was given.
+    /// Records that it was given; those that an earlier process left in the spool among them.
     received: u64,
     /// Records that wait or are on their way.
     queue_records: usize,
     /// The memory that they hold.
     queue_bytes: usize,
-    /// How long the oldest of them has waited; `null` when none waits.
+    /// How long the oldest record of queue and spool has waited; `null` when none waits.
     oldest_age_ms: Option<u64>,
+    /// Records that wait on disk, or are on their way there or from there.
+    spool_records: u64,
+    /// Bytes of their files.
+    spool_bytes: u64,
+    /// Why files cannot be written just now; `null` when they can.
+    spool_error: Option<String>,
+    /// Records that were written to the spool since the start.
+    spooled: u64,
+    /// `closed`, `open` or `half_open`.
+    breaker: &'static str,
     /// Records that the back end has.
     sent: u64,
     /// Tries that were repeated, in records.
     retried: u64,
     /// Records given up before delivery.
     dropped: u64,
+    /// Those by reason: `queue_full`, `expired`, `disk_full`, `disk_error`, `corrupt`, `shutdown`.
+    dropped_by_reason: BTreeMap<&'static str, u64>,
     /// Records that the back end will never take.
     rejected: u64,
+    /// Such records that are kept on disk with the reason.
+    dead_letters: u64,
+    /// Bytes of their files.
+    dead_letter_bytes: u64,
+    /// Records that `only` does not name; it was not given them.
+    filtered: u64,
+    /// Records that `sample` left out; it was not given them.
+    sampled_out: u64,
     /// Records sent without an answer; they were sent again and may be there twice.
     ambiguous: u64,
     /// What went wrong last.
@@ -81,6 +102,9 @@ impl ExporterInfo {
             let why = self.last_error.as_deref().unwrap_or("no reason given");
             return Some(format!("exporter {}: {}: {why}", self.name, self.state));
         }
+        if let Some(error) = &self.spool_error {
+            return Some(format!("exporter {}: spool: {error}", self.name));
+        }
         let why = self.health_reason.as_deref()?;
         Some(format!("exporter {}: {}: {why}", self.name, self.health))
     }
@@ -97,10 +121,20 @@ impl From<ExporterStatus> for ExporterInfo {
             queue_records,
             queue_bytes,
             oldest_age,
+            spool_records,
+            spool_bytes,
+            spool_error,
+            spooled,
+            breaker,
             sent,
             retried,
             dropped,
+            dropped_by_reason,
             rejected,
+            dead_letters,
+            dead_letter_bytes,
+            filtered,
+            sampled_out,
             ambiguous,
             last_error,
             health,
@@ -118,10 +152,20 @@ impl From<ExporterStatus> for ExporterInfo {
             queue_records,
             queue_bytes,
             oldest_age_ms,
+            spool_records,
+            spool_bytes,
+            spool_error,
+            spooled,
+            breaker: breaker.as_str(),
             sent,
             retried,
             dropped,
+            dropped_by_reason: dropped_by_reason.into_iter().collect(),
             rejected,
+            dead_letters,
+            dead_letter_bytes,
+            filtered,
+            sampled_out,
             ambiguous,
             last_error,
             health,

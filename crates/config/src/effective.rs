@@ -13,7 +13,8 @@ use sha2::{Digest, Sha256};
 use crate::catalogue::Catalogue;
 use crate::load::{Sources, load};
 use crate::types::{
-    Admin, Auth, Config, ExporterEntry, ProviderEntry, Server, StoreUrl, Telemetry, Timeouts, Upstream,
+    Admin, Auth, Config, ExporterEntry, Only, Pipeline, ProviderEntry, Server, StoreUrl, Telemetry, Timeouts,
+    Upstream,
 };
 use crate::units::{show_duration, show_size};
 
@@ -261,16 +262,65 @@ fn exporter(list: &mut List, index: usize, entry: &ExporterEntry, catalogue: &Ca
         let secret = plugin.is_none_or(|plugin| plugin.is_secret(name));
         list.put(at(name), if secret { MASK.into() } else { masked(value) });
     }
-    let pipeline = &entry.pipeline;
+    pipeline(list, &at, &entry.pipeline);
+}
+
+fn pipeline(list: &mut List, at: &impl Fn(&str) -> String, pipeline: &Pipeline) {
     list.put(at("content"), word(pipeline.content));
+    only(list, at, &pipeline.only);
+    let sample = &pipeline.sample;
+    list.put(at("sample.rate"), sample.rate);
+    if sample.rate < 1.0 {
+        list.put(at("sample.keep.errors"), sample.keep_errors);
+    }
+    if let Some(bound) = sample.keep_slower_than {
+        list.duration(at("sample.keep.slower_than"), bound);
+    }
+    if let Some(bound) = sample.keep_cost_over {
+        list.put(at("sample.keep.cost_usd_over"), bound.usd());
+    }
     list.put(at("require_healthy"), pipeline.require_healthy);
     list.duration(at("init_timeout"), pipeline.init_timeout);
+    list.duration(at("timeout"), pipeline.timeout);
+    list.put(at("concurrency"), pipeline.concurrency);
+    if let Some(requests) = pipeline.rate_limit.requests {
+        list.put(at("rate_limit.requests"), requests);
+    }
+    if let Some(bytes) = pipeline.rate_limit.bytes {
+        list.size(at("rate_limit.bytes"), bytes);
+    }
     list.put(at("batch.records"), pipeline.batch.records);
     list.size(at("batch.bytes"), pipeline.batch.bytes as u64);
     list.duration(at("batch.age"), pipeline.batch.age);
     list.size(at("buffer.memory"), pipeline.buffer.memory as u64);
+    list.size(at("buffer.disk"), pipeline.buffer.disk);
+    list.duration(at("buffer.max_age"), pipeline.buffer.max_age);
     list.put(at("buffer.when_full"), word(pipeline.buffer.when_full));
     list.duration(at("retry.max_age"), pipeline.retry.max_age);
+}
+
+fn only(list: &mut List, at: &impl Fn(&str) -> String, only: &Only) {
+    let outcomes: Vec<String> = only.outcome.iter().map(|outcome| outcome.as_str().to_owned()).collect();
+    let lists = [
+        ("status", &only.status),
+        ("outcome", &outcomes),
+        ("provider", &only.provider),
+        ("model", &only.model),
+        ("operation", &only.operation),
+        ("key", &only.key),
+    ];
+    for (key, words) in lists.into_iter().filter(|(_, words)| !words.is_empty()) {
+        list.put(at(&format!("only.{key}")), words.clone());
+    }
+    if let Some(cost) = only.min_cost {
+        list.put(at("only.min_cost_usd"), cost.usd());
+    }
+    if let Some(latency) = only.min_latency {
+        list.duration(at("only.min_latency"), latency);
+    }
+    if let Some(code) = only.min_status_code {
+        list.put(at("only.min_status_code"), code);
+    }
 }
 
 /// The file's word for a value of an enumeration.

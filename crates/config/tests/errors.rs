@@ -56,9 +56,9 @@ fn exporters() {
     let listed = "telemetry:\n  exporters:\n    - { type: file, path: x }\n";
     file("exporters_twice", &[("ENABLED_EXPORTERS", "")], listed);
     file("exporters_alias", &[("ENABLE_ELASTICSEARCH", "true")], listed);
-    let yaml = "telemetry:\n  capture: { bodies: metadata }\n  exporters:\n    - { type: file, path: a }\n    - { type: file, path: b }\n    - { type: console, name: request_log }\n    - { type: console, content: full }\n    - { type: console, name: c2, batch: { bytes: 1GiB } }\n";
+    let yaml = "telemetry:\n  capture: { bodies: metadata }\n  exporters:\n    - { type: file, path: a }\n    - { type: file, path: b }\n    - { type: console, name: request_log }\n    - { type: console, content: full }\n    - { type: console, name: c2, batch: { bytes: 1GiB } }\n    - { type: prometheus, sample: 0.5, only: { status: [error] } }\n    - { type: console, name: c3, sample: 1.5, only: { outcome: [timedout], min_cost_usd: -1 } }\n    - { type: console, name: c4, sample: { rate: -1 }, buffer: { disk: 0 }, rate_limit: { bytes: 0 } }\n";
     file("exporters_meaning", &[], yaml);
-    let yaml = "telemetry:\n  exporters:\n    - { type: elastic }\n    - { type: file }\n    - { url: x }\n    - file\n    - { type: elasticsearch, shards: -1, url: [x] }\n    - { type: file, path: x, sample: 0.1 }\n";
+    let yaml = "telemetry:\n  exporters:\n    - { type: elastic }\n    - { type: file }\n    - { url: x }\n    - file\n    - { type: elasticsearch, shards: -1, url: [x] }\n    - { type: file, path: x, conversation: 0.1 }\n";
     file("exporters_shape", &[], yaml);
     env("enabled_unknown", &[("ENABLED_EXPORTERS", "elastic,console,console,request_log")]);
     let settings = [

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use magicapi_config::{Config, ExporterEntry, Loaded};
 use magicapi_plugin::{ConfigError, Host, MetricRegistry, Signals, TelemetryPlugin};
 use magicapi_store::{REQUEST_LOG, Store};
-use magicapi_telemetry::{CaptureSettings, ExporterSetup, PipelineSettings};
+use magicapi_telemetry::{CaptureSettings, ExporterSetup, PipelineSettings, WhenFull};
 use magicapi_upstream::{Client, ClientOptions};
 
 use crate::parts::{self, Problem};
+use crate::pipeline;
 
 /// What exporters are made with, whatever the configuration.
 pub(crate) struct Workshop {
@@ -61,7 +62,7 @@ impl Workshop {
             name: entry.name.clone(),
             kind: plugin.name(),
             exporter,
-            pipeline: pipeline(entry),
+            pipeline: pipeline::settings(&entry.pipeline),
             signals: signals(plugin),
             fingerprint: fingerprint(entry, reach),
         })
@@ -84,21 +85,7 @@ fn signals(plugin: &dyn TelemetryPlugin) -> Signals {
         .unwrap_or(Signals::RECORDS)
 }
 
-fn pipeline(entry: &ExporterEntry) -> PipelineSettings {
-    let pipeline = &entry.pipeline;
-    PipelineSettings {
-        content: pipeline.content,
-        require_healthy: pipeline.require_healthy,
-        init_timeout: pipeline.init_timeout,
-        batch_records: pipeline.batch.records,
-        batch_bytes: pipeline.batch.bytes,
-        batch_age: pipeline.batch.age,
-        buffer_memory: pipeline.buffer.memory,
-        retry_max_age: pipeline.retry.max_age,
-    }
-}
-
-/// The embedded log is an exporter like any.
+/// The embedded log is an exporter like any, but for the spool: its back end is on the same disk.
 fn request_log(store: &Store) -> ExporterSetup {
     ExporterSetup {
         name: REQUEST_LOG.into(),
@@ -106,6 +93,7 @@ fn request_log(store: &Store) -> ExporterSetup {
         exporter: store.request_log(),
         pipeline: PipelineSettings {
             batch_age: std::time::Duration::from_millis(100),
+            when_full: WhenFull::DropOldest,
             ..PipelineSettings::default()
         },
         signals: Signals::RECORDS,

@@ -18,6 +18,7 @@ mod health;
 mod log;
 mod logs;
 mod parts;
+mod pipeline;
 mod reload;
 mod serve;
 mod signals;

@@ -175,6 +175,7 @@ fn telemetry(loaded: &Loaded, workshop: &Workshop, store: Option<&Store>) -> Res
         threads: config.telemetry.threads,
         capture: exporters::capture(config),
         metrics_interval: config.telemetry.metrics_interval,
+        spool_dir: workshop.data_dir.as_ref().map(|dir| dir.join("spool")),
     };
     Telemetry::start(settings, workshop.registry.clone(), made).map_err(|error| format!("telemetry: {error}"))
 }

@@ -1,4 +1,4 @@
-//! The assembly threads: from what a tap gathered to sealed records in the exporters' queues.
+//! The assembly threads: from what a tap gathered to sealed records in the queues of the exporters that want them.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -7,9 +7,11 @@ use magicapi_plugin::{ContentDropped, ContentLevel, Facts, RequestMetrics};
 
 use crate::body::{self, Bodies};
 use crate::core::{Core, Plan};
+use crate::lane::Lane;
 use crate::memory::Reservation;
-use crate::metrics::DropReason;
+use crate::metrics::{DropReason, Event};
 use crate::queue::Item;
+use crate::selection::Selected;
 use crate::tap::{Capture, Finished, Pending, RECORD_BYTES};
 
 /// Assembles until the intake is closed and empty.
@@ -28,10 +30,9 @@ pub(crate) fn run(core: &Core) {
 
 fn assemble(core: &Core, plan: &Plan, pending: Pending) {
     core.metrics.observe(&pending.end.facts);
-    if plan.levels.is_empty() {
-        return;
-    }
-    let level = plan.limits.bodies.min(pending.capture.limits.bodies);
+    let takers = takers(plan, &pending.end.facts);
+    let Some(most) = takers.iter().map(|taker| taker.form.level).max() else { return };
+    let level = most.min(pending.capture.limits.bodies);
     let (bodies, mut facts, mut share) = open(core, pending, level, body::read);
     facts.truncated = bodies.truncated;
     let record = RequestMetrics::seal(
@@ -41,7 +42,8 @@ fn assemble(core: &Core, plan: &Plan, pending: Pending) {
         bodies.response,
         bodies.streamed_data,
     );
-    let mut records = at_levels(record, plan, level);
+    let forms = forms(&takers);
+    let mut records: Vec<_> = forms.iter().map(|form| form.of(&record, level, core)).collect();
     let has_bodies = records.iter().any(|record| record.request().is_some() || record.response().is_some());
     if has_bodies && !fit(&mut share, &records) {
         let reason = ContentDropped::Memory;
@@ -50,11 +52,64 @@ fn assemble(core: &Core, plan: &Plan, pending: Pending) {
         share.shrink_to(RECORD_BYTES);
     }
     let share = Arc::new(share);
-    for (record, (_, takers)) in records.into_iter().zip(&plan.levels) {
+    for (record, form) in records.into_iter().zip(&forms) {
         let item = Item::new(Arc::new(record), share.clone());
-        for lane in takers {
-            lane.push(item.clone());
+        for taker in takers.iter().filter(|taker| taker.form == *form) {
+            taker.lane.push(item.clone());
         }
+    }
+}
+
+/// A lane that gets this record, and in which form.
+struct Taker<'a> {
+    lane: &'a Arc<Lane>,
+    form: Form,
+}
+
+/// What a record is sealed as; lanes with the same form share one.
+#[derive(Clone, Copy, PartialEq)]
+struct Form {
+    level: ContentLevel,
+    sample_rate: f64,
+}
+
+/// Filter and sample each lane's share. Decided on facts alone, before bodies are read.
+fn takers<'a>(plan: &'a Plan, facts: &Facts) -> Vec<Taker<'a>> {
+    let mut takers = Vec::new();
+    for (level, lanes) in &plan.levels {
+        for lane in lanes {
+            match lane.pipeline.select(facts) {
+                Selected::Kept { sample_rate } => {
+                    takers.push(Taker { lane, form: Form { level: *level, sample_rate } });
+                }
+                Selected::Filtered => lane.count(Event::Filtered, 1),
+                Selected::SampledOut => lane.count(Event::SampledOut, 1),
+            }
+        }
+    }
+    takers
+}
+
+/// The forms in use, the fullest first.
+fn forms(takers: &[Taker<'_>]) -> Vec<Form> {
+    let mut forms: Vec<Form> = Vec::new();
+    for taker in takers {
+        if !forms.contains(&taker.form) {
+            forms.push(taker.form);
+        }
+    }
+    forms
+}
+
+impl Form {
+    /// The record in this form, of one that holds this much.
+    fn of(self, record: &RequestMetrics, level: ContentLevel, core: &Core) -> RequestMetrics {
+        let less = record.with_content(level.min(self.level));
+        let mut facts = less.facts().clone();
+        facts.sample_rate = self.sample_rate;
+        let [request, response, streamed_data] =
+            [less.request(), less.response(), less.streamed_data()].map(Option::<&_>::cloned);
+        RequestMetrics::seal(facts, core.config.clone(), request, response, streamed_data)
     }
 }
 
@@ -79,14 +134,6 @@ fn open(
     }
     facts.content_dropped = lost.or(facts.content_dropped);
     (bodies.unwrap_or_default(), facts, share)
-}
-
-/// The record once per content level in use, in the plan's order.
-fn at_levels(record: RequestMetrics, plan: &Plan, level: ContentLevel) -> Vec<RequestMetrics> {
-    let mut records: Vec<_> =
-        plan.levels.iter().skip(1).map(|(wanted, _)| record.with_content(level.min(*wanted))).collect();
-    records.insert(0, record);
-    records
 }
 
 /// Makes the reservation what the records will hold: bodies once, an encoding for each of them.
@@ -114,7 +161,7 @@ mod tests {
     #[test]
     fn a_body_that_makes_assembly_panic_costs_the_bodies_alone() {
         let limits = CaptureSettings::default();
-        let core = Core::new(TelemetryConfig::default(), limits, std::sync::Arc::default());
+        let core = Core::new(TelemetryConfig::default(), limits, std::sync::Arc::default(), None);
         let mut tap = Tap::new(&core, limits);
         tap.request_chunk(b"{}");
         let pending = Pending { capture: tap.into_capture(), end: Finished::new(facts()) };

@@ -9,7 +9,7 @@ const LONGEST: Duration = Duration::from_mins(1);
 const LONGEST_ASKED: Duration = Duration::from_mins(5);
 
 /// Counts tries since the last success.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Backoff {
     failures: u32,
 }

@@ -10,6 +10,7 @@ use crate::lane::{ExporterStatus, Lane};
 use crate::memory::Budget;
 use crate::metrics::{DropReason, GatewayMetrics};
 use crate::settings::CaptureSettings;
+use crate::spool::Spooler;
 use crate::tap::{Pending, Tap};
 
 /// What is captured and who gets it, swapped whole at a reload.
@@ -50,6 +51,8 @@ pub(crate) struct Core {
     pub(crate) metrics: Arc<GatewayMetrics>,
     registry: Arc<MetricRegistry>,
     pub(crate) config: Arc<TelemetryConfig>,
+    /// `None` without a data directory.
+    pub(crate) spooler: Option<Spooler>,
 }
 
 impl Core {
@@ -57,6 +60,7 @@ impl Core {
         config: TelemetryConfig,
         capture: CaptureSettings,
         registry: Arc<MetricRegistry>,
+        spooler: Option<Spooler>,
     ) -> Arc<Self> {
         Arc::new(Self {
             plan: ArcSwap::from_pointee(Plan::new(capture, &[])),
@@ -66,6 +70,7 @@ impl Core {
             metrics: Arc::new(GatewayMetrics::new(&registry.meter("gateway"))),
             registry,
             config: Arc::new(config),
+            spooler,
         })
     }
 

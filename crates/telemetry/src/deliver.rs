@@ -3,38 +3,52 @@
 //! The exporter never retries by itself; every decision about a [`Delivery`] stands here. Records keep their order.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use magicapi_plugin::{ContentDropped, Delivery, ItemOutcome};
 use tokio::time::Instant;
 
 use crate::backoff::Backoff;
+use crate::breaker::Gate;
 use crate::guard::{Guarded, guarded};
 use crate::lane::{ExporterState, Lane};
 use crate::metrics::{DropReason, Event};
 use crate::queue::Item;
+use crate::rate::Pace;
+use crate::spool::{Origin, Spool};
 use crate::stop::StopSignal;
 
-/// An export that takes longer has gone astray: its outcome is unknown.
-const EXPORT_TIMEOUT: Duration = Duration::from_mins(2);
-/// How often a back end that refuses us is asked again.
-const PROBE: Duration = Duration::from_secs(30);
+/// What a probe may take beyond its timeout before it counts as gone.
+const PROBE_SLACK: Duration = Duration::from_secs(5);
 /// Panics over one batch before it is halved to find the record that causes them.
 const MAX_PANICS: u32 = 3;
 /// Rejections are logged at most this often.
 const REJECTION_LOG: Duration = Duration::from_secs(10);
 
-/// Delivers batches of one exporter, one after the other.
+/// Delivers batches of one exporter, one after the other. Clones deliver beside each other, under one breaker and at
+/// one pace.
+#[derive(Clone)]
 pub(crate) struct Deliverer {
     lane: Arc<Lane>,
     stop: StopSignal,
     backoff: Backoff,
-    rejections: Rejections,
+    pace: Arc<Pace>,
+    rejections: Arc<Mutex<Rejections>>,
+    /// The try that the order to end calls for has been made.
+    tried_last: bool,
+}
+
+/// Records that are delivered together.
+pub(crate) struct Batch {
+    /// `None`: the queue.
+    pub(crate) origin: Option<Origin>,
+    pub(crate) items: Vec<Item>,
 }
 
 /// A part of a batch that is sent together.
 struct Parcel {
+    origin: Option<Origin>,
     items: Vec<Item>,
     /// It is one record, and its bodies were taken away because it was too large.
     stripped: bool,
@@ -49,55 +63,148 @@ enum Next {
     GiveUp,
 }
 
+/// Whether the parcel may be sent.
+enum Admission {
+    Send,
+    /// The breaker is open, and there is a spool.
+    Divert,
+    TooLate,
+}
+
 impl Deliverer {
     pub(crate) fn new(lane: Arc<Lane>, stop: StopSignal) -> Self {
-        Self { lane, stop, backoff: Backoff::default(), rejections: Rejections::default() }
+        let pace = Arc::new(Pace::new(lane.pipeline.rate_limit));
+        Self { lane, stop, backoff: Backoff::default(), pace, rejections: Arc::default(), tried_last: false }
     }
 
-    /// Delivers a batch. `false` when the time to end came first: what is left is back in the queue.
-    pub(crate) async fn deliver(&mut self, batch: Vec<Item>) -> bool {
-        let mut parcels = VecDeque::from([Parcel { items: batch, stripped: false, panics: 0 }]);
+    /// Delivers a batch, or moves it to the spool when the breaker opens. `false` when the time to end came first: what
+    /// is left is back where it came from.
+    pub(crate) async fn deliver(&mut self, batch: Batch) -> bool {
+        let Batch { origin, items } = batch;
+        let all = items.len();
+        let mut parcels = VecDeque::from([Parcel { origin, items, stripped: false, panics: 0 }]);
         while let Some(mut parcel) = parcels.pop_front() {
             self.expire(&mut parcel);
             if parcel.items.is_empty() {
                 continue;
             }
-            let answer = self.send(&parcel).await;
-            let go_on = match self.judge(&mut parcel, answer) {
-                Next::Done => true,
-                Next::Halve => {
-                    let second = parcel.items.split_off(parcel.items.len() / 2);
-                    parcels.push_front(Parcel { items: second, stripped: false, panics: 0 });
-                    parcels.push_front(Parcel { panics: 0, ..parcel });
-                    true
+            let go_on = match self.admit(&parcel).await {
+                Admission::Send => {
+                    let answer = self.send(&parcel).await;
+                    self.act(parcel, answer, &mut parcels).await
                 }
-                Next::Wait(delay) => {
+                Admission::Divert => {
                     parcels.push_front(parcel);
-                    self.stop.pause(delay).await
+                    self.divert(origin, all, parcels);
+                    return true;
                 }
-                Next::GiveUp => {
+                Admission::TooLate => {
                     parcels.push_front(parcel);
                     false
                 }
             };
             if !go_on {
-                self.lane.queue.put_back(parcels.into_iter().flat_map(|parcel| parcel.items).collect());
+                self.give_back(origin, all, parcels);
                 return false;
             }
         }
+        if let (Some(Origin::File(id)), Some(spool)) = (origin, &self.lane.spool) {
+            spool.finish(id);
+        }
         true
+    }
+
+    /// Does what the answer calls for; `false` when it is too late for more.
+    async fn act(
+        &mut self,
+        mut parcel: Parcel,
+        answer: Guarded<Delivery>,
+        parcels: &mut VecDeque<Parcel>,
+    ) -> bool {
+        match self.judge(&mut parcel, answer) {
+            Next::Done => true,
+            Next::Halve => {
+                let second = parcel.items.split_off(parcel.items.len() / 2);
+                parcels.push_front(Parcel {
+                    origin: parcel.origin,
+                    items: second,
+                    stripped: false,
+                    panics: 0,
+                });
+                parcels.push_front(Parcel { panics: 0, ..parcel });
+                true
+            }
+            Next::Wait(delay) => {
+                let diverts = self.lane.breaker.holds_until().is_some() && self.diverts(parcel.origin);
+                parcels.push_front(parcel);
+                diverts || self.stop.pause(delay).await
+            }
+            Next::GiveUp => {
+                parcels.push_front(parcel);
+                false
+            }
+        }
+    }
+
+    /// Waits until the breaker and the pace let a parcel pass.
+    async fn admit(&mut self, parcel: &Parcel) -> Admission {
+        while let Gate::Hold(until) = self.lane.breaker.admit(self.lane.pipeline.timeout + PROBE_SLACK) {
+            if self.stop.order().is_some() && !std::mem::replace(&mut self.tried_last, true) {
+                break;
+            }
+            if self.diverts(parcel.origin) {
+                return Admission::Divert;
+            }
+            let delay = until.saturating_duration_since(Instant::now());
+            let mut stop = self.stop.clone();
+            let in_time = tokio::select! {
+                in_time = stop.pause(delay) => in_time,
+                () = self.lane.breaker.changed() => true,
+            };
+            if !in_time {
+                return Admission::TooLate;
+            }
+        }
+        let bytes = parcel.items.iter().map(Item::encoded).sum();
+        let delay = self.pace.take(bytes);
+        if delay.is_zero() || self.stop.pause(delay).await { Admission::Send } else { Admission::TooLate }
+    }
+
+    /// Whether a batch that cannot be sent now goes to the spool instead of waiting in memory.
+    fn diverts(&self, origin: Option<Origin>) -> bool {
+        let works = || self.lane.spool.as_deref().is_some_and(Spool::works);
+        matches!(origin, Some(Origin::File(_))) || works()
+    }
+
+    fn divert(&self, origin: Option<Origin>, all: usize, parcels: VecDeque<Parcel>) {
+        match origin {
+            Some(_) => self.give_back(origin, all, parcels),
+            None => self.lane.divert(parcels.into_iter().flat_map(|parcel| parcel.items).collect()),
+        }
+    }
+
+    fn give_back(&self, origin: Option<Origin>, all: usize, parcels: VecDeque<Parcel>) {
+        let rest: Vec<_> = parcels.into_iter().flat_map(|parcel| parcel.items).collect();
+        match (origin, &self.lane.spool) {
+            (Some(origin), Some(spool)) => {
+                let whole = rest.len() == all;
+                spool.give_back(origin, rest, whole);
+            }
+            _ => self.lane.queue.put_back(rest),
+        }
     }
 
     async fn send(&mut self, parcel: &Parcel) -> Guarded<Delivery> {
         let records: Vec<_> = parcel.items.iter().map(|item| item.record.clone()).collect();
         let exporter = self.lane.exporter.clone();
-        guarded(async { exporter.export(&records).await }, EXPORT_TIMEOUT, &mut self.stop).await
+        let timeout = self.lane.pipeline.timeout;
+        guarded(async { exporter.export(&records).await }, timeout, &mut self.stop).await
     }
 
     fn judge(&mut self, parcel: &mut Parcel, answer: Guarded<Delivery>) -> Next {
         match answer {
             Guarded::Done(Delivery::Delivered) => {
-                self.settle(std::mem::take(&mut parcel.items), Event::Sent);
+                self.settle(parcel.origin, std::mem::take(&mut parcel.items), Event::Sent);
                 self.works();
                 Next::Done
             }
@@ -108,13 +215,17 @@ impl Deliverer {
             Guarded::Done(Delivery::TooLarge) => self.too_large(parcel),
             Guarded::Done(Delivery::Refused { reason }) => {
                 self.lane.enter(ExporterState::Refused, Some(&reason));
+                let delay = self.lane.breaker.refused();
                 // While draining there is no time to wait for an operator.
-                if self.stop.order().is_some() { Next::GiveUp } else { Next::Wait(PROBE) }
+                if self.stop.order().is_some() { Next::GiveUp } else { Next::Wait(delay) }
             }
             Guarded::Done(Delivery::Unknown) => self.ambiguous(parcel, "sent, but no answer came"),
             Guarded::TimedOut => self.ambiguous(parcel, "the export did not end in time"),
             Guarded::Panicked(message) => self.panicked(parcel, &message),
-            Guarded::TooLate => Next::GiveUp,
+            Guarded::TooLate => {
+                self.lane.breaker.undecided();
+                Next::GiveUp
+            }
         }
     }
 
@@ -128,14 +239,15 @@ impl Deliverer {
                 ItemOutcome::Delivered => sent.push(item),
                 ItemOutcome::Retry => rest.push(item),
                 ItemOutcome::Rejected { reason } => {
-                    self.rejections.say(&self.lane, &reason);
+                    self.say_rejected(&reason);
+                    self.lane.bury(&item, &reason);
                     rejected.push(item);
                 }
             }
         }
         let progress = !sent.is_empty() || !rejected.is_empty();
-        self.settle(sent, Event::Sent);
-        self.settle(rejected, Event::Rejected);
+        self.settle(parcel.origin, sent, Event::Sent);
+        self.settle(parcel.origin, rejected, Event::Rejected);
         parcel.items = rest;
         if progress {
             self.works();
@@ -153,7 +265,7 @@ impl Deliverer {
     fn again(&mut self, parcel: &Parcel, after: Option<Duration>, reason: &str) -> Next {
         self.lane.count(Event::Retried, parcel.items.len());
         self.lane.enter(ExporterState::Retrying, Some(reason));
-        Next::Wait(self.backoff.next(after))
+        Next::Wait(self.lane.breaker.failed(after))
     }
 
     fn ambiguous(&mut self, parcel: &Parcel, reason: &str) -> Next {
@@ -162,6 +274,7 @@ impl Deliverer {
     }
 
     fn too_large(&mut self, parcel: &mut Parcel) -> Next {
+        self.lane.breaker.undecided();
         match parcel.items.as_mut_slice() {
             [item] if !parcel.stripped => {
                 item.record = Arc::new(item.record.without_content(ContentDropped::TooLarge));
@@ -176,39 +289,63 @@ impl Deliverer {
     fn panicked(&mut self, parcel: &mut Parcel, message: &str) -> Next {
         self.lane.count(Event::Panicked, 1);
         parcel.panics += 1;
+        // The exporter's fault over these records, not its back end's: it opens no breaker.
+        self.lane.breaker.undecided();
         match parcel.items.len() {
             1 if parcel.panics >= MAX_PANICS => self.reject(parcel, "the exporter panics over it"),
             2.. if parcel.panics >= MAX_PANICS => Next::Halve,
-            _ => self.ambiguous(parcel, &format!("the exporter panicked: {message}")),
+            records => {
+                self.lane.count(Event::Ambiguous, records);
+                self.lane.count(Event::Retried, records);
+                let reason = format!("the exporter panicked: {message}");
+                self.lane.enter(ExporterState::Retrying, Some(&reason));
+                Next::Wait(self.backoff.next(None))
+            }
         }
     }
 
     fn reject(&mut self, parcel: &mut Parcel, reason: &str) -> Next {
-        self.rejections.say(&self.lane, reason);
-        self.settle(std::mem::take(&mut parcel.items), Event::Rejected);
+        self.say_rejected(reason);
+        for item in &parcel.items {
+            self.lane.bury(item, reason);
+        }
+        self.settle(parcel.origin, std::mem::take(&mut parcel.items), Event::Rejected);
         Next::Done
     }
 
+    fn say_rejected(&self, reason: &str) {
+        self.rejections.lock().unwrap_or_else(PoisonError::into_inner).say(&self.lane, reason);
+    }
+
     fn expire(&mut self, parcel: &mut Parcel) {
-        let max_age = self.lane.pipeline.retry_max_age;
+        let on_disk = self.lane.spool.as_ref().filter(|_| parcel.origin.is_some());
+        let max_age = on_disk.map_or(self.lane.pipeline.retry_max_age, |spool| spool.max_age());
         let (old, young) =
             std::mem::take(&mut parcel.items).into_iter().partition(|item| item.is_older_than(max_age));
         parcel.items = young;
-        self.settle(old, Event::Dropped(DropReason::Expired));
+        self.settle(parcel.origin, old, Event::Dropped(DropReason::Expired));
     }
 
-    /// Records are done with: they leave the queue's account, and the budget's with the last exporter.
-    fn settle(&self, items: Vec<Item>, event: Event) {
-        let (records, bytes) = (items.len(), items.iter().map(Item::memory).sum());
+    /// Records are done with: they leave the account of queue or spool, and the budget's with the last exporter.
+    fn settle(&self, origin: Option<Origin>, items: Vec<Item>, event: Event) {
+        let records = items.len();
+        if let (Some(_), Some(spool)) = (origin, &self.lane.spool) {
+            drop(items);
+            spool.settle(records);
+            self.lane.count(event, records);
+            return;
+        }
+        // A queue that was closed meanwhile has saved them, or counted them as lost.
+        let is_ours = self.lane.queue.settle(&items);
         drop(items);
-        // A queue that was closed meanwhile has counted them as lost.
-        if self.lane.queue.settle(records, bytes) {
+        if is_ours {
             self.lane.count(event, records);
         }
     }
 
     fn works(&mut self) {
         self.backoff.reset();
+        self.lane.breaker.worked();
         let draining = self.stop.order().is_some();
         self.lane.enter(if draining { ExporterState::Draining } else { ExporterState::Running }, None);
     }

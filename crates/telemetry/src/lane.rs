@@ -1,15 +1,18 @@
 //! One exporter as everybody sees it: the assembly threads push into it, its worker drains it, status reads it.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use magicapi_plugin::{ContentDropped, ContentLevel, Health, Signals, TelemetryConfig, TelemetryExporter};
 use tokio::time::Instant;
 
-use crate::metrics::{DropReason, Event, GatewayMetrics};
+use crate::breaker::{Breaker, BreakerState};
+use crate::core::Core;
+use crate::metrics::{DropReason, Event};
 use crate::queue::{BatchLimits, Item, Queue};
 use crate::settings::{ExporterSetup, PipelineSettings};
+use crate::spool::{Spool, SpoolFacts};
+use crate::tally::{Counted, Tally};
 
 /// What an exporter is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,8 +49,8 @@ impl ExporterState {
     }
 }
 
-/// One exporter at one moment. Every record that it was given is in exactly one of `queue_records`, `sent`, `rejected`
-/// and `dropped`.
+/// One exporter at one moment. Every record that it was given is in exactly one of `queue_records`, `spool_records`,
+/// `sent`, `rejected` and `dropped`.
 #[derive(Clone, Debug)]
 pub struct ExporterStatus {
     /// Its name.
@@ -56,22 +59,42 @@ pub struct ExporterStatus {
     pub kind: &'static str,
     /// What it is doing.
     pub state: ExporterState,
-    /// Records that it was given.
+    /// Records that it was given; those that an earlier process left in the spool among them.
     pub received: u64,
     /// Records that wait or are on their way.
     pub queue_records: usize,
     /// The memory that they hold.
     pub queue_bytes: usize,
-    /// How long the oldest of them has waited.
+    /// How long the oldest record of queue and spool has waited.
     pub oldest_age: Option<Duration>,
+    /// Records that wait on disk, or are on their way there or from there.
+    pub spool_records: u64,
+    /// Bytes of its files.
+    pub spool_bytes: u64,
+    /// Why files cannot be written just now.
+    pub spool_error: Option<String>,
+    /// Records that were written to the spool since the start.
+    pub spooled: u64,
+    /// What its breaker is doing.
+    pub breaker: BreakerState,
     /// Records that the back end has.
     pub sent: u64,
     /// Tries that were repeated, in records.
     pub retried: u64,
     /// Records given up before delivery.
     pub dropped: u64,
+    /// Those by reason, as in the metric `exporter_dropped`; reasons that have not occurred are left out.
+    pub dropped_by_reason: Vec<(&'static str, u64)>,
     /// Records that the back end will never take.
     pub rejected: u64,
+    /// Such records that are kept on disk, and their bytes.
+    pub dead_letters: u64,
+    /// See `dead_letters`.
+    pub dead_letter_bytes: u64,
+    /// Records that `only` does not name; it was not given them.
+    pub filtered: u64,
+    /// Records that `sample` left out; it was not given them.
+    pub sampled_out: u64,
     /// Records sent without an answer; they were sent again and may be there twice.
     pub ambiguous: u64,
     /// What went wrong last.
@@ -91,20 +114,12 @@ pub(crate) struct Lane {
     pub(crate) queue: Queue,
     pub(crate) config: Arc<TelemetryConfig>,
     pub(crate) created_at: Instant,
-    metrics: Arc<GatewayMetrics>,
-    counts: Counts,
+    pub(crate) breaker: Breaker,
+    /// `None` without a data directory.
+    pub(crate) spool: Option<Arc<Spool>>,
+    tally: Arc<Tally>,
     condition: Mutex<Condition>,
     successor: OnceLock<Arc<Lane>>,
-}
-
-#[derive(Default)]
-struct Counts {
-    received: AtomicU64,
-    sent: AtomicU64,
-    retried: AtomicU64,
-    rejected: AtomicU64,
-    ambiguous: AtomicU64,
-    dropped: AtomicU64,
 }
 
 #[derive(Clone)]
@@ -128,11 +143,7 @@ impl Condition {
 }
 
 impl Lane {
-    pub(crate) fn new(
-        setup: ExporterSetup,
-        config: &Arc<TelemetryConfig>,
-        metrics: &Arc<GatewayMetrics>,
-    ) -> Self {
+    pub(crate) fn new(setup: ExporterSetup, core: &Core) -> Self {
         let pipeline = setup.pipeline;
         let limits = BatchLimits {
             records: pipeline.batch_records.max(1),
@@ -144,6 +155,9 @@ impl Lane {
         } else {
             (ExporterState::Running, Some(Health::Ok))
         };
+        let tally = Tally::new(&setup.name, &core.metrics);
+        let keeps = setup.signals.contains(Signals::RECORDS);
+        let spool = core.spooler.as_ref().filter(|_| keeps).map(|spooler| spooler.spool(&tally, &pipeline));
         Self {
             name: setup.name,
             kind: setup.kind,
@@ -151,9 +165,10 @@ impl Lane {
             queue: Queue::new(limits, pipeline.buffer_memory),
             pipeline,
             exporter: setup.exporter.into(),
-            config: config.clone(),
-            metrics: metrics.clone(),
-            counts: Counts::default(),
+            config: core.config.clone(),
+            breaker: Breaker::default(),
+            spool,
+            tally,
             condition: Mutex::new(Condition { state, last_error: None, said }),
             successor: OnceLock::new(),
             created_at: Instant::now(),
@@ -185,14 +200,40 @@ impl Lane {
         }
         match (self.queue.push(item), self.successor.get()) {
             (Err(item), Some(successor)) => successor.push(item),
-            (Err(_), None) => {
-                self.counts.received.fetch_add(1, Ordering::Relaxed);
-                self.count(Event::Dropped(DropReason::Shutdown), 1);
+            (Err(item), None) => {
+                self.tally.receive(1);
+                self.keep(vec![item], true, DropReason::Shutdown);
             }
-            (Ok(dropped), _) => {
-                self.counts.received.fetch_add(1, Ordering::Relaxed);
-                self.count(Event::Dropped(DropReason::QueueFull), dropped.len());
+            (Ok(overflow), _) => {
+                self.tally.receive(1);
+                self.keep(overflow, false, DropReason::QueueFull);
             }
+        }
+    }
+
+    /// Hands records to the spool; where there is none they are dropped for this reason. Gives how many that were.
+    fn keep(&self, items: Vec<Item>, last: bool, reason: DropReason) -> usize {
+        let spool = self.spool.as_ref().filter(|spool| spool.keeps());
+        let lost = match spool {
+            Some(spool) => spool.offer(items, last).err().map_or(0, |items| items.len()),
+            None => items.len(),
+        };
+        self.count(Event::Dropped(reason), lost);
+        lost
+    }
+
+    /// Moves records that left the queue to the spool.
+    pub(crate) fn divert(&self, items: Vec<Item>) {
+        // A queue that was closed meanwhile has saved them.
+        if self.queue.settle(&items) {
+            self.keep(items, false, DropReason::Shutdown);
+        }
+    }
+
+    /// Keeps a rejected record where a person can look at it.
+    pub(crate) fn bury(&self, item: &Item, reason: &str) {
+        if let Some(spool) = &self.spool {
+            spool.bury(item.record.clone(), item.share.clone(), reason);
         }
     }
 
@@ -209,7 +250,10 @@ impl Lane {
     /// Takes over what waits in a predecessor that has ended.
     pub(crate) fn take_over(&self, predecessor: &Self) {
         let (waiting, lost) = predecessor.queue.close();
-        predecessor.count(Event::Dropped(DropReason::Shutdown), lost);
+        predecessor.count(Event::Dropped(DropReason::Shutdown), lost.len());
+        if let Some(spool) = &predecessor.spool {
+            spool.close();
+        }
         let level = self.pipeline.content;
         for mut item in waiting {
             if level < predecessor.pipeline.content {
@@ -225,31 +269,22 @@ impl Lane {
         self.count(Event::Dropped(DropReason::Expired), old.len());
     }
 
-    /// Counts records. What is counted as sent, rejected or dropped must have left the queue.
+    /// Counts records. What is counted as sent, rejected or dropped must have left queue and spool.
     pub(crate) fn count(&self, event: Event, records: usize) {
-        if records == 0 {
-            return;
-        }
-        let records = records as u64;
-        let counter = match event {
-            Event::Sent => Some(&self.counts.sent),
-            Event::Retried => Some(&self.counts.retried),
-            Event::Rejected => Some(&self.counts.rejected),
-            Event::Ambiguous => Some(&self.counts.ambiguous),
-            Event::Dropped(_) => Some(&self.counts.dropped),
-            Event::Panicked => None,
-        };
-        if let Some(counter) = counter {
-            counter.fetch_add(records, Ordering::Relaxed);
-        }
-        self.metrics.exporter_event(&self.name, event, records);
+        self.tally.count(event, records);
     }
 
-    /// Ends the queue and counts what was in it as lost. Done once; again it finds nothing.
-    pub(crate) fn lose_rest(&self) {
+    /// Ends the queue: what was in it, and what a worker that hangs still has, goes to the spool, or is counted as lost.
+    /// Done once; again it finds nothing.
+    pub(crate) fn save_rest(&self) {
         let (waiting, away) = self.queue.close();
-        let lost = waiting.len() + away;
-        self.count(Event::Dropped(DropReason::Shutdown), lost);
+        if let Some(spool) = self.spool.as_ref().filter(|spool| spool.keeps()) {
+            spool.open();
+            // They may have arrived.
+            self.count(Event::Ambiguous, away.len());
+        }
+        let rest: Vec<_> = away.into_iter().chain(waiting).collect();
+        let lost = self.keep(rest, true, DropReason::Shutdown);
         if lost > 0 {
             tracing::warn!(
                 exporter = self.name.as_str(),
@@ -298,20 +333,33 @@ impl Lane {
         let health = condition.health();
         let Condition { state, last_error, .. } = condition;
         let depth = self.queue.depth();
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let spool = self.spool.as_ref().map_or_else(SpoolFacts::default, |spool| spool.facts());
+        let Counted { received, sent, retried, rejected, ambiguous, spooled, filtered, sampled_out, dropped } =
+            self.tally.counted();
+        let queued = depth.oldest.map(|at| Instant::now().saturating_duration_since(at));
         ExporterStatus {
             name: self.name.clone(),
             kind: self.kind,
             state,
-            received: read(&self.counts.received),
+            received,
             queue_records: depth.records,
             queue_bytes: depth.bytes,
-            oldest_age: depth.oldest.map(|at| Instant::now().saturating_duration_since(at)),
-            sent: read(&self.counts.sent),
-            retried: read(&self.counts.retried),
-            dropped: read(&self.counts.dropped),
-            rejected: read(&self.counts.rejected),
-            ambiguous: read(&self.counts.ambiguous),
+            oldest_age: queued.max(spool.oldest_age),
+            spool_records: spool.records,
+            spool_bytes: spool.bytes,
+            spool_error: spool.error,
+            spooled,
+            breaker: self.breaker.state(),
+            sent,
+            retried,
+            dropped: dropped.iter().map(|(_, records)| records).sum(),
+            dropped_by_reason: dropped,
+            rejected,
+            dead_letters: spool.dead_records,
+            dead_letter_bytes: spool.dead_bytes,
+            filtered,
+            sampled_out,
+            ambiguous,
             last_error,
             health,
         }

@@ -1,9 +1,11 @@
 //! From tap to exporter: assemble, fan out, queue, batch, deliver (invariants 4, 6 and 9).
 //!
 //! ```text
-//! request path          assembly thread                      one thread per exporter
-//! Tap -> finish() -> Intake -> bodies -> RequestMetrics -> Queue -> batch -> export -> judge Delivery
-//!        never waits            metrics observe it here     bounded, drops the oldest, counts
+//! request path          assembly thread                             one thread per exporter
+//! Tap -> finish() -> Intake -> select -> bodies -> RequestMetrics -> Queue -> batch -> export -> judge Delivery
+//!        never waits            metrics observe it here      bounded | ^                            |
+//!                                                                    v | oldest first               v
+//!                                                  spool thread:  DATA_DIR/spool/<exporter>  <- breaker open
 //! ```
 //!
 //! Every record holds a part of one memory budget from its tap to its last exporter. The pipeline computes no number of
@@ -12,24 +14,34 @@
 mod assemble;
 mod backoff;
 mod body;
+mod breaker;
 mod core;
 mod deliver;
+mod feed;
 mod guard;
 mod intake;
 mod lane;
 mod memory;
 mod metrics;
 mod queue;
+mod rate;
 #[cfg(test)]
 mod scripted;
+mod selection;
 mod settings;
+mod spool;
 mod stop;
+mod tally;
 mod tap;
 mod telemetry;
 mod worker;
 
+pub use self::breaker::BreakerState;
 pub use self::lane::{ExporterState, ExporterStatus};
 pub use self::metrics::GatewayMetrics;
-pub use self::settings::{CaptureSettings, ExporterSetup, PipelineSettings, TelemetrySettings};
+pub use self::settings::{
+    CaptureSettings, ExporterSetup, Keep, Only, PipelineSettings, RateLimit, Sample, TelemetrySettings,
+    WhenFull,
+};
 pub use self::tap::{BodyKind, Finished, Tap};
 pub use self::telemetry::{Telemetry, Unhealthy};

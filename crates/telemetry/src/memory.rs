@@ -57,6 +57,13 @@ impl Reservation {
         Self { budget: budget.clone(), bytes: 0 }
     }
 
+    /// Bytes that are in use whether or not there is room, so that others feel it: what comes back from the disk,
+    /// bounded by the batches under way.
+    pub(crate) fn forced(budget: &Arc<Budget>, bytes: usize) -> Self {
+        budget.used.fetch_add(bytes, Ordering::Relaxed);
+        Self { budget: budget.clone(), bytes }
+    }
+
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }

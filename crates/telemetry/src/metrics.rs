@@ -13,6 +13,7 @@ use magicapi_kernel::Meter;
 use magicapi_plugin::{ContentDropped, Facts, Usage};
 
 use self::instruments::{Exporters, Records, Requests};
+use crate::breaker::BreakerState;
 use crate::lane::{ExporterState, ExporterStatus};
 
 /// Names that one label may take before the rest is `other`.
@@ -28,15 +29,33 @@ pub(crate) enum DropReason {
     Memory,
     /// The exporter's queue was full.
     QueueFull,
-    /// Older than `retry.max_age`.
+    /// Older than `retry.max_age`, or on disk for longer than `buffer.max_age`.
     Expired,
     /// The gateway ended, or the exporter was taken away, before it was delivered.
     Shutdown,
     /// Assembling it failed twice.
     Panic,
+    /// The spool's bound, or the disk's.
+    DiskFull,
+    /// The spool's directory could not be written.
+    DiskError,
+    /// What the spool had of it could not be read.
+    Corrupt,
 }
 
 impl DropReason {
+    /// Every reason, in the order of their numbers.
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Memory,
+        Self::QueueFull,
+        Self::Expired,
+        Self::Shutdown,
+        Self::Panic,
+        Self::DiskFull,
+        Self::DiskError,
+        Self::Corrupt,
+    ];
+
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Memory => "memory",
@@ -44,6 +63,9 @@ impl DropReason {
             Self::Expired => "expired",
             Self::Shutdown => "shutdown",
             Self::Panic => "panic",
+            Self::DiskFull => "disk_full",
+            Self::DiskError => "disk_error",
+            Self::Corrupt => "corrupt",
         }
     }
 }
@@ -66,6 +88,14 @@ pub(crate) enum Event {
     Rejected,
     Ambiguous,
     Panicked,
+    /// Written to the spool.
+    Spooled,
+    /// Written to the dead letters, beside being rejected.
+    DeadLettered,
+    /// Not wanted by `only`.
+    Filtered,
+    /// Left out by `sample`.
+    SampledOut,
     Dropped(DropReason),
 }
 
@@ -135,6 +165,10 @@ impl GatewayMetrics {
             Event::Rejected => it.rejected.add(records, &[name]),
             Event::Ambiguous => it.ambiguous.add(records, &[name]),
             Event::Panicked => it.panics.add(records, &[name]),
+            Event::Spooled => it.spooled.add(records, &[name]),
+            Event::DeadLettered => it.dead_lettered.add(records, &[name]),
+            Event::Filtered => it.filtered.add(records, &[name]),
+            Event::SampledOut => it.sampled_out.add(records, &[name]),
             Event::Dropped(reason) => it.dropped.add(records, &[name, ("reason", reason.as_str())]),
         }
     }
@@ -150,25 +184,41 @@ impl GatewayMetrics {
             self.exporters.queue_bytes.record(status.queue_bytes as u64, &[name]);
             let age = status.oldest_age.map_or(0, |age| age.as_secs());
             self.exporters.oldest_age.record(age, &[name]);
-            self.show_state(&status.name, Some(status.state));
+            self.exporters.spool_records.record(status.spool_records, &[name]);
+            self.exporters.spool_bytes.record(status.spool_bytes, &[name]);
+            self.exporters.dead_letter_bytes.record(status.dead_letter_bytes, &[name]);
+            self.show_state(&status.name, Some((status.state, status.breaker)));
         }
     }
 
     /// Zeroes the gauges of an exporter that is gone.
     pub(crate) fn forget(&self, exporter: &str) {
         let name = ("exporter", exporter);
-        for gauge in [&self.exporters.queue_records, &self.exporters.queue_bytes, &self.exporters.oldest_age]
-        {
+        let it = &self.exporters;
+        let gauges = [
+            &it.queue_records,
+            &it.queue_bytes,
+            &it.oldest_age,
+            &it.spool_records,
+            &it.spool_bytes,
+            &it.dead_letter_bytes,
+        ];
+        for gauge in gauges {
             gauge.record(0, &[name]);
         }
         self.show_state(exporter, None);
     }
 
-    /// Marks one state of the exporter with 1; none when it is gone.
-    fn show_state(&self, exporter: &str, state: Option<ExporterState>) {
+    /// Marks the states of exporter and breaker with 1; none when it is gone.
+    fn show_state(&self, exporter: &str, states: Option<(ExporterState, BreakerState)>) {
         for one in ExporterState::ALL {
             let labels = [("exporter", exporter), ("state", one.as_str())];
-            self.exporters.state.record(u64::from(state == Some(one)), &labels);
+            self.exporters.state.record(u64::from(states.is_some_and(|(state, _)| state == one)), &labels);
+        }
+        for one in BreakerState::ALL {
+            let labels = [("exporter", exporter), ("state", one.as_str())];
+            let is_it = states.is_some_and(|(_, breaker)| breaker == one);
+            self.exporters.breaker.record(u64::from(is_it), &labels);
         }
     }
 }

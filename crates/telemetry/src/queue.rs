@@ -1,9 +1,10 @@
 //! One exporter's queue: bounded in bytes, oldest first out, oldest first dropped.
 //!
 //! The assembly threads push, the exporter's worker takes batches; records on their way count until they are settled.
-//! What drops for want of room leaves here, so this is where a spool will take over.
+//! What drops for want of room leaves here, for the spool or for good. Records on their way stay known here, so that what
+//! a worker that hangs holds can still be saved.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -22,12 +23,14 @@ pub(crate) struct Item {
     pub(crate) queued_at: Instant,
     /// What it counts in the queue, from first to last.
     memory: usize,
+    /// Its number in the queue, once it is there.
+    place: u64,
 }
 
 impl Item {
     pub(crate) fn new(record: Arc<RequestMetrics>, share: Arc<Reservation>) -> Self {
         let memory = record.memory();
-        Self { record, share, queued_at: Instant::now(), memory }
+        Self { record, share, queued_at: Instant::now(), memory, place: 0 }
     }
 
     pub(crate) fn memory(&self) -> usize {
@@ -40,7 +43,7 @@ impl Item {
     }
 
     /// What its document will measure, about: `memory` counts bodies twice, for the encoding.
-    fn encoded(&self) -> usize {
+    pub(crate) fn encoded(&self) -> usize {
         self.memory / 2 + 1024
     }
 }
@@ -75,10 +78,10 @@ struct State {
     /// Of `waiting`: memory, and encoded length.
     bytes: usize,
     encoded: usize,
-    /// Records on their way, the memory that they hold and when the first of them came.
-    away: usize,
+    /// Records on their way by their places, and the memory that they hold.
+    away: BTreeMap<u64, Item>,
     away_bytes: usize,
-    away_oldest: Option<Instant>,
+    next_place: u64,
     closed: bool,
 }
 
@@ -99,14 +102,15 @@ impl State {
         self.encoded += item.encoded();
     }
 
-    fn settle(&mut self, records: usize, bytes: usize) -> bool {
+    /// Forgets records that were on their way; `false` when they had been given up before.
+    fn settle(&mut self, items: &[Item]) -> bool {
         if self.closed {
             return false;
         }
-        self.away = self.away.saturating_sub(records);
-        self.away_bytes = self.away_bytes.saturating_sub(bytes);
-        if self.away == 0 {
-            self.away_oldest = None;
+        for item in items {
+            if let Some(away) = self.away.remove(&item.place) {
+                self.away_bytes -= away.memory();
+            }
         }
         true
     }
@@ -128,13 +132,15 @@ impl Queue {
 
     /// Puts a record at the end and gives how many had to go for it; the record itself comes back when the queue is
     /// closed.
-    pub(crate) fn push(&self, item: Item) -> Result<Vec<Item>, Item> {
+    pub(crate) fn push(&self, mut item: Item) -> Result<Vec<Item>, Item> {
         let mut state = self.lock();
         if state.closed {
             return Err(item);
         }
         let first = state.waiting.is_empty();
         let was_full = self.is_full(&state);
+        item.place = state.next_place;
+        state.next_place += 1;
         state.add(&item);
         state.waiting.push_back(item);
         let mut dropped = Vec::new();
@@ -181,6 +187,14 @@ impl Queue {
         }
     }
 
+    /// The next batch, when it is full or has waited long enough.
+    pub(crate) fn take_ready(&self) -> Vec<Item> {
+        let mut state = self.lock();
+        let front = state.waiting.front().map(|item| item.queued_at + self.limits.age);
+        let ready = self.is_full(&state) || front.is_some_and(|at| at <= Instant::now());
+        if ready { self.take_from(&mut state) } else { Vec::new() }
+    }
+
     /// The next batch of what is there now.
     pub(crate) fn take(&self) -> Vec<Item> {
         self.take_from(&mut self.lock())
@@ -195,25 +209,27 @@ impl Queue {
                 break;
             }
             let Some(item) = state.pop() else { break };
-            state.away += 1;
             state.away_bytes += item.memory();
-            state.away_oldest = Some(state.away_oldest.map_or(item.queued_at, |at| at.min(item.queued_at)));
+            state.away.insert(item.place, item.clone());
             batch.push(item);
+        }
+        if !state.waiting.is_empty() {
+            // Another of the worker's slots may be waiting.
+            self.wake.notify_one();
         }
         batch
     }
 
     /// Records of a batch are done with, whatever became of them; `false` when the queue was closed before, and they
-    /// have been counted as lost.
-    pub(crate) fn settle(&self, records: usize, bytes: usize) -> bool {
-        self.lock().settle(records, bytes)
+    /// were saved or counted as lost.
+    pub(crate) fn settle(&self, items: &[Item]) -> bool {
+        self.lock().settle(items)
     }
 
     /// Puts what remains of a batch back to the front, in order.
     pub(crate) fn put_back(&self, items: Vec<Item>) {
-        let bytes = items.iter().map(Item::memory).sum();
         let mut state = self.lock();
-        if !state.settle(items.len(), bytes) {
+        if !state.settle(&items) {
             return;
         }
         for item in items.into_iter().rev() {
@@ -237,19 +253,19 @@ impl Queue {
     /// What it holds, records on their way included.
     pub(crate) fn depth(&self) -> Depth {
         let state = self.lock();
-        let front = state.waiting.front().map(|item| item.queued_at);
+        let away = state.away.values().map(|item| item.queued_at);
         Depth {
-            records: state.waiting.len() + state.away,
+            records: state.waiting.len() + state.away.len(),
             bytes: state.bytes + state.away_bytes,
-            oldest: state.away_oldest.into_iter().chain(front).min(),
+            oldest: away.chain(state.waiting.front().map(|item| item.queued_at)).min(),
         }
     }
 
-    /// Takes no more. Gives what waited, and how many records were on their way.
-    pub(crate) fn close(&self) -> (Vec<Item>, usize) {
+    /// Takes no more. Gives what waited, and what was on its way.
+    pub(crate) fn close(&self) -> (Vec<Item>, Vec<Item>) {
         let mut state = self.lock();
         let held = std::mem::replace(&mut *state, State { closed: true, ..State::default() });
-        (held.waiting.into(), held.away)
+        (held.waiting.into(), held.away.into_values().collect())
     }
 }
 

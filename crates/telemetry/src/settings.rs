@@ -1,8 +1,11 @@
 //! What the pipeline is told: by the file and the environment (through `gateway`), once and again at a reload.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use magicapi_plugin::{ContentLevel, Signals, TelemetryConfig, TelemetryExporter};
+
+pub use crate::selection::{Keep, Only, Sample};
 
 /// Everything that holds for the whole pipeline.
 #[derive(Clone, Debug)]
@@ -15,6 +18,8 @@ pub struct TelemetrySettings {
     pub capture: CaptureSettings,
     /// How often exporters with the signal `METRICS` get a snapshot (`telemetry.metrics.interval`).
     pub metrics_interval: Duration,
+    /// Where records wait on disk (`DATA_DIR/spool`): one directory per exporter. `None`: nowhere.
+    pub spool_dir: Option<PathBuf>,
 }
 
 impl Default for TelemetrySettings {
@@ -24,6 +29,7 @@ impl Default for TelemetrySettings {
             threads: 1,
             capture: CaptureSettings::default(),
             metrics_interval: Duration::from_secs(15),
+            spool_dir: None,
         }
     }
 }
@@ -56,38 +62,82 @@ impl Default for CaptureSettings {
     }
 }
 
+/// What happens to records that have no room in an exporter's memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WhenFull {
+    /// They go to the disk.
+    #[default]
+    Spool,
+    /// The oldest are dropped and counted.
+    DropOldest,
+}
+
+/// How much an exporter may send per second; `None` is as much as it can.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RateLimit {
+    /// Exports.
+    pub requests: Option<u64>,
+    /// Encoded bytes (estimated).
+    pub bytes: Option<u64>,
+}
+
 /// The pipeline's own settings of one exporter.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct PipelineSettings {
     /// How much of the bodies it gets; never more than is captured.
     pub content: ContentLevel,
+    /// Which records it gets.
+    pub only: Only,
+    /// How many of those.
+    pub sample: Sample,
     /// Whether the gateway may run without it; see [`crate::Telemetry::unhealthy`].
     pub require_healthy: bool,
     /// How long one `init` may take, and all of them together when `require_healthy` is set.
     pub init_timeout: Duration,
+    /// How long one export may take; what takes longer has an unknown outcome, and is sent again.
+    pub timeout: Duration,
+    /// Exports under way at once; with more than one, records may overtake each other.
+    pub concurrency: usize,
+    /// Its pace.
+    pub rate_limit: RateLimit,
     /// Records per batch, at most.
     pub batch_records: usize,
     /// Encoded bytes per batch, at most (estimated); one record is a batch whatever its size.
     pub batch_bytes: usize,
     /// How long the first record of a batch waits for others.
     pub batch_age: Duration,
-    /// Bytes of records that wait or are on their way; past it the oldest are dropped.
+    /// Bytes of records that wait or are on their way.
     pub buffer_memory: usize,
-    /// Records that wait longer are dropped (`retry.max_age`).
+    /// Bytes on disk; past them the oldest are dropped.
+    pub buffer_disk: u64,
+    /// Records that wait longer on disk are dropped.
+    pub buffer_max_age: Duration,
+    /// What happens past `buffer_memory`.
+    pub when_full: WhenFull,
+    /// Records that wait longer, in memory or on disk, are dropped (`retry.max_age`).
     pub retry_max_age: Duration,
 }
 
 impl Default for PipelineSettings {
     fn default() -> Self {
+        const WEEK: Duration = Duration::from_hours(7 * 24);
         Self {
             content: ContentLevel::Full,
+            only: Only::default(),
+            sample: Sample::default(),
             require_healthy: false,
             init_timeout: Duration::from_secs(30),
+            timeout: Duration::from_secs(30),
+            concurrency: 1,
+            rate_limit: RateLimit::default(),
             batch_records: 1000,
             batch_bytes: 4 << 20,
             batch_age: Duration::from_secs(1),
             buffer_memory: 64 << 20,
-            retry_max_age: Duration::from_hours(12),
+            buffer_disk: 2 << 30,
+            buffer_max_age: WEEK,
+            when_full: WhenFull::Spool,
+            retry_max_age: WEEK,
         }
     }
 }

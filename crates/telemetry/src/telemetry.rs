@@ -14,6 +14,7 @@ use crate::core::Core;
 use crate::lane::{ExporterState, ExporterStatus, Lane};
 use crate::metrics::{DropReason, GatewayMetrics};
 use crate::settings::{CaptureSettings, ExporterSetup, TelemetrySettings};
+use crate::spool::Spooler;
 use crate::stop::Stop;
 use crate::tap::Tap;
 use crate::worker::Handle;
@@ -22,6 +23,8 @@ use crate::worker::Handle;
 const RELOAD_DRAIN: Duration = Duration::from_secs(10);
 /// What an exporter's `shutdown` gets after its last batch, at most; it is part of the deadline.
 const EXPORTER_END: Duration = Duration::from_secs(2);
+/// What the spool thread may take beyond the deadline to write what is left. Not spent when nothing is.
+const SPOOL_END: Duration = Duration::from_secs(5);
 /// How often a blocking wait looks.
 const LOOK: Duration = Duration::from_millis(2);
 
@@ -59,7 +62,11 @@ impl Telemetry {
         registry: Arc<MetricRegistry>,
         exporters: Vec<ExporterSetup>,
     ) -> io::Result<Self> {
-        let core = Core::new(settings.config, settings.capture, registry);
+        let spooler = settings.spool_dir.map(Spooler::start).transpose()?;
+        if spooler.is_none() && !exporters.is_empty() {
+            tracing::info!("no data directory: records that have no room in memory are dropped");
+        }
+        let core = Core::new(settings.config, settings.capture, registry, spooler);
         let telemetry = Self::with(core.clone(), settings.metrics_interval);
         for number in 0..settings.threads.max(1) {
             let core = core.clone();
@@ -75,7 +82,7 @@ impl Telemetry {
     /// A pipeline without exporters and threads, for tests.
     pub fn disabled() -> Self {
         let settings = TelemetrySettings::default();
-        let core = Core::new(settings.config, settings.capture, Arc::default());
+        let core = Core::new(settings.config, settings.capture, Arc::default(), None);
         Self::with(core, settings.metrics_interval)
     }
 
@@ -135,7 +142,7 @@ impl Telemetry {
 
     /// Puts these exporters and capture limits in force, without waiting. An exporter whose name and fingerprint are
     /// known runs on untouched. A changed one delivers what it can in a few seconds, then its replacement takes over
-    /// the rest; a removed one loses the rest, counted. On an error nothing has changed.
+    /// the rest; a removed one leaves the rest in the spool, or loses it, counted. On an error nothing has changed.
     pub fn reload(&self, capture: CaptureSettings, exporters: Vec<ExporterSetup>) -> io::Result<()> {
         let core = &self.0.core;
         let mut control = self.control();
@@ -152,7 +159,7 @@ impl Telemetry {
             let predecessors =
                 all.filter(|handle| handle.lane.name == setup.name).filter_map(Handle::predecessor).collect();
             let fingerprint = setup.fingerprint.clone();
-            let lane = Arc::new(Lane::new(setup, &core.config, &core.metrics));
+            let lane = Arc::new(Lane::new(setup, core));
             lanes.push(lane.clone());
             made.push(Some(Handle::start(lane, fingerprint, core, self.0.metrics_interval, predecessors)?));
         }
@@ -161,8 +168,9 @@ impl Telemetry {
         Ok(())
     }
 
-    /// Ends the pipeline: takes nothing more, assembles what is there, drains the queues until the deadline, counts what
-    /// was lost, ends the exporters. Blocks for as long as that takes, so call it where blocking is allowed.
+    /// Ends the pipeline: takes nothing more, assembles what is there, drains the queues until the deadline, ends the
+    /// exporters. What is left goes to the spool, for which there are a few seconds more, or is counted as lost. Blocks
+    /// for as long as that takes, so call it where blocking is allowed.
     pub fn shutdown(&self, deadline: Duration) {
         let end_by = Instant::now() + deadline;
         let drain_until = end_by - EXPORTER_END.min(deadline / 4);
@@ -173,9 +181,13 @@ impl Telemetry {
         for pending in core.intake().rest() {
             core.lose(&pending.end.facts, DropReason::Shutdown);
         }
-        let handles: Vec<Handle> = std::mem::take(&mut control.running)
+        if let Some(spooler) = &core.spooler {
+            spooler.hurry();
+        }
+        // A directory is let go by those that leave before those that replace them take it.
+        let handles: Vec<Handle> = std::mem::take(&mut control.leaving)
             .into_iter()
-            .chain(std::mem::take(&mut control.leaving))
+            .chain(std::mem::take(&mut control.running))
             .collect();
         for handle in &handles {
             handle.stop(Stop { drain_until, end_by });
@@ -183,7 +195,11 @@ impl Telemetry {
         wait_until(end_by, || handles.iter().all(Handle::has_ended));
         for handle in &handles {
             // A worker that hangs has not done it.
-            handle.lane.lose_rest();
+            handle.lane.save_rest();
+            if let Some(spool) = &handle.lane.spool {
+                wait_until(end_by + SPOOL_END, || !spool.is_writing());
+                spool.close();
+            }
         }
     }
 }

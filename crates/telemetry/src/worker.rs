@@ -9,11 +9,13 @@ use std::time::Duration;
 
 use magicapi_plugin::{Delivery, Health, Signals};
 use tokio::runtime::Builder;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::backoff::Backoff;
 use crate::core::Core;
 use crate::deliver::Deliverer;
+use crate::feed::Feed;
 use crate::guard::{Guarded, guarded};
 use crate::lane::{ExporterState, Lane};
 use crate::stop::{Stop, StopSender, StopSignal};
@@ -120,6 +122,9 @@ impl Worker {
             }
             self.lane.take_over(&predecessor.lane);
         }
+        if let Some(spool) = &self.lane.spool {
+            spool.open();
+        }
         true
     }
 
@@ -162,27 +167,15 @@ impl Worker {
         }
     }
 
+    /// Several exports may be under way on this one thread.
     async fn deliver_records(&self) {
-        let queue = &self.lane.queue;
-        let mut stop = self.stop.clone();
-        let mut deliverer = Deliverer::new(self.lane.clone(), self.stop.clone());
-        loop {
-            let batch = tokio::select! {
-                biased;
-                () = stop.ordered() => break,
-                batch = queue.next() => batch,
-            };
-            if !deliverer.deliver(batch).await {
-                return;
-            }
+        let deliverer = Deliverer::new(self.lane.clone(), self.stop.clone());
+        let mut slots = JoinSet::new();
+        for _ in 0..self.lane.pipeline.concurrency.max(1) {
+            let feed = Feed::new(self.lane.clone(), self.core.budget().clone(), self.stop.clone());
+            slots.spawn(feed.run(deliverer.clone()));
         }
-        self.lane.enter(ExporterState::Draining, None);
-        loop {
-            let batch = queue.take();
-            if batch.is_empty() || !deliverer.deliver(batch).await {
-                return;
-            }
-        }
+        while slots.join_next().await.is_some() {}
     }
 
     /// Asks the exporter how its back end is, until the order to end.
@@ -254,6 +247,9 @@ impl Worker {
     async fn end(mut self, begun: bool) {
         let lane = self.lane.clone();
         self.stop.ordered().await;
+        if !lane.has_successor() {
+            lane.save_rest();
+        }
         if begun {
             let end_by = self.stop.order().map_or_else(Instant::now, |order| order.end_by);
             let shutdown = tokio::time::timeout_at(end_by, async { lane.exporter.shutdown().await });
@@ -268,9 +264,20 @@ impl Worker {
                 tracing::warn!(exporter = lane.name.as_str(), error, "exporter: not ended cleanly");
             }
         }
-        if !lane.has_successor() {
-            lane.lose_rest();
-        }
+        self.leave_spool().await;
         lane.enter(ExporterState::Stopped, None);
+    }
+
+    /// Lets the spool's directory go, for whoever opens it next.
+    async fn leave_spool(&self) {
+        let Some(spool) = &self.lane.spool else { return };
+        let end_by = self.stop.order().map_or_else(Instant::now, |order| order.end_by);
+        while spool.is_writing() && Instant::now() < end_by {
+            tokio::time::sleep(LOOK).await;
+        }
+        // At the very end whoever ended us waits a little longer, and closes it.
+        if !spool.is_writing() {
+            spool.close();
+        }
     }
 }

@@ -3,6 +3,7 @@
 //! The schema of the file comes from these structs: a doc line is the key's description, `x-restart` marks a key that
 //! takes effect at the next start only. Defaults stand in `resolve`.
 
+mod pipeline;
 mod telemetry;
 
 use std::collections::BTreeMap;
@@ -15,7 +16,8 @@ use serde::Deserialize;
 use crate::types::{AuthMode, MetricsAccess, OnClientGone, OnFull};
 use crate::units::{Limit, Size, Span};
 
-pub(crate) use self::telemetry::{Capture, Pipeline, Telemetry};
+pub(crate) use self::pipeline::{Batch, Buffer, Keep, Only, Pipeline, Sample};
+pub(crate) use self::telemetry::{Capture, Telemetry};
 
 /// The configuration file of the MagicAPI gateway.
 #[derive(Default, Deserialize, JsonSchema)]

@@ -5,7 +5,6 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::types::WhenFull;
 use crate::units::{Size, Span};
 
 /// Records, metrics and exporters.
@@ -52,55 +51,4 @@ pub(crate) struct Capture {
     pub(crate) max_chunks: Option<Size>,
     /// Size of all records under way (default 256MiB); beyond it bodies are left out, and marked.
     pub(crate) memory: Option<Size>,
-}
-
-/// What the pipeline around an exporter does: the keys that every exporter has.
-#[derive(Default, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub(crate) struct Pipeline {
-    /// Its name in metrics, health and commands (default: its type); needed when two have the same type.
-    pub(crate) name: Option<String>,
-    /// How much of the bodies it gets: less, never more, than `telemetry.capture.bodies`, which is the default.
-    pub(crate) content: Option<ContentLevel>,
-    /// Whether the gateway stops when the back end cannot be reached within `init_timeout` (default false).
-    pub(crate) require_healthy: Option<bool>,
-    /// See `require_healthy` (default 30s).
-    pub(crate) init_timeout: Option<Span>,
-    /// A batch is sent when any of these is reached.
-    pub(crate) batch: Batch,
-    /// Records that wait.
-    pub(crate) buffer: Buffer,
-    /// How long a batch is tried.
-    pub(crate) retry: Retry,
-}
-
-/// A batch is sent when any of these is reached.
-#[derive(Default, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub(crate) struct Batch {
-    /// Number of records (default 1000).
-    #[schemars(range(min = 1))]
-    pub(crate) records: Option<usize>,
-    /// Size of the records (default 4MiB).
-    pub(crate) bytes: Option<Size>,
-    /// Age of the oldest record (default 1s).
-    pub(crate) age: Option<Span>,
-}
-
-/// Records that wait.
-#[derive(Default, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub(crate) struct Buffer {
-    /// Size in memory (default 64MiB).
-    pub(crate) memory: Option<Size>,
-    /// What happens when it is full (default `drop_oldest`).
-    pub(crate) when_full: Option<WhenFull>,
-}
-
-/// How long a batch is tried.
-#[derive(Default, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub(crate) struct Retry {
-    /// A batch older than this is dropped and counted (default 1h).
-    pub(crate) max_age: Option<Span>,
 }

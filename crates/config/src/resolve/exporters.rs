@@ -1,20 +1,18 @@
 //! Which exporters run: `ENABLED_EXPORTERS` or `telemetry.exporters`, never both; neither = `prometheus`.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
-use magicapi_plugin::ContentLevel;
+use magicapi_plugin::{ContentLevel, Signals};
 use serde_json::{Map, Value};
 
-use super::serving::bytes;
+use super::pipeline::pipeline;
 use super::settings;
 use crate::catalogue::{PluginSpec, REQUEST_LOG};
 use crate::context::Context;
 use crate::diagnostics::{Diagnostic, Place};
-use crate::effective;
 use crate::raw;
 use crate::schema::split;
-use crate::types::{Batch, Buffer, ExporterEntry, Pipeline, Retry, Source};
+use crate::types::{ExporterEntry, Source};
 
 /// The variable that lists exporters.
 pub(super) const LIST: &str = "ENABLED_EXPORTERS";
@@ -23,7 +21,6 @@ pub(super) const ALIAS: &str = "ENABLE_ELASTICSEARCH";
 const KEY: &str = "telemetry.exporters";
 const PROMETHEUS: &str = "prometheus";
 const ELASTICSEARCH: &str = "elasticsearch";
-const KIB: u64 = 1 << 10;
 
 pub(super) fn exporters(
     cx: &mut Context<'_>,
@@ -154,6 +151,14 @@ fn from_file(
             return None;
         }
     };
+    let aggregates =
+        cx.catalogue.plugin(&kind).is_some_and(|plugin| !plugin.settings.takes(Signals::RECORDS));
+    for (key, given) in [("only", written.only.is_some()), ("sample", written.sample.is_some())] {
+        if given && aggregates {
+            let problem = format!("`{kind}` counts every request; aggregates come before selection");
+            cx.problem(&format!("{at}.{key}"), problem);
+        }
+    }
     let pipeline = pipeline(cx, &at, &written, captured);
     let name = written.name.unwrap_or_else(|| kind.clone());
     if name == REQUEST_LOG {
@@ -161,36 +166,4 @@ fn from_file(
         cx.report(problem);
     }
     Some(ExporterEntry { kind, name, settings, pipeline, source: Source::File { index } })
-}
-
-fn pipeline(cx: &mut Context<'_>, at: &str, file: &raw::Pipeline, captured: ContentLevel) -> Pipeline {
-    let content = file.content.unwrap_or(captured);
-    if content > captured {
-        let problem = format!(
-            "`{}` is more than `telemetry.capture.bodies: {}` lets records hold",
-            effective::word(content),
-            effective::word(captured)
-        );
-        cx.problem(&format!("{at}.content"), problem);
-    }
-    let (batch, buffer) = (&file.batch, &file.buffer);
-    let age = batch.age.map_or(Duration::from_secs(1), |span| span.0);
-    let batch = Batch { records: batch.records.unwrap_or(1000), bytes: bytes(batch.bytes, 4096 * KIB), age };
-    let buffer = Buffer {
-        memory: bytes(buffer.memory, 64 * 1024 * KIB),
-        when_full: buffer.when_full.unwrap_or_default(),
-    };
-    if batch.bytes > buffer.memory || batch.bytes == 0 {
-        let problem = "must be more than 0 and no more than `buffer.memory`, or no batch is ever complete";
-        cx.problem(&format!("{at}.batch.bytes"), problem);
-    }
-    let minute = Duration::from_mins(1);
-    Pipeline {
-        content,
-        require_healthy: file.require_healthy.unwrap_or(false),
-        init_timeout: cx.positive(&format!("{at}.init_timeout"), file.init_timeout, minute / 2),
-        batch,
-        buffer,
-        retry: Retry { max_age: file.retry.max_age.map_or(60 * minute, |span| span.0) },
-    }
 }

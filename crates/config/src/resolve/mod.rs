@@ -5,6 +5,7 @@ mod auth;
 mod exporters;
 mod ignored;
 mod listen;
+mod pipeline;
 mod providers;
 mod serving;
 mod settings;

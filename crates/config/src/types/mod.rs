@@ -6,19 +6,19 @@
 //! `Debug`: it holds secrets.
 
 mod access;
+mod pipeline;
 mod serving;
 mod telemetry;
 
 pub use self::access::{
     Auth, AuthMode, KeyEntry, OnClientGone, PassthroughRule, ProviderEntry, Timeouts, Upstream,
 };
+pub use self::pipeline::{Batch, Buffer, Only, Pipeline, RateLimit, Retry, Sample, WhenFull};
 pub use self::serving::{
     Admin, Drain, Ledger, Limits, Listen, ListenSource, Log, LogFormat, MetricsAccess, OnFull, Prices,
     Retention, Server, Store, StoreUrl, TlsFiles,
 };
-pub use self::telemetry::{
-    Batch, Buffer, Capture, ExporterEntry, Pipeline, Retry, Source, Telemetry, WhenFull,
-};
+pub use self::telemetry::{Capture, ExporterEntry, Source, Telemetry};
 
 use std::path::PathBuf;
 

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use magicapi_plugin::{ContentLevel, Settings, TelemetryConfig};
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+
+use super::Pipeline;
 
 /// Records, metrics and exporters.
 #[derive(Clone, PartialEq)]
@@ -67,57 +67,4 @@ pub enum Source {
         /// The place in the list, from 0.
         index: usize,
     },
-}
-
-/// What the pipeline around one exporter does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pipeline {
-    /// How much of the bodies it gets: never more than `capture.bodies`, which is the default.
-    pub content: ContentLevel,
-    /// Whether the gateway stops when `init` has not succeeded within `init_timeout`.
-    pub require_healthy: bool,
-    /// See `require_healthy`.
-    pub init_timeout: Duration,
-    /// When a batch is sent.
-    pub batch: Batch,
-    /// What waits.
-    pub buffer: Buffer,
-    /// How long a batch is tried.
-    pub retry: Retry,
-}
-
-/// A batch is sent when any of these is reached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Batch {
-    /// Records.
-    pub records: usize,
-    /// Bytes, encoded.
-    pub bytes: usize,
-    /// Age of the oldest record.
-    pub age: Duration,
-}
-
-/// Records that wait for one exporter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Buffer {
-    /// Bytes in memory.
-    pub memory: usize,
-    /// What happens when it is full.
-    pub when_full: WhenFull,
-}
-
-/// What happens when an exporter's buffer is full.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum WhenFull {
-    /// The oldest records are dropped and counted.
-    #[default]
-    DropOldest,
-}
-
-/// How long a batch is tried.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Retry {
-    /// A batch older than this is dropped and counted.
-    pub max_age: Duration,
 }

@@ -27,7 +27,7 @@ const GROQ: &str = concat!(
 );
 
 fn capture(limits: CaptureSettings, fill: impl FnOnce(&mut Tap)) -> Box<Capture> {
-    let core = Core::new(TelemetryConfig::default(), limits, Arc::default());
+    let core = Core::new(TelemetryConfig::default(), limits, Arc::default(), None);
     let mut tap = Tap::new(&core, limits);
     fill(&mut tap);
     tap.into_capture()

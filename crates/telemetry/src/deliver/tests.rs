@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use tokio::runtime::Builder;
 use tokio::time::Instant;
 
-use super::Deliverer;
+use super::{Batch, Deliverer};
 use crate::core::Core;
 use crate::lane::{ExporterState, ExporterStatus, Lane};
 use crate::memory::Reservation;
@@ -25,8 +25,8 @@ struct Bench {
 }
 
 fn bench(script: &Arc<Script>, pipeline: PipelineSettings) -> Bench {
-    let core = Core::new(TelemetryConfig::default(), CaptureSettings::default(), Arc::default());
-    let lane = Arc::new(Lane::new(script.setup("x", pipeline), &core.config, &core.metrics));
+    let core = Core::new(TelemetryConfig::default(), CaptureSettings::default(), Arc::default(), None);
+    let lane = Arc::new(Lane::new(script.setup("x", pipeline), &core));
     let (stop, signal) = StopSignal::new();
     Bench { deliverer: Deliverer::new(lane.clone(), signal), core, lane, stop }
 }
@@ -46,7 +46,7 @@ impl Bench {
     async fn drain(&mut self) {
         loop {
             let batch = self.lane.queue.take();
-            if batch.is_empty() || !self.deliverer.deliver(batch).await {
+            if batch.is_empty() || !self.deliverer.deliver(Batch { origin: None, items: batch }).await {
                 return;
             }
         }
@@ -157,7 +157,7 @@ async fn a_refusal_keeps_everything_and_recovers() {
             assert_eq!((status.state, status.queue_records), (ExporterState::Refused, 2));
             assert_eq!(status.last_error.as_deref(), Some("wrong key"));
         },
-        bench.deliverer.deliver(batch),
+        bench.deliverer.deliver(Batch { origin: None, items: batch }),
     );
     let status = bench.balanced(&script);
     assert_eq!((status.state, status.sent, status.rejected), (ExporterState::Running, 2, 0));
@@ -173,8 +173,8 @@ async fn an_order_to_end_puts_the_rest_back_at_its_deadline() {
     bench.drain().await;
     assert_eq!(Instant::now(), drain_until);
     assert_eq!(bench.lane.queue.depth().records, 3);
-    bench.lane.lose_rest();
-    bench.lane.lose_rest();
+    bench.lane.save_rest();
+    bench.lane.save_rest();
     assert_eq!(bench.balanced(&script).dropped, 3);
 }
 

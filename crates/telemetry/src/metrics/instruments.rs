@@ -110,6 +110,14 @@ pub(super) struct Exporters {
     pub(super) queue_bytes: Gauge<u64>,
     pub(super) oldest_age: Gauge<u64>,
     pub(super) state: Gauge<u64>,
+    pub(super) spooled: Counter<u64>,
+    pub(super) dead_lettered: Counter<u64>,
+    pub(super) filtered: Counter<u64>,
+    pub(super) sampled_out: Counter<u64>,
+    pub(super) spool_records: Gauge<u64>,
+    pub(super) spool_bytes: Gauge<u64>,
+    pub(super) dead_letter_bytes: Gauge<u64>,
+    pub(super) breaker: Gauge<u64>,
 }
 
 impl Exporters {
@@ -133,6 +141,18 @@ impl Exporters {
             queue_bytes: now("exporter_queue_bytes", "By", "Memory of those records"),
             oldest_age: now("exporter_oldest_age_seconds", "s", "How long the oldest of them has waited"),
             state: gauge(meter, "exporter_state", "", STATE, "1 for the state that the exporter is in"),
+            spooled: records("exporter_spooled", EXPORTER, "Records written to the spool"),
+            dead_lettered: records(
+                "exporter_dead_lettered",
+                EXPORTER,
+                "Rejected records kept in spool/<name>/dead",
+            ),
+            filtered: records("exporter_filtered", EXPORTER, "Records that `only` does not name"),
+            sampled_out: records("exporter_sampled_out", EXPORTER, "Records that `sample` leaves out"),
+            spool_records: now("exporter_spool_records", "{record}", "Records that wait in the spool"),
+            spool_bytes: now("exporter_spool_bytes", "By", "Their size on disk"),
+            dead_letter_bytes: now("exporter_dead_letter_bytes", "By", "Size of dead letters on disk"),
+            breaker: gauge(meter, "exporter_breaker", "", STATE, "1 for the state that the breaker is in"),
         }
     }
 }

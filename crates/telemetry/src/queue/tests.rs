@@ -85,7 +85,7 @@ proptest! {
                 Step::Settle => {
                     if let Some(batch) = away.pop_front() {
                         settled += batch.len();
-                        prop_assert!(queue.settle(batch.len(), batch.iter().map(Item::memory).sum()));
+                        prop_assert!(queue.settle(&batch));
                     }
                 }
                 // Newest first, as a worker has one batch at a time.
@@ -98,7 +98,8 @@ proptest! {
             prop_assert!(depth.bytes >= on_their_way);
         }
         let (waiting, lost) = queue.close();
-        prop_assert_eq!(waiting.len() + lost + dropped + settled, pushed);
+        prop_assert_eq!(waiting.len() + lost.len() + dropped + settled, pushed);
+        prop_assert_eq!(lost.len(), away.iter().map(Vec::len).sum::<usize>());
         prop_assert_eq!(queue.depth().records, 0);
         prop_assert!(queue.push(item(1)).is_err());
     }

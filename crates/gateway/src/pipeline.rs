@@ -1,0 +1,54 @@
+//! From the configuration's words for one exporter's pipeline to the pipeline's own.
+
+use magicapi_config::Pipeline;
+use magicapi_telemetry::{Keep, Only, PipelineSettings, RateLimit, Sample, WhenFull};
+
+/// How an exporter is driven.
+pub(crate) fn settings(pipeline: &Pipeline) -> PipelineSettings {
+    PipelineSettings {
+        content: pipeline.content,
+        only: only(&pipeline.only),
+        sample: sample(&pipeline.sample),
+        require_healthy: pipeline.require_healthy,
+        init_timeout: pipeline.init_timeout,
+        timeout: pipeline.timeout,
+        concurrency: pipeline.concurrency,
+        rate_limit: RateLimit { requests: pipeline.rate_limit.requests, bytes: pipeline.rate_limit.bytes },
+        batch_records: pipeline.batch.records,
+        batch_bytes: pipeline.batch.bytes,
+        batch_age: pipeline.batch.age,
+        buffer_memory: pipeline.buffer.memory,
+        buffer_disk: pipeline.buffer.disk,
+        buffer_max_age: pipeline.buffer.max_age,
+        when_full: match pipeline.buffer.when_full {
+            magicapi_config::WhenFull::Spool => WhenFull::Spool,
+            magicapi_config::WhenFull::DropOldest => WhenFull::DropOldest,
+        },
+        retry_max_age: pipeline.retry.max_age,
+    }
+}
+
+fn only(only: &magicapi_config::Only) -> Only {
+    Only {
+        status: only.status.clone(),
+        outcome: only.outcome.iter().map(|outcome| outcome.as_str().to_owned()).collect(),
+        provider: only.provider.clone(),
+        model: only.model.clone(),
+        operation: only.operation.clone(),
+        key: only.key.clone(),
+        min_cost: only.min_cost,
+        min_latency: only.min_latency,
+        min_status_code: only.min_status_code,
+    }
+}
+
+fn sample(sample: &magicapi_config::Sample) -> Sample {
+    Sample {
+        rate: sample.rate,
+        keep: Keep {
+            errors: sample.keep_errors,
+            slower_than: sample.keep_slower_than,
+            cost_over: sample.keep_cost_over,
+        },
+    }
+}

@@ -1,0 +1,203 @@
+//! The breaker of one exporter: after failures in a row its back end is asked by single probes only.
+//!
+//! ```text
+//! closed -- FAILURES in a row, or a refusal --> open -- its delay is over --> half open -- it works --> closed
+//!                                                ^--------- it fails, longer delay ------+
+//! ```
+//!
+//! Delays are jittered and grow; a back end's own delay is honoured. While the breaker is open, batches go to the spool
+//! where there is one, and wait in memory otherwise.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::backoff::Backoff;
+
+/// Failures in a row that open it.
+const FAILURES: u32 = 5;
+/// How often a back end that refuses us is asked again.
+const REFUSED_PROBE: Duration = Duration::from_secs(30);
+
+/// What the breaker is doing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BreakerState {
+    /// Batches go to the back end.
+    #[default]
+    Closed,
+    /// None goes there.
+    Open,
+    /// One is there, to see whether it works again.
+    HalfOpen,
+}
+
+impl BreakerState {
+    /// Every state.
+    pub const ALL: [Self; 3] = [Self::Closed, Self::Open, Self::HalfOpen];
+
+    /// The state's word, in status and metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Open => "open",
+            Self::HalfOpen => "half_open",
+        }
+    }
+}
+
+/// Whether a batch may be sent now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Gate {
+    Pass,
+    /// Not now; ask again then, or when [`Breaker::changed`] says so.
+    Hold(Instant),
+}
+
+#[derive(Default)]
+pub(crate) struct Breaker {
+    inner: Mutex<Inner>,
+    change: Notify,
+}
+
+#[derive(Default)]
+struct Inner {
+    state: BreakerState,
+    failures: u32,
+    backoff: Backoff,
+    /// While open: when a probe is due. While half open: when the probe counts as gone.
+    until: Option<Instant>,
+}
+
+impl Breaker {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn state(&self) -> BreakerState {
+        self.lock().state
+    }
+
+    /// Asks to send. When a probe is due, whoever asks first is the probe; it must say how it went within `patience`.
+    pub(crate) fn admit(&self, patience: Duration) -> Gate {
+        let mut inner = self.lock();
+        let now = Instant::now();
+        match inner.state {
+            BreakerState::Closed => Gate::Pass,
+            BreakerState::Open | BreakerState::HalfOpen => match inner.until {
+                Some(until) if now < until => Gate::Hold(until),
+                _ => {
+                    inner.state = BreakerState::HalfOpen;
+                    inner.until = Some(now + patience);
+                    Gate::Pass
+                }
+            },
+        }
+    }
+
+    /// Until when nothing may be sent; `None` when something may.
+    pub(crate) fn holds_until(&self) -> Option<Instant> {
+        let inner = self.lock();
+        let now = Instant::now();
+        inner.until.filter(|until| inner.state != BreakerState::Closed && now < *until)
+    }
+
+    /// A try worked.
+    pub(crate) fn worked(&self) {
+        *self.lock() = Inner::default();
+        self.change.notify_waiters();
+    }
+
+    /// A try failed: how long to wait before the next, not less than the back end asked for.
+    pub(crate) fn failed(&self, asked: Option<Duration>) -> Duration {
+        let mut inner = self.lock();
+        inner.failures = inner.failures.saturating_add(1);
+        let delay = inner.backoff.next(asked);
+        if inner.failures >= FAILURES || inner.state != BreakerState::Closed {
+            inner.open(delay);
+        }
+        drop(inner);
+        self.change.notify_waiters();
+        delay
+    }
+
+    /// The back end refuses us: open at once.
+    pub(crate) fn refused(&self) -> Duration {
+        self.lock().open(REFUSED_PROBE);
+        self.change.notify_waiters();
+        REFUSED_PROBE
+    }
+
+    /// A probe ended without saying anything of the back end: the next may be one at once.
+    pub(crate) fn undecided(&self) {
+        let mut inner = self.lock();
+        if inner.state == BreakerState::HalfOpen {
+            inner.until = None;
+        }
+        drop(inner);
+        self.change.notify_waiters();
+    }
+
+    /// Returns at its next change.
+    pub(crate) async fn changed(&self) {
+        self.change.notified().await;
+    }
+}
+
+impl Inner {
+    fn open(&mut self, delay: Duration) {
+        self.state = BreakerState::Open;
+        self.until = Some(Instant::now() + delay);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::{Instant, advance};
+
+    use super::{Breaker, BreakerState, FAILURES, Gate, REFUSED_PROBE};
+
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    #[tokio::test(start_paused = true)]
+    async fn failures_in_a_row_open_it_and_one_probe_closes_it() {
+        let breaker = Breaker::default();
+        for _ in 1..FAILURES {
+            breaker.failed(None);
+        }
+        breaker.worked();
+        for _ in 1..FAILURES {
+            breaker.failed(None);
+            assert_eq!((breaker.state(), breaker.admit(PATIENCE)), (BreakerState::Closed, Gate::Pass));
+        }
+        let asked = Duration::from_secs(20);
+        let delay = breaker.failed(Some(asked));
+        assert!(delay >= asked);
+        assert_eq!(breaker.state(), BreakerState::Open);
+        assert_eq!(breaker.admit(PATIENCE), Gate::Hold(Instant::now() + delay));
+        advance(delay).await;
+        assert_eq!(breaker.admit(PATIENCE), Gate::Pass);
+        assert_eq!(breaker.state(), BreakerState::HalfOpen);
+        assert!(matches!(breaker.admit(PATIENCE), Gate::Hold(_)), "one probe at a time");
+        breaker.failed(None);
+        assert_eq!(breaker.state(), BreakerState::Open, "one failure opens it again");
+        advance(Duration::from_mins(2)).await;
+        assert_eq!(breaker.admit(PATIENCE), Gate::Pass);
+        breaker.worked();
+        assert_eq!((breaker.state(), breaker.admit(PATIENCE)), (BreakerState::Closed, Gate::Pass));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refusal_opens_it_at_once_and_a_lost_probe_does_not_hold_for_ever() {
+        let breaker = Breaker::default();
+        breaker.refused();
+        assert_eq!(breaker.state(), BreakerState::Open);
+        advance(REFUSED_PROBE).await;
+        assert_eq!(breaker.admit(PATIENCE), Gate::Pass);
+        advance(PATIENCE).await;
+        assert_eq!(breaker.admit(PATIENCE), Gate::Pass);
+    }
+}

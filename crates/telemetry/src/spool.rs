@@ -1,0 +1,334 @@
+//! One exporter's records on disk: what its queue has no room for, what waits for a back end that is away, what is left
+//! at the end.
+//!
+//! ```text
+//! queue overflows ---+                                                        +-> worker: oldest first
+//! breaker is open ---+-> hand-over (memory, bounded) -> spool thread -> files-+
+//! end of the worker -+                                                        +-> the next process
+//! ```
+//!
+//! Only the spool thread writes overflow, so that neither assembly nor an exporter that blocks its thread waits for the
+//! disk. The worker reads, and removes a file once all its records are settled. Delivery is at least once: a process
+//! that is killed between the two sends a batch again.
+
+mod dead;
+mod files;
+mod name;
+mod taking;
+mod thread;
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use magicapi_plugin::RequestMetrics;
+use magicapi_spool::{BatchId, SpoolError};
+use tokio::sync::Notify;
+
+use self::dead::DeadLetters;
+use self::files::Files;
+pub(crate) use self::thread::Spooler;
+use crate::memory::Reservation;
+use crate::metrics::{DropReason, Event};
+use crate::queue::Item;
+use crate::settings::{PipelineSettings, WhenFull};
+use crate::tally::Tally;
+
+/// The share of `buffer.memory` that the hand-over may use beside it, as a divisor, and the least of it: room for what
+/// comes while the disk syncs.
+const HANDOVER: (usize, usize) = (4, 4 << 20);
+
+/// Bounds of one exporter's spool.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    /// Whether records are written; what is there is delivered in any case.
+    keeps: bool,
+    /// Of the files, in bytes.
+    disk: u64,
+    /// How long a record may wait there.
+    age: Duration,
+    /// Of the hand-over, in bytes.
+    memory: usize,
+    /// Of one file.
+    batch_records: usize,
+    batch_bytes: usize,
+}
+
+/// See the module.
+pub(crate) struct Spool {
+    dir: PathBuf,
+    limits: Limits,
+    tally: Arc<Tally>,
+    handover: Mutex<Handover>,
+    files: Mutex<Files>,
+    dead: DeadLetters,
+    /// Records in hand-over and files that are not settled.
+    records: AtomicU64,
+    /// Of the files.
+    bytes: AtomicU64,
+    /// When the oldest record on disk was made; milliseconds since 1970, 0 when there is none.
+    oldest_ms: AtomicU64,
+    /// Why files cannot be written just now.
+    failure: Mutex<Option<(DropReason, String)>>,
+    /// A file has come.
+    arrived: Notify,
+    thread: Arc<thread::Signal>,
+    /// Whether the thread knows that there is something to do.
+    called: AtomicBool,
+}
+
+/// Records on their way to the disk.
+#[derive(Default)]
+struct Handover {
+    waiting: VecDeque<Item>,
+    bytes: usize,
+    /// The thread is writing.
+    writing: bool,
+    closed: bool,
+}
+
+/// Where a spooled batch comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// A file, which goes once it is settled.
+    File(BatchId),
+    /// The hand-over, while files cannot be written.
+    Handover,
+}
+
+/// What status shows of a spool.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct SpoolFacts {
+    pub(crate) records: u64,
+    pub(crate) bytes: u64,
+    pub(crate) oldest_age: Option<Duration>,
+    pub(crate) error: Option<String>,
+    pub(crate) dead_bytes: u64,
+    pub(crate) dead_records: u64,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Spool {
+    fn new(
+        root: &Path,
+        tally: &Arc<Tally>,
+        pipeline: &PipelineSettings,
+        thread: Arc<thread::Signal>,
+    ) -> Self {
+        let dir = root.join(name::directory(tally.name()));
+        let limits = Limits {
+            keeps: pipeline.when_full == WhenFull::Spool && pipeline.buffer_disk > 0,
+            disk: pipeline.buffer_disk,
+            age: pipeline.buffer_max_age.min(pipeline.retry_max_age),
+            memory: (pipeline.buffer_memory / HANDOVER.0).max(HANDOVER.1),
+            batch_records: pipeline.batch_records.max(1),
+            batch_bytes: pipeline.batch_bytes,
+        };
+        Self {
+            dead: DeadLetters::new(dir.join(dead::DIRECTORY), tally.clone()),
+            dir,
+            limits,
+            tally: tally.clone(),
+            handover: Mutex::default(),
+            files: Mutex::default(),
+            records: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            oldest_ms: AtomicU64::new(0),
+            failure: Mutex::default(),
+            arrived: Notify::new(),
+            thread,
+            called: AtomicBool::new(false),
+        }
+    }
+
+    /// Opens the directory, once: not before a predecessor of the same name has ended. What is there counts as received.
+    pub(crate) fn open(&self) {
+        let is_closed = lock(&self.handover).closed;
+        if !is_closed && lock(&self.files).allow() {
+            self.opened_files(|_| Ok(()));
+            self.dead.open_existing();
+        }
+    }
+
+    /// Whether records that have no room in memory are kept here.
+    pub(crate) fn keeps(&self) -> bool {
+        self.limits.keeps
+    }
+
+    /// Whether they can be just now.
+    pub(crate) fn works(&self) -> bool {
+        self.keeps() && lock(&self.failure).is_none()
+    }
+
+    /// How long a record may wait.
+    pub(crate) fn max_age(&self) -> Duration {
+        self.limits.age
+    }
+
+    /// Hands records over to the disk. Past the hand-over's bound the oldest are dropped and counted, unless these are
+    /// the `last`. Gives them back when the spool is closed.
+    pub(crate) fn offer(self: &Arc<Self>, items: Vec<Item>, last: bool) -> Result<(), Vec<Item>> {
+        if items.is_empty() {
+            return Ok(());
+        }
+        let mut handover = lock(&self.handover);
+        if handover.closed {
+            return Err(items);
+        }
+        self.records.fetch_add(items.len() as u64, Ordering::Relaxed);
+        for item in items {
+            handover.bytes += item.memory();
+            handover.waiting.push_back(item);
+        }
+        let mut dropped = Vec::new();
+        while !last && handover.bytes > self.limits.memory && handover.waiting.len() > 1 {
+            dropped.extend(handover.pop());
+        }
+        let presses = handover.bytes > self.limits.memory / 2;
+        drop(handover);
+        self.call();
+        if presses {
+            self.thread.press();
+        }
+        if !dropped.is_empty() {
+            let reason = lock(&self.failure).as_ref().map_or(DropReason::QueueFull, |(reason, _)| *reason);
+            self.drop_records(dropped.len(), reason);
+        }
+        Ok(())
+    }
+
+    /// Keeps a rejected record with its reason.
+    pub(crate) fn bury(self: &Arc<Self>, record: Arc<RequestMetrics>, share: Arc<Reservation>, reason: &str) {
+        if self.dead.add(record, share, reason) {
+            self.call();
+        }
+    }
+
+    fn call(self: &Arc<Self>) {
+        if !self.called.swap(true, Ordering::AcqRel) {
+            self.thread.call(self.clone());
+        }
+    }
+
+    fn drop_records(&self, records: usize, reason: DropReason) {
+        self.records.fetch_sub(records as u64, Ordering::Relaxed);
+        self.tally.count(Event::Dropped(reason), records);
+    }
+
+    /// Returns once a file may have come.
+    pub(crate) async fn arrived(&self) {
+        self.arrived.notified().await;
+    }
+
+    /// Removes what has waited too long.
+    pub(crate) fn expire(&self) {
+        let expired = lock(&self.files).expire(self.limits.age);
+        match expired {
+            Ok(0) => {}
+            Ok(records) => {
+                self.drop_records(usize::try_from(records).unwrap_or_default(), DropReason::Expired);
+                self.measure();
+            }
+            Err(error) => self.tell(Some((DropReason::DiskError, error.to_string()))),
+        }
+        self.dead.expire();
+    }
+
+    /// Whether something is still on its way to the disk.
+    pub(crate) fn is_writing(&self) -> bool {
+        let handover = lock(&self.handover);
+        let waits = handover.writing || !handover.waiting.is_empty();
+        drop(handover);
+        (waits && lock(&self.failure).is_none()) || self.dead.is_writing()
+    }
+
+    /// Takes no more and lets the directory go. What could not be written is lost, and counted.
+    pub(crate) fn close(&self) {
+        let mut handover = lock(&self.handover);
+        handover.closed = true;
+        let lost = handover.waiting.len();
+        (handover.waiting, handover.bytes) = (VecDeque::new(), 0);
+        drop(handover);
+        let reason = lock(&self.failure).as_ref().map_or(DropReason::Shutdown, |(reason, _)| *reason);
+        self.drop_records(lost, reason);
+        if lost > 0 {
+            let (exporter, reason) = (self.tally.name(), reason.as_str());
+            tracing::warn!(exporter, records = lost, reason, "exporter: records lost at the end");
+        }
+        lock(&self.files).close();
+    }
+
+    pub(crate) fn facts(&self) -> SpoolFacts {
+        let oldest = self.oldest_ms.load(Ordering::Relaxed);
+        let made = SystemTime::UNIX_EPOCH + Duration::from_millis(oldest);
+        let (dead_records, dead_bytes) = self.dead.depth();
+        SpoolFacts {
+            records: self.records.load(Ordering::Relaxed),
+            bytes: self.bytes.load(Ordering::Relaxed),
+            oldest_age: (oldest > 0).then(|| made.elapsed().unwrap_or_default()),
+            error: lock(&self.failure).as_ref().map(|(_, error)| error.clone()),
+            dead_records,
+            dead_bytes,
+        }
+    }
+
+    /// Brings what status shows up to date with the files.
+    fn measure(&self) {
+        let (bytes, oldest) = lock(&self.files).depth();
+        self.bytes.store(bytes, Ordering::Relaxed);
+        let since = oldest.and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok());
+        let millis = since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX));
+        self.oldest_ms.store(millis, Ordering::Relaxed);
+    }
+
+    /// Notes whether files can be written, and says so once per change.
+    fn tell(&self, now: Option<(DropReason, String)>) {
+        let mut failure = lock(&self.failure);
+        let changed = failure.as_ref().map(|(reason, _)| *reason) != now.as_ref().map(|(reason, _)| *reason);
+        failure.clone_from(&now);
+        drop(failure);
+        let exporter = self.tally.name();
+        match now {
+            Some((reason, error)) if changed => tracing::error!(
+                exporter,
+                error,
+                reason = reason.as_str(),
+                "spool: files cannot be written; records wait in memory, and are dropped past its bound"
+            ),
+            None if changed => tracing::info!(exporter, "spool: files are written again"),
+            _ => {}
+        }
+    }
+}
+
+impl Handover {
+    fn pop(&mut self) -> Option<Item> {
+        let item = self.waiting.pop_front()?;
+        self.bytes -= item.memory();
+        Some(item)
+    }
+}
+
+/// Why a file could not be written, as drops are counted.
+fn reason_of(error: &SpoolError) -> DropReason {
+    match error {
+        SpoolError::Full { .. } => DropReason::DiskFull,
+        SpoolError::Io { source, .. }
+            if matches!(
+                source.kind(),
+                std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded
+            ) =>
+        {
+            DropReason::DiskFull
+        }
+        _ => DropReason::DiskError,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,161 @@
+//! Dead letters: records that the back end will never take, kept with the reason, for a person to look at.
+//!
+//! A dead letter is one line of JSON, `{"reason": …}`, a line break, and the record as
+//! [`RequestMetrics::to_stored`] writes it. Bounded in bytes and age; the oldest go first.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use magicapi_plugin::RequestMetrics;
+use magicapi_spool::{Batches, SpoolError};
+
+use super::lock;
+use crate::memory::Reservation;
+use crate::metrics::Event;
+use crate::tally::Tally;
+
+/// Below the exporter's own directory.
+pub(super) const DIRECTORY: &str = "dead";
+/// All dead letters of an exporter, in bytes.
+const DISK: u64 = 256 << 20;
+/// How long they are kept.
+const AGE: Duration = Duration::from_hours(30 * 24);
+/// Those that wait to be written, in bytes; more are not kept.
+const MEMORY: usize = 8 << 20;
+
+pub(super) struct DeadLetters {
+    dir: PathBuf,
+    tally: Arc<Tally>,
+    waiting: Mutex<Waiting>,
+    batches: Mutex<Option<Batches>>,
+    records: AtomicU64,
+    bytes: AtomicU64,
+}
+
+#[derive(Default)]
+struct Waiting {
+    letters: Vec<Letter>,
+    bytes: usize,
+    writing: bool,
+    /// That they cannot be written has been said.
+    said: bool,
+}
+
+struct Letter {
+    record: Arc<RequestMetrics>,
+    /// Of the budget, until it is written.
+    _share: Arc<Reservation>,
+    reason: String,
+}
+
+impl DeadLetters {
+    pub(super) fn new(dir: PathBuf, tally: Arc<Tally>) -> Self {
+        let (waiting, batches) = (Mutex::default(), Mutex::default());
+        Self { dir, tally, waiting, batches, records: AtomicU64::new(0), bytes: AtomicU64::new(0) }
+    }
+
+    /// Takes a letter; `false` when there is no room.
+    pub(super) fn add(&self, record: Arc<RequestMetrics>, share: Arc<Reservation>, reason: &str) -> bool {
+        let mut waiting = lock(&self.waiting);
+        let bytes = record.memory();
+        if waiting.bytes + bytes > MEMORY && !waiting.letters.is_empty() {
+            return false;
+        }
+        waiting.bytes += bytes;
+        waiting.letters.push(Letter { record, _share: share, reason: reason.to_owned() });
+        true
+    }
+
+    /// Looks at what an earlier process left.
+    pub(super) fn open_existing(&self) {
+        if self.dir.exists() {
+            self.act(|_| Ok(()));
+        }
+    }
+
+    /// Writes what waits.
+    pub(super) fn write(&self) {
+        let mut waiting = lock(&self.waiting);
+        let letters = std::mem::take(&mut waiting.letters);
+        waiting.bytes = 0;
+        waiting.writing = !letters.is_empty();
+        drop(waiting);
+        if letters.is_empty() {
+            return;
+        }
+        let stored: Vec<_> = letters.iter().map(Letter::to_stored).collect();
+        let kept = self.act(|batches| put(batches, &stored));
+        if kept {
+            self.tally.count(Event::DeadLettered, letters.len());
+        }
+        lock(&self.waiting).writing = false;
+    }
+
+    pub(super) fn is_writing(&self) -> bool {
+        let waiting = lock(&self.waiting);
+        waiting.writing || !waiting.letters.is_empty()
+    }
+
+    pub(super) fn expire(&self) {
+        let is_open = lock(&self.batches).is_some();
+        if is_open {
+            self.act(|batches| batches.expire(AGE).map(|_| ()));
+        }
+    }
+
+    /// Records and bytes on disk.
+    pub(super) fn depth(&self) -> (u64, u64) {
+        (self.records.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed))
+    }
+
+    fn act(&self, act: impl FnOnce(&mut Batches) -> Result<(), SpoolError>) -> bool {
+        let mut open = lock(&self.batches);
+        let opened = match open.take() {
+            Some(batches) => Ok(batches),
+            None => Batches::open(&self.dir, DISK),
+        };
+        let done = opened.and_then(|mut batches| {
+            let done = act(&mut batches);
+            self.records.store(batches.records(), Ordering::Relaxed);
+            self.bytes.store(batches.bytes(), Ordering::Relaxed);
+            *open = Some(batches);
+            done
+        });
+        drop(open);
+        let mut waiting = lock(&self.waiting);
+        let said = std::mem::replace(&mut waiting.said, done.is_err());
+        drop(waiting);
+        if let Err(error) = &done
+            && !said
+        {
+            tracing::error!(exporter = self.tally.name(), %error, "spool: dead letters cannot be written");
+        }
+        done.is_ok()
+    }
+}
+
+impl Letter {
+    fn to_stored(&self) -> Vec<u8> {
+        let mut stored = serde_json::json!({ "reason": self.reason }).to_string().into_bytes();
+        stored.push(b'\n');
+        stored.extend_from_slice(&self.record.to_stored());
+        stored
+    }
+}
+
+/// Writes letters; where there is no room, the oldest go.
+fn put(batches: &mut Batches, stored: &[Vec<u8>]) -> Result<(), SpoolError> {
+    loop {
+        match batches.put(stored, SystemTime::now()) {
+            Err(full @ SpoolError::Full { needed, limit, .. }) => {
+                match batches.oldest().map(|info| info.id).filter(|_| needed <= limit) {
+                    Some(oldest) => batches.remove(oldest)?,
+                    None => return Err(full),
+                };
+            }
+            other => return other.map(|_| ()),
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! The files of one spool, and which of them are on their way to the back end.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::Bytes;
+use magicapi_spool::{BatchId, BatchInfo, Batches, SpoolError};
+
+use crate::queue::Item;
+
+/// How often a directory that cannot be used is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+
+#[derive(Default)]
+pub(super) struct Files {
+    batches: Option<Batches>,
+    /// Whether this process may open the directory: its predecessor has ended.
+    allowed: bool,
+    tried_at: Option<Instant>,
+    /// On their way, or not to be read again.
+    lent: BTreeSet<BatchId>,
+}
+
+/// What came of writing a batch.
+pub(super) struct Written {
+    /// Records of older batches that had to go for it.
+    pub(super) displaced: u64,
+    /// Whether the batch itself is there; it is not when the bound has no room for it alone.
+    pub(super) kept: bool,
+}
+
+impl Files {
+    /// Allows the directory to be opened; `false` when that was so before.
+    pub(super) fn allow(&mut self) -> bool {
+        !std::mem::replace(&mut self.allowed, true)
+    }
+
+    /// The open directory, and how many records it was found to hold when it was opened just now. `None` while it may
+    /// not be opened, and for a while after it could not.
+    pub(super) fn open(&mut self, dir: &Path, limit: u64) -> Option<Result<u64, SpoolError>> {
+        if self.batches.is_some() {
+            return Some(Ok(0));
+        }
+        if !self.allowed || !self.may_try() {
+            return None;
+        }
+        self.tried_at = Some(Instant::now());
+        Some(Batches::open(dir, limit).map(|batches| {
+            let found = batches.records();
+            self.batches = Some(batches);
+            found
+        }))
+    }
+
+    /// Whether the last failure is long enough ago.
+    pub(super) fn may_try(&self) -> bool {
+        self.tried_at.is_none_or(|at| at.elapsed() >= RETRY)
+    }
+
+    /// Writes a batch; where the bound has no room, older ones go for it.
+    pub(super) fn put(&mut self, items: &[Item]) -> Result<Written, SpoolError> {
+        let mut displaced = 0;
+        let oldest = items.iter().map(|item| item.record.facts().timestamp).min();
+        let stored: Vec<_> = items.iter().map(|item| item.record.to_stored()).collect();
+        loop {
+            let Some(batches) = self.batches.as_mut() else { return Ok(Written { displaced, kept: false }) };
+            match batches.put(&stored, oldest.unwrap_or_else(SystemTime::now)) {
+                Ok(_) => {
+                    self.tried_at = None;
+                    return Ok(Written { displaced, kept: true });
+                }
+                Err(SpoolError::Full { needed, limit, .. }) => {
+                    let oldest = batches.list().find(|info| !self.lent.contains(&info.id));
+                    match oldest.map(|info| info.id).filter(|_| needed <= limit) {
+                        Some(oldest) => displaced += batches.remove(oldest)?,
+                        None => return Ok(Written { displaced, kept: false }),
+                    }
+                }
+                Err(error) => {
+                    self.tried_at = Some(Instant::now());
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    /// The oldest batch that is not on its way; from now on it is.
+    pub(super) fn lend_oldest(&mut self) -> Option<(BatchInfo, Result<Vec<Bytes>, SpoolError>)> {
+        let batches = self.batches.as_ref()?;
+        let info = batches.list().find(|info| !self.lent.contains(&info.id))?.clone();
+        let read = batches.read(info.id);
+        self.lent.insert(info.id);
+        Some((info, read))
+    }
+
+    /// Moves a file out of the way; one that cannot be moved is not read again by this process.
+    pub(super) fn set_aside(&mut self, id: BatchId) {
+        if let Some(batches) = self.batches.as_mut()
+            && batches.set_aside(id).is_ok()
+        {
+            self.lent.remove(&id);
+        }
+    }
+
+    /// Removes a batch that is settled. One that cannot be removed is not read again by this process.
+    pub(super) fn finish(&mut self, id: BatchId) -> Result<(), SpoolError> {
+        if let Some(batches) = self.batches.as_mut() {
+            batches.remove(id)?;
+            self.lent.remove(&id);
+        }
+        Ok(())
+    }
+
+    /// Writes what is left of a batch in its place. Gives how many settled records stand there again, for want of room
+    /// or of a disk that can be written.
+    pub(super) fn replace(&mut self, id: BatchId, rest: &[Item]) -> u64 {
+        let Some(batches) = self.batches.as_mut() else { return 0 };
+        let Some(info) = batches.list().find(|info| info.id == id).cloned() else { return 0 };
+        let oldest = rest.iter().map(|item| item.record.facts().timestamp).min().unwrap_or(info.oldest);
+        let stored: Vec<_> = rest.iter().map(|item| item.record.to_stored()).collect();
+        if batches.put(&stored, oldest).and_then(|_| batches.remove(id)).is_ok() {
+            return 0;
+        }
+        info.records.saturating_sub(rest.len() as u64)
+    }
+
+    /// A batch is no longer on its way.
+    pub(super) fn release(&mut self, id: BatchId) {
+        self.lent.remove(&id);
+    }
+
+    /// Removes what is older than that, but for what is on its way; gives how many records that were.
+    pub(super) fn expire(&mut self, age: Duration) -> Result<u64, SpoolError> {
+        let (Some(batches), Some(before)) = (self.batches.as_mut(), SystemTime::now().checked_sub(age))
+        else {
+            return Ok(0);
+        };
+        let old = batches.list().take_while(|info| info.oldest < before);
+        let ids: Vec<_> = old.map(|info| info.id).filter(|id| !self.lent.contains(id)).collect();
+        let mut records = 0;
+        for id in ids {
+            records += batches.remove(id)?;
+        }
+        Ok(records)
+    }
+
+    /// Bytes on disk, and when the oldest record there was made.
+    pub(super) fn depth(&self) -> (u64, Option<SystemTime>) {
+        let batches = self.batches.as_ref();
+        batches.map_or((0, None), |batches| (batches.bytes(), batches.oldest().map(|info| info.oldest)))
+    }
+
+    /// Lets the directory go. Removals become durable, as far as they can.
+    pub(super) fn close(&mut self) {
+        if let Some(batches) = self.batches.take()
+            && let Err(error) = batches.sync()
+        {
+            tracing::warn!(%error, "spool: delivered batches may come back after a loss of power");
+        }
+        self.allowed = false;
+    }
+}
