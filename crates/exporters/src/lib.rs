@@ -7,17 +7,24 @@
 //! Plug-ins register themselves, so a binary must name this crate: `use magicapi_exporters as _;`.
 
 pub mod console;
+pub mod datadog;
+mod deltas;
+mod document;
 pub mod elasticsearch;
 mod endpoint;
 pub mod file;
 mod health;
+pub mod newrelic;
 pub mod prometheus;
+mod requests;
+pub mod webhook;
 
 pub use self::endpoint::Compression;
 
 /// The exporters of this crate, sorted. A program compares it at start with what has registered itself: a folder that
 /// the linker left out, or a name that two plug-ins claim, must not pass in silence.
-pub const NAMES: &[&str] = &["console", "elasticsearch", "file", "prometheus"];
+pub const NAMES: &[&str] =
+    &["console", "datadog", "elasticsearch", "file", "newrelic", "prometheus", "webhook"];
 
 #[cfg(test)]
 mod testing;

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use http::{Request, Response};
 use magicapi_plugin::{
-    Facts, Host, Http, HttpError, HttpTransport, MetricRegistry, Outcome, RequestId, RequestMetrics,
+    Facts, Host, Http, HttpError, HttpTransport, MetricRegistry, Money, Outcome, RequestId, RequestMetrics,
     Settings, TelemetryConfig, TelemetryExporter, TelemetryPlugin, async_trait,
 };
 use serde_json::Value;
@@ -32,6 +32,45 @@ fn record_with(n: u8, body: String) -> Arc<RequestMetrics> {
     let resource =
         Arc::new(TelemetryConfig { service_version: "1.0.0".into(), ..TelemetryConfig::default() });
     Arc::new(RequestMetrics::seal(facts, resource, Some(body.clone().into()), Some(body.into()), None))
+}
+
+/// A record of this moment with these bodies, for back ends that take no old ones.
+pub(crate) fn fresh(request: &str, response: &str, events: Option<&str>) -> Arc<RequestMetrics> {
+    let mut facts = Facts::new(RequestId::mint(), SystemTime::now());
+    facts.outcome = Outcome::Completed;
+    let resource = Arc::new(TelemetryConfig::default());
+    let body = |text: &str| text.to_owned().into();
+    Arc::new(RequestMetrics::seal(
+        facts,
+        resource,
+        Some(body(request)),
+        Some(body(response)),
+        events.map(body),
+    ))
+}
+
+/// A record with every fact that tags and attributes are made of, of a known moment.
+pub(crate) fn known() -> RequestMetrics {
+    let one = record(1);
+    let mut facts = one.facts().clone();
+    (facts.method, facts.path) = ("POST".into(), "/v1/chat/completions".into());
+    (facts.provider, facts.model) = (Some("openai".into()), Some("gpt, 4o".into()));
+    (facts.project_id, facts.route) = (Some("p1".into()), Some("smart".into()));
+    (facts.key_name, facts.trace_id) =
+        (Some("app-1".into()), Some("4bf92f3577b34da6a3ce929d0e0e4736".into()));
+    (facts.status_code, facts.latency_ms) = (200, 6250);
+    (facts.usage.input, facts.usage.output) = (Some(48), Some(865));
+    facts.cost = Money::from_usd(0.0456);
+    facts.finish_reasons = vec!["stop".into()];
+    let resource = Arc::new(TelemetryConfig {
+        service_version: "1.0.0".into(),
+        deployment_environment: Some("production".into()),
+        resource_attributes: [("k8s.pod.name".to_owned(), "pod-1".to_owned())].into(),
+        ..TelemetryConfig::default()
+    });
+    let body = |text: &'static str| Some(text.into());
+    let request = body("{\"model\":\"gpt, 4o\",\"n\":1E5,\"n\":1e400}");
+    RequestMetrics::seal(facts, resource, request, body("{\"id\":\"x\"}"), body("[{\"n\":1}]"))
 }
 
 /// A batch of `n` records.
