@@ -59,11 +59,14 @@ pub enum ContentDropped {
     TooLarge,
     /// Reading them failed.
     Panic,
+    /// Taking secrets out of them failed.
+    Redaction,
 }
 
 impl ContentDropped {
     /// Every reason.
-    pub const ALL: [Self; 4] = [Self::Config, Self::Memory, Self::TooLarge, Self::Panic];
+    pub const ALL: [Self; 5] =
+        [Self::Config, Self::Memory, Self::TooLarge, Self::Panic, Self::Redaction];
 
     /// The reason's word, in records and metrics.
     pub const fn as_str(self) -> &'static str {
@@ -72,6 +75,7 @@ impl ContentDropped {
             Self::Memory => "memory",
             Self::TooLarge => "too_large",
             Self::Panic => "panic",
+            Self::Redaction => "redaction",
         }
     }
 }

@@ -25,6 +25,7 @@ mod memory;
 mod metrics;
 mod queue;
 mod rate;
+pub mod redact;
 #[cfg(test)]
 mod scripted;
 mod selection;

@@ -1,0 +1,294 @@
+//! Redaction: between assembly and sealing, once per record, so that no exporter, queue or file ever sees what was found.
+//!
+//! ```text
+//! bodies, facts ─ look ─┬─ nothing found: the same bytes, the same allocation
+//!                       └─ found: look again for each value everywhere ─ write anew ─ seal
+//! ```
+//!
+//! Traffic is never touched. A JSON document is walked string by string, never built; a stream's events are looked at as
+//! the text that they add up to. Whatever goes wrong here costs the record its content and leaves its numbers.
+//! `docs/redaction.md` is the user's page.
+
+mod check;
+mod checksum;
+mod document;
+mod hash;
+mod matcher;
+mod numbers;
+mod paths;
+mod patterns;
+mod search;
+mod settings;
+mod stream;
+#[cfg(test)]
+mod tests;
+mod text;
+mod walk;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Mutex, PoisonError};
+
+use bytes::Bytes;
+use magicapi_plugin::{ContentDropped, Facts};
+use regex_automata::meta::Cache;
+
+use self::hash::Replacer;
+use self::matcher::{Known, Matcher};
+use self::paths::{Child, Paths, States};
+use self::patterns::Name;
+use self::search::{Search, Values};
+use self::walk::{Here, Malformed};
+
+pub use self::patterns::Class;
+pub use self::settings::{CustomPattern, Pii, PiiSetting, RedactionError, RedactionSettings, Replace};
+
+/// A record's bodies: JSON documents; `streamed_data` is an array.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Content {
+    /// The caller's request.
+    pub request: Option<Bytes>,
+    /// The answer, a stream's joined.
+    pub response: Option<Bytes>,
+    /// The stream's events.
+    pub streamed_data: Option<Bytes>,
+}
+
+/// How often something was found in a record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// What sort it is.
+    pub class: Class,
+    /// As in the replacement: `openai_key`, `email`, the name of a custom pattern, `path`.
+    pub name: String,
+    /// In the request, the response and the labels; of a stream's events only what its joined response lacks.
+    pub count: u64,
+}
+
+/// What redaction did to a record.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// By class and name, each once.
+    pub found: Vec<Found>,
+    /// Redaction went wrong: the record lost its content.
+    pub failed: bool,
+}
+
+/// Finds and replaces. Compiled once; shared by all threads.
+pub struct Redactor {
+    matcher: Matcher,
+    paths: Paths,
+    replacer: Replacer,
+    custom: Vec<String>,
+    /// What searches need of their own, kept for the next ones; never more than there are threads.
+    caches: Mutex<Vec<Cache>>,
+}
+
+/// A text of the facts that a caller or a provider wrote, and where it stands in the record.
+type Label<'f> = (&'static [&'static str], &'f mut String);
+
+impl Redactor {
+    /// Compiles the settings.
+    pub fn new(settings: &RedactionSettings) -> Result<Self, RedactionError> {
+        Ok(Self {
+            matcher: Matcher::new(settings)?,
+            paths: Paths::parse(&settings.paths)?,
+            replacer: Replacer::new(settings)?,
+            custom: settings.patterns.iter().map(|pattern| pattern.name.clone()).collect(),
+            caches: Mutex::default(),
+        })
+    }
+
+    /// Redacts a record before it is sealed. When that fails, by an error or a panic, the bodies and the error message
+    /// are gone and `content_dropped` says `redaction`; everything that is no content stays.
+    pub fn apply(&self, content: &mut Content, facts: &mut Facts) -> Outcome {
+        self.guarded(content, facts, Self::run)
+    }
+
+    fn guarded(
+        &self,
+        content: &mut Content,
+        facts: &mut Facts,
+        run: fn(&Self, &mut Content, Vec<Label<'_>>) -> Result<Outcome, Malformed>,
+    ) -> Outcome {
+        if let Ok(Ok(outcome)) = catch_unwind(AssertUnwindSafe(|| run(self, content, labels(facts)))) {
+            return outcome;
+        }
+        *content = Content::default();
+        facts.content_dropped = Some(ContentDropped::Redaction);
+        facts.error_message = None;
+        // The labels may be what broke it, so they get a try of their own.
+        let alone = catch_unwind(AssertUnwindSafe(|| run(self, content, labels(facts))));
+        let mut outcome = if let Ok(Ok(outcome)) = alone {
+            outcome
+        } else {
+            for (_, label) in labels(facts) {
+                label.clear();
+            }
+            Outcome::default()
+        };
+        outcome.failed = true;
+        outcome
+    }
+
+    fn run(&self, content: &mut Content, labels: Vec<Label<'_>>) -> Result<Outcome, Malformed> {
+        let cache = self.caches.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let mut search = Search::new(self, cache.unwrap_or_else(|| self.matcher.cache()));
+        let done = self.record(&mut search, content, labels);
+        self.caches.lock().unwrap_or_else(PoisonError::into_inner).push(search.into_cache());
+        done
+    }
+
+    fn record(
+        &self,
+        search: &mut Search<'_>,
+        content: &mut Content,
+        labels: Vec<Label<'_>>,
+    ) -> Result<Outcome, Malformed> {
+        let response_root = self.root("response");
+        let mut all = Values::default();
+        for (path, label) in &labels {
+            self.look_at_label(search, path, label, &mut all);
+        }
+        if let Some(request) = &content.request {
+            document::probe(request, &self.root("request"), search, &mut all)?;
+        }
+        if let Some(response) = &content.response {
+            document::probe(response, &response_root, search, &mut all)?;
+        }
+        let events = content.streamed_data.as_ref();
+        let places = events
+            .map(|events| stream::gather(events, &response_root.states, search, &mut all))
+            .transpose()?;
+        if all.is_empty() {
+            return Ok(Outcome::default());
+        }
+        search.known = Known::new(&all.texts);
+        let mut written = Values::default();
+        for (path, label) in labels {
+            self.write_label(search, path, label, &mut written);
+        }
+        if let Some(request) = &content.request {
+            let root = self.root("request");
+            content.request = Some(document::rewrite(request, &root, false, search, &mut written)?);
+        }
+        self.answer(search, content, places, &response_root, &mut written)?;
+        Ok(self.outcome(&written))
+    }
+
+    /// The response and its events, which must agree.
+    fn answer(
+        &self,
+        search: &mut Search<'_>,
+        content: &mut Content,
+        places: Option<stream::Places>,
+        root: &Here,
+        written: &mut Values,
+    ) -> Result<(), Malformed> {
+        let mut in_events = Values::default();
+        let mut places = places;
+        if let Some(places) = &mut places {
+            places.look_again(search, &mut in_events);
+        }
+        let mut in_response = Values::default();
+        if let Some(response) = content.response.take() {
+            let mut new =
+                document::rewrite(&response, root, !in_events.is_empty(), search, &mut in_response)?;
+            if in_events.is_empty() && !in_response.is_empty() {
+                // Now that something is found, its probabilities must go as well.
+                new = document::rewrite(&response, root, true, search, &mut Values::default())?;
+            }
+            content.response = Some(new);
+        }
+        if let (Some(events), Some(mut places)) = (content.streamed_data.take(), places) {
+            content.streamed_data = if self.paths.end(&root.states) {
+                None
+            } else if self.paths.end(&self.paths.step(&root.states, Child::Name(b"streamed_data"))) {
+                Some(format!("[\"{}\"]", search.replacement(document::PATH, &events)).into())
+            } else if !in_events.cover(&in_response) {
+                Some(stream::take_out(&events, &self.paths)?)
+            } else {
+                let drop = !in_events.is_empty() || !in_response.is_empty();
+                Some(stream::slice(&events, &root.states, &mut places, drop, search)?)
+            };
+        }
+        written.join(&in_response);
+        written.join_new_sorts(&in_events);
+        Ok(())
+    }
+
+    /// Where a body's walk begins.
+    fn root(&self, body: &str) -> Here {
+        let states = self.paths.step(&self.paths.root(), Child::Name(body.as_bytes()));
+        Here { states, ..Here::default() }
+    }
+
+    fn is_masked(&self, path: &[&str]) -> bool {
+        let down = |states: States, name: &&str| self.paths.step(&states, Child::Name(name.as_bytes()));
+        let states = path.iter().fold(self.paths.root(), down);
+        self.paths.end(&states)
+    }
+
+    fn look_at_label(&self, search: &mut Search<'_>, path: &[&str], label: &str, values: &mut Values) {
+        if self.is_masked(path) {
+            values.masked();
+            return;
+        }
+        search.plain(label.as_bytes(), None);
+        values.note(label.as_bytes(), search.found());
+    }
+
+    fn write_label(&self, search: &mut Search<'_>, path: &[&str], label: &mut String, values: &mut Values) {
+        if self.is_masked(path) {
+            values.masked();
+            *label = search.replacement(document::PATH, label.as_bytes());
+            return;
+        }
+        self.look_at_label(search, path, label, values);
+        for span in search.spans_of(label.as_bytes(), search.found()).iter().rev() {
+            // Findings end at borders of characters, so this replaces just them.
+            if label.is_char_boundary(span.start) && label.is_char_boundary(span.end) {
+                label.replace_range(span.start..span.end, &span.with);
+            } else {
+                label.clear();
+                return;
+            }
+        }
+    }
+
+    fn name(&self, name: Name) -> &str {
+        match name {
+            Name::Builtin(name, _) => name,
+            Name::Custom(at) => self.custom.get(at).map_or("custom", String::as_str),
+        }
+    }
+
+    fn outcome(&self, values: &Values) -> Outcome {
+        let found = values.counts().map(|(name, count)| {
+            let class = match name {
+                Name::Builtin(_, class) => class,
+                Name::Custom(_) => Class::Custom,
+            };
+            Found { class, name: self.name(name).to_owned(), count }
+        });
+        Outcome { found: found.collect(), failed: false }
+    }
+}
+
+/// The texts of the facts that come from outside. Ids and names of the gateway's own, and closed words, are none.
+fn labels(facts: &mut Facts) -> Vec<Label<'_>> {
+    let optional: [(&'static [&'static str], &mut Option<String>); 9] = [
+        (&["thread_id"], &mut facts.thread_id),
+        (&["org_id"], &mut facts.org_id),
+        (&["user_id"], &mut facts.user_id),
+        (&["project_id"], &mut facts.project_id),
+        (&["experiment_id"], &mut facts.experiment_id),
+        (&["model"], &mut facts.model),
+        (&["metadata", "project_name"], &mut facts.project_name),
+        (&["metadata", "requested_model"], &mut facts.requested_model),
+        (&["metadata", "error_message"], &mut facts.error_message),
+    ];
+    let mut labels: Vec<Label<'_>> =
+        optional.into_iter().filter_map(|(path, label)| Some((path, label.as_mut()?))).collect();
+    labels.push((&["metadata", "path"], &mut facts.path));
+    labels
+}

@@ -1,0 +1,349 @@
+//! What decides whether a match of the automaton is a finding, and which part of it.
+
+use std::net::Ipv6Addr;
+use std::ops::Range;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use memchr::memmem;
+
+use super::checksum;
+use super::patterns::Check;
+
+/// What became of a match.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// This is to be replaced.
+    Found(Range<usize>),
+    /// This is, under this name, unless a more special pattern is found at the same place.
+    Context(Range<usize>),
+    /// Nothing; go on looking from here.
+    Reject(usize),
+}
+
+use Verdict::{Context, Found, Reject};
+
+/// Judges the match at `span` of `text`. Numbers have a judge of their own.
+pub(super) fn judge(check: Check, text: &[u8], span: Range<usize>) -> Verdict {
+    let found = text.get(span.clone()).unwrap_or_default();
+    // A run that is rejected as a whole holds no part that would be accepted.
+    let run = |good: bool| if good { Found(span.clone()) } else { Reject(span.end) };
+    let or_next = |good: bool| if good { Found(span.clone()) } else { Reject(span.start + 1) };
+    match check {
+        Check::Any => Found(span),
+        Check::Token => run(is_token(found)),
+        Check::Key => run(is_key(found)),
+        Check::Pem => pem(text, span),
+        Check::Jwt => or_next(is_jwt(found)),
+        Check::AzureSecret => azure_secret(text, span),
+        Check::Assignment => assignment(text, span, is_credential),
+        Check::Password => assignment(text, span, is_password),
+        Check::Bearer => after_space(found, &span, is_token),
+        Check::Basic => after_space(found, &span, is_basic),
+        Check::UrlPassword => url_password(found, &span),
+        Check::Email => run(is_email(found) && !is_in_address(text, &span)),
+        Check::Iban => iban(found, &span),
+        Check::Ipv6 => ipv6(found, &span),
+        Check::Nino => or_next(checksum::uk_nino(found.get(..2).unwrap_or_default())),
+        Check::Dni => or_next(is_dni(found)),
+        Check::FiscalCode => or_next(checksum::it_fiscal_code(found)),
+        Check::Corsica => or_next(is_corsican(found)),
+        Check::Number => Reject(span.end),
+    }
+}
+
+/// Whether the value of a member with a secret's name is one.
+pub(super) fn is_secret_value(name: &[u8], value: &[u8]) -> bool {
+    let password = [&b"word"[..], b"wd", b"phrase"].iter().any(|end| ends_with(name, end));
+    !value.contains(&b' ') && if password { is_password(value) } else { is_credential(value) }
+}
+
+/// Ends of names, without `-`, `_` and `.`, whose values are secrets.
+const SECRET_ENDS: [&[u8]; 20] = [
+    b"password",
+    b"passwd",
+    b"pwd",
+    b"passphrase",
+    b"secret",
+    b"apikey",
+    b"accesskey",
+    b"secretkey",
+    b"privatekey",
+    b"accountkey",
+    b"subscriptionkey",
+    b"authkey",
+    b"authorization",
+    b"credential",
+    b"accesstoken",
+    b"refreshtoken",
+    b"authtoken",
+    b"idtoken",
+    b"sessiontoken",
+    b"bearertoken",
+];
+
+/// Whether a member of this name holds a secret: `api_key`, `dbPassword`, `X-Auth-Token`, …
+pub(super) fn is_secret_name(name: &[u8]) -> bool {
+    const LONGEST: usize = 64;
+    // Most names are told apart by their last letter.
+    let last = name.last().map_or(0, u8::to_ascii_lowercase);
+    if name.len() < 3 || name.len() > LONGEST || !b"dtynel".contains(&last) {
+        return false;
+    }
+    let plain: Vec<u8> =
+        name.iter().filter(|byte| !matches!(byte, b'-' | b'_' | b'.')).map(u8::to_ascii_lowercase).collect();
+    plain == b"token" || SECRET_ENDS.iter().any(|end| plain.ends_with(end))
+}
+
+fn ends_with(name: &[u8], end: &[u8]) -> bool {
+    name.len() >= end.len()
+        && name.get(name.len() - end.len()..).is_some_and(|tail| tail.eq_ignore_ascii_case(end))
+}
+
+/// How many characters of which kinds a text has.
+struct Kinds {
+    digits: usize,
+    upper: bool,
+    lower: bool,
+    symbol: bool,
+    distinct: u32,
+}
+
+impl Kinds {
+    fn of(text: &[u8]) -> Self {
+        let mut kinds = Self { digits: 0, upper: false, lower: false, symbol: false, distinct: 0 };
+        let mut seen = [0u128; 2];
+        for byte in text {
+            match byte {
+                b'0'..=b'9' => kinds.digits += 1,
+                b'A'..=b'Z' => kinds.upper = true,
+                b'a'..=b'z' => kinds.lower = true,
+                b'!' | b'@' | b'#' | b'$' | b'%' | b'^' | b'*' => kinds.symbol = true,
+                _ => {}
+            }
+            if let Some(half) = seen.get_mut(usize::from(byte >> 7)) {
+                *half |= 1 << (byte & 127);
+            }
+        }
+        kinds.distinct = seen.iter().map(|half| half.count_ones()).sum();
+        kinds
+    }
+}
+
+/// Text of this sort passes if any part of it does.
+fn is_token(text: &[u8]) -> bool {
+    let kinds = Kinds::of(text);
+    kinds.distinct >= 8 && (kinds.upper || kinds.lower) && (kinds.digits > 0 || (kinds.upper && kinds.lower))
+}
+
+/// Tells `sk-learn-pipeline-components` from a key.
+fn is_key(text: &[u8]) -> bool {
+    const LONG_PART: usize = 12;
+    is_token(text)
+        && text.split(|byte| matches!(byte, b'-' | b'_')).any(|part| {
+            let kinds = Kinds::of(part);
+            part.len() >= LONG_PART && kinds.digits > 1 && (kinds.lower || kinds.upper)
+        })
+}
+
+/// What code puts where a secret will be is none.
+fn is_reference(value: &[u8]) -> bool {
+    value.starts_with(b"$")
+        || value.starts_with(b"%")
+        || value.starts_with(b"process.env")
+        || value.starts_with(b"os.environ")
+        || value.starts_with(b"[REDACTED:")
+}
+
+fn is_password(value: &[u8]) -> bool {
+    let kinds = Kinds::of(value);
+    value.len() >= 6
+        && kinds.distinct >= 5
+        && (kinds.upper || kinds.lower)
+        && (kinds.digits > 0 || kinds.symbol)
+        && !is_reference(value)
+}
+
+fn is_credential(value: &[u8]) -> bool {
+    let kinds = Kinds::of(value);
+    value.len() >= 12
+        && kinds.distinct >= 8
+        && (kinds.upper || kinds.lower)
+        && (kinds.digits > 1 || (kinds.digits > 0 && kinds.upper && kinds.lower))
+        && !is_reference(value)
+}
+
+/// The value behind the first `=` or `:`.
+fn assignment(text: &[u8], span: Range<usize>, good: fn(&[u8]) -> bool) -> Verdict {
+    let found = text.get(span.clone()).unwrap_or_default();
+    let is_mark = |byte: &u8| matches!(byte, b'=' | b':');
+    let Some(mark) = found.iter().position(is_mark) else { return Reject(span.start + 1) };
+    let skip = found
+        .iter()
+        .skip(mark)
+        .take_while(|byte| matches!(byte, b'=' | b':' | b'>' | b' ' | b'\t' | b'"' | b'\'' | b'\\'));
+    let start = span.start + mark + skip.count();
+    // A full stop or a colon behind it belongs to the sentence.
+    let value = text.get(start..span.end).unwrap_or_default();
+    let tail = value.iter().rev().take_while(|byte| matches!(byte, b'.' | b':' | b'?')).count();
+    let end = span.end - tail.min(value.len());
+    if good(text.get(start..end).unwrap_or_default()) {
+        Context(start..end)
+    } else {
+        Reject(start.max(span.start + 1))
+    }
+}
+
+/// The word behind the first one.
+fn after_space(found: &[u8], span: &Range<usize>, good: fn(&[u8]) -> bool) -> Verdict {
+    let word = found.iter().position(|byte| matches!(byte, b' ' | b'\t')).unwrap_or(0);
+    let gap = found.iter().skip(word).take_while(|byte| matches!(byte, b' ' | b'\t')).count();
+    let value = found.get(word + gap..).unwrap_or_default();
+    let start = span.start + word + gap;
+    if good(value) { Context(start..span.end) } else { Reject(start) }
+}
+
+/// `user:password` in base64.
+fn is_basic(value: &[u8]) -> bool {
+    STANDARD
+        .decode(value)
+        .is_ok_and(|text| text.contains(&b':') && text.iter().all(|byte| (b' '..0x7f).contains(byte)))
+}
+
+/// Three or more parts, the first being base64url of a JSON object with an algorithm.
+fn is_jwt(found: &[u8]) -> bool {
+    let head = found.split(|byte| *byte == b'.').next().unwrap_or_default();
+    URL_SAFE_NO_PAD
+        .decode(head)
+        .is_ok_and(|head| head.starts_with(b"{") && memmem::find(&head, b"\"alg\"").is_some())
+}
+
+/// From the first line to the last; when the last is missing (the text was cut), as far as lines of base64 go.
+fn pem(text: &[u8], span: Range<usize>) -> Verdict {
+    const LONGEST: usize = 16 << 10;
+    let rest = text.get(span.end..).unwrap_or_default();
+    let window = rest.get(..LONGEST).unwrap_or(rest);
+    let is_body = |byte: &u8| {
+        byte.is_ascii_alphanumeric()
+            || matches!(byte, b'+' | b'/' | b'=' | b'\\')
+            || byte.is_ascii_whitespace()
+    };
+    // Something of a key must stand there: prose may speak of the line alone.
+    let body = window.iter().take_while(|byte| is_body(byte)).count();
+    let longest_word = window
+        .get(..body)
+        .unwrap_or_default()
+        .split(|byte| byte.is_ascii_whitespace() || *byte == b'\\')
+        .map(<[u8]>::len)
+        .max()
+        .unwrap_or(0);
+    if let Some(at) = memmem::find(window, b"-----END") {
+        let tail = window.get(at + 8..).unwrap_or_default();
+        let close = memmem::find(tail.get(..64).unwrap_or(tail), b"-----").map_or(0, |close| close + 5);
+        if memmem::find(window.get(..at).unwrap_or_default(), b"-----BEGIN").is_none() {
+            return Found(span.start..span.end + at + 8 + close);
+        }
+    }
+    if longest_word >= 16 { Found(span.start..span.end + body) } else { Reject(span.end) }
+}
+
+/// Three characters stand before the mark.
+fn azure_secret(text: &[u8], span: Range<usize>) -> Verdict {
+    let start = span.start.saturating_sub(3);
+    let head = text.get(start..span.start).unwrap_or_default();
+    let good = head.len() == 3
+        && head.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'~' | b'.'));
+    if good { Found(start..span.end) } else { Reject(span.start + 1) }
+}
+
+/// `://user:password@h`: what stands between the colon and the last `@`.
+fn url_password(found: &[u8], span: &Range<usize>) -> Verdict {
+    let Some(colon) = found.iter().skip(3).position(|byte| *byte == b':').map(|at| at + 3) else {
+        return Reject(span.start + 3);
+    };
+    let end = found.len().saturating_sub(2);
+    let password = found.get(colon + 1..end).unwrap_or_default();
+    let placeholder = password.starts_with(b"$")
+        || password.starts_with(b"{")
+        || password.iter().all(|byte| *byte == b'*')
+        || password.starts_with(b"[REDACTED:");
+    if placeholder { Reject(span.end) } else { Found(span.start + colon + 1..span.start + end) }
+}
+
+fn is_email(found: &[u8]) -> bool {
+    /// What follows an `@` in names of files, not of people.
+    const FILES: [&str; 8] = ["png", "jpg", "jpeg", "gif", "svg", "webp", "js", "css"];
+    let Some(at) = found.iter().position(|byte| *byte == b'@') else { return false };
+    let (local, domain) = (found.get(..at).unwrap_or_default(), found.get(at + 1..).unwrap_or_default());
+    let top = domain.rsplit(|byte| *byte == b'.').next().unwrap_or_default();
+    let top_text = std::str::from_utf8(top).unwrap_or_default();
+    local.len() <= 64
+        && domain.len() <= 253
+        && top.len() >= 2
+        && (top.iter().all(u8::is_ascii_alphabetic) || top.starts_with(b"xn--"))
+        && !FILES.contains(&top_text)
+        && local.iter().any(u8::is_ascii_alphanumeric)
+}
+
+/// `git@host.example:path` and `https://user@host.example` name a place, not a mailbox.
+fn is_in_address(text: &[u8], span: &Range<usize>) -> bool {
+    let before = text.get(..span.start).unwrap_or_default();
+    let found = text.get(span.clone()).unwrap_or_default();
+    before.ends_with(b"://") || (found.starts_with(b"git@") && text.get(span.end) == Some(&b':'))
+}
+
+/// The country says how long it is; what follows in capitals is the next word.
+fn iban(found: &[u8], span: &Range<usize>) -> Verdict {
+    let reject = Reject(span.start + 2);
+    let Some(length) = checksum::iban_length(found.get(..2).unwrap_or_default()) else { return reject };
+    let mut plain = Vec::with_capacity(length);
+    for (at, byte) in found.iter().enumerate().filter(|(_, byte)| **byte != b' ') {
+        plain.push(*byte);
+        if plain.len() == length {
+            let ends = found.get(at + 1).is_none_or(|next| *next == b' ');
+            return if ends && checksum::iban(&plain) {
+                Found(span.start..span.start + at + 1)
+            } else {
+                reject
+            };
+        }
+    }
+    reject
+}
+
+fn ipv6(found: &[u8], span: &Range<usize>) -> Verdict {
+    let tail = found.iter().rev().take_while(|byte| matches!(byte, b':' | b'.')).count();
+    let shortened = found.ends_with(b"::");
+    let trimmed = found.get(..found.len() - tail).unwrap_or_default();
+    for candidate in [if shortened { found } else { trimmed }, trimmed] {
+        let address = std::str::from_utf8(candidate).ok().and_then(|text| text.parse::<Ipv6Addr>().ok());
+        if address.is_some() {
+            return Found(span.start..span.start + candidate.len());
+        }
+    }
+    Reject(span.start + 4)
+}
+
+fn is_dni(found: &[u8]) -> bool {
+    let mut digits = Vec::with_capacity(8);
+    let (Some(last), Some(first)) = (found.last(), found.first()) else { return false };
+    if matches!(first, b'X'..=b'Z') {
+        digits.push(first - b'X');
+    }
+    digits.extend(found.iter().filter(|byte| byte.is_ascii_digit()).map(|byte| byte - b'0'));
+    checksum::es_letter(&digits) == Some(*last)
+}
+
+/// The département 2A counts as 19, 2B as 18.
+fn is_corsican(found: &[u8]) -> bool {
+    let digits = found.iter().filter(|byte| **byte != b' ').map(|byte| match byte {
+        b'A' => 9,
+        b'B' => 8,
+        digit => digit - b'0',
+    });
+    let mut digits: Vec<u8> = digits.collect();
+    if let Some(first) = digits.get_mut(5) {
+        *first = 1;
+    }
+    checksum::fr_insee(&digits)
+}

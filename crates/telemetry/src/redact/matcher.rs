@@ -1,0 +1,265 @@
+//! One automaton for all patterns, and what it finds in a text.
+
+use aho_corasick::{AhoCorasick, AhoCorasickKind};
+use regex_automata::meta::{Cache, Config, Regex};
+use regex_automata::util::syntax;
+use regex_automata::{Input, MatchKind};
+
+use super::check::{self, Verdict};
+use super::numbers::{self, Wanted};
+use super::patterns::{Check, Class, EMAIL, IBAN, IPV4, IPV6, NATIONAL, NUMBER, Name, Pattern, SECRETS};
+use super::settings::{CustomPattern, Pii, RedactionError, RedactionSettings};
+use super::text::is_base64;
+
+/// What may be spent on candidates that are none, beyond a multiple of the text's length. Past it they count as findings:
+/// text that is made to cost time loses content, not time.
+const SPARE_WORK: usize = 64 << 10;
+/// Of the automaton's compiled form, in bytes.
+const MOST_COMPILED: usize = 16 << 20;
+/// Of the states that are built while it runs, per thread, in bytes.
+const STATES: usize = 8 << 20;
+/// Values found once are looked for everywhere in their record, when they are at least so long, and up to so many.
+const SHORTEST_KNOWN: usize = 8;
+const MOST_KNOWN: usize = 256;
+/// Longer ones (whole private keys) are found by their own marks.
+const LONGEST_KNOWN: usize = 4096;
+const MOST_KNOWN_BYTES: usize = 64 << 10;
+
+/// Where something was found in a text, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Finding {
+    pub(super) start: usize,
+    pub(super) end: usize,
+    pub(super) name: Name,
+}
+
+/// Finds; shared by all threads. What a search needs of its own is its [`Cache`].
+pub(super) struct Matcher {
+    regex: Regex,
+    rules: Vec<(Name, Check)>,
+    /// No pattern matches a shorter text.
+    shortest: usize,
+    wanted: Wanted,
+}
+
+/// Texts that were found in a record, to be found again where their context is missing.
+pub(super) struct Known {
+    automaton: AhoCorasick,
+    names: Vec<Name>,
+}
+
+impl Known {
+    /// `None` when nothing is worth looking for, or it cannot be.
+    pub(super) fn new(values: &[(Vec<u8>, Name)]) -> Option<Self> {
+        let mut left = MOST_KNOWN_BYTES;
+        let mut fits = |length: usize| {
+            let fits = (SHORTEST_KNOWN..=LONGEST_KNOWN.min(left)).contains(&length);
+            left -= if fits { length } else { 0 };
+            fits
+        };
+        let values: Vec<_> = values.iter().filter(|(text, _)| fits(text.len())).take(MOST_KNOWN).collect();
+        if values.is_empty() {
+            return None;
+        }
+        let automaton = AhoCorasick::builder()
+            .match_kind(aho_corasick::MatchKind::LeftmostLongest)
+            // Built for one record: what is built fastest is best.
+            .kind(Some(AhoCorasickKind::NoncontiguousNFA))
+            .build(values.iter().map(|(text, _)| text))
+            .ok()?;
+        Some(Self { automaton, names: values.iter().map(|(_, name)| *name).collect() })
+    }
+}
+
+impl Matcher {
+    pub(super) fn new(settings: &RedactionSettings) -> Result<Self, RedactionError> {
+        let has = |kind| settings.pii.has(kind);
+        let wanted = Wanted::of(has);
+        let mut rules = Vec::new();
+        let mut patterns = Vec::new();
+        for (at, custom) in settings.patterns.iter().enumerate() {
+            check_custom(at, custom, &settings.patterns)?;
+            rules.push((Name::Custom(at), Check::Any));
+            patterns.push(custom.regex.as_str());
+        }
+        let mut add = |rows: &[Pattern], class| {
+            for row in rows {
+                rules.push((Name::builtin(row.name, class), row.check));
+                patterns.push(row.regex);
+            }
+        };
+        add(SECRETS, Class::Secret);
+        for (kind, rows) in
+            [(Pii::NationalId, NATIONAL), (Pii::Iban, &[IBAN]), (Pii::Ip, &[IPV6]), (Pii::Email, &[EMAIL])]
+        {
+            if has(kind) {
+                add(rows, Class::Pii);
+            }
+        }
+        if wanted.any() {
+            add(if wanted.ip { &[IPV4, NUMBER] } else { &[NUMBER] }, Class::Pii);
+        }
+        let shortest = patterns.iter().filter_map(|pattern| shortest(pattern)).min().unwrap_or(0);
+        let regex = build(&patterns).map_err(|error| {
+            RedactionError::new(
+                "patterns",
+                format!("are too large together ({error}); simplify or remove some"),
+            )
+        })?;
+        Ok(Self { regex, rules, shortest, wanted })
+    }
+
+    pub(super) fn cache(&self) -> Cache {
+        self.regex.create_cache()
+    }
+
+    /// Appends what is found in `text` to `out`: in order, without overlaps, at borders of characters.
+    pub(super) fn find(&self, text: &[u8], known: Option<&Known>, cache: &mut Cache, out: &mut Vec<Finding>) {
+        if (text.len() < self.shortest && known.is_none()) || is_base64(text) {
+            return;
+        }
+        let begin = out.len();
+        self.search(text, cache, out);
+        if let Some(known) = known {
+            let literal = known.automaton.find_iter(text).filter_map(|found| {
+                let name = known.names.get(found.pattern().as_usize())?;
+                Some(Finding { start: found.start(), end: found.end(), name: *name })
+            });
+            out.extend(literal);
+        }
+        if out.len() > begin {
+            let mut found = out.split_off(begin);
+            tidy(text, &mut found);
+            out.append(&mut found);
+        }
+    }
+
+    /// The text of a member whose name says that it holds a secret.
+    pub(super) fn find_value(name: &[u8], text: &[u8], out: &mut Vec<Finding>) {
+        if check::is_secret_value(name, text) {
+            let mut found = std::mem::take(out);
+            found.push(Finding {
+                start: 0,
+                end: text.len(),
+                name: Name::builtin("credential", Class::Secret),
+            });
+            tidy(text, &mut found);
+            *out = found;
+        }
+    }
+
+    /// A JSON number that is personal data.
+    pub(super) fn find_number(&self, token: &[u8]) -> Option<Name> {
+        if token.len() < 11 || !self.wanted.any() { None } else { numbers::judge_integer(token, self.wanted) }
+    }
+
+    fn search(&self, text: &[u8], cache: &mut Cache, out: &mut Vec<Finding>) {
+        let mut at = 0;
+        let mut spare = text.len().saturating_mul(16).saturating_add(SPARE_WORK);
+        while at <= text.len() {
+            let Some(found) = self.regex.search_with(cache, &Input::new(text).range(at..)) else { return };
+            let Some((name, check)) = self.rules.get(found.pattern().as_usize()).copied() else { return };
+            let span = found.start()..found.end();
+            let mut accept = |span: std::ops::Range<usize>| {
+                out.push(Finding { start: span.start, end: span.end, name });
+                span.end
+            };
+            let next = match check {
+                Check::Number => {
+                    let mut each = |span: std::ops::Range<usize>, name| {
+                        out.push(Finding { start: span.start, end: span.end, name });
+                    };
+                    numbers::judge(text, span.clone(), self.wanted, &mut each)
+                }
+                _ if spare < span.len() => accept(span.clone()),
+                _ => match check::judge(check, text, span.clone()) {
+                    Verdict::Found(part) => accept(part),
+                    Verdict::Context(part) => {
+                        spare -= span.len();
+                        let start = part.start;
+                        accept(part);
+                        start
+                    }
+                    Verdict::Reject(next) => {
+                        spare -= span.len();
+                        next
+                    }
+                },
+            };
+            at = next.max(span.start + 1);
+        }
+    }
+}
+
+/// Sorts, joins what overlaps, and widens to whole characters. Of two findings that begin at the same place the later is
+/// the more special: a token that was found as some variable's value before.
+pub(super) fn tidy(text: &[u8], found: &mut Vec<Finding>) {
+    found.sort_by_key(|finding| finding.start);
+    let mut joined: Vec<Finding> = Vec::with_capacity(found.len());
+    for mut finding in found.drain(..).filter(|finding| finding.start < finding.end) {
+        while finding.start > 0 && is_inside_character(text, finding.start) {
+            finding.start -= 1;
+        }
+        while is_inside_character(text, finding.end) {
+            finding.end += 1;
+        }
+        match joined.last_mut().filter(|last| finding.start < last.end) {
+            Some(last) => {
+                if finding.start == last.start && finding.end + 2 >= last.end {
+                    last.name = finding.name;
+                }
+                last.end = last.end.max(finding.end);
+            }
+            None => joined.push(finding),
+        }
+    }
+    *found = joined;
+}
+
+fn is_inside_character(text: &[u8], at: usize) -> bool {
+    text.get(at).is_some_and(|byte| (byte & 0xc0) == 0x80)
+}
+
+fn syntax() -> syntax::Config {
+    // Bytes and ASCII classes: no tables, and no case in which the fast automaton gives up.
+    syntax::Config::new().unicode(false).utf8(false)
+}
+
+fn build(patterns: &[&str]) -> Result<Regex, String> {
+    let config = Config::new()
+        .match_kind(MatchKind::LeftmostFirst)
+        .utf8_empty(false)
+        .which_captures(regex_automata::nfa::thompson::WhichCaptures::Implicit)
+        .nfa_size_limit(Some(MOST_COMPILED))
+        .hybrid_cache_capacity(STATES);
+    Regex::builder()
+        .syntax(syntax())
+        .configure(config)
+        .build_many(patterns)
+        .map_err(|error| error.syntax_error().map_or_else(|| error.to_string(), ToString::to_string))
+}
+
+/// The length of the shortest text that the pattern matches; `None` when it cannot be read.
+fn shortest(pattern: &str) -> Option<usize> {
+    syntax::parse_with(pattern, &syntax()).ok()?.properties().minimum_len()
+}
+
+fn check_custom(at: usize, custom: &CustomPattern, all: &[CustomPattern]) -> Result<(), RedactionError> {
+    const LONGEST_NAME: usize = 64;
+    let wrong = |reason: String| Err(RedactionError::new("patterns", format!("entry {at}: {reason}")));
+    let good = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+    let name = &custom.name;
+    if name.is_empty() || name.len() > LONGEST_NAME || !name.bytes().all(good) {
+        return wrong(format!("`name` must be 1 to {LONGEST_NAME} letters, digits, `_` or `-`"));
+    }
+    if all.iter().take(at).any(|other| other.name == *name) {
+        return wrong(format!("the name `{name}` is given twice"));
+    }
+    if let Err(error) = build(&[&custom.regex]) {
+        return wrong(format!("`{name}` is no regular expression: {error}"));
+    }
+    if shortest(&custom.regex) == Some(0) {
+        return wrong(format!("`{name}` can match the empty text; make it match at least one character"));
+    }
+    Ok(())
+}

@@ -1,0 +1,194 @@
+//! JSON paths that name what is masked whole: a subset of RFC 9535 that is matched along the walk, without a tree.
+//!
+//! `$` the record's attributes · `.name` `['name']` a member · `[3]` an element · `.*` `[*]` any member or element ·
+//! `..name` `..*` at any depth. No slices, filters, negative indexes or unions.
+
+use super::settings::RedactionError;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Step {
+    Name(String),
+    Index(usize),
+    Any,
+    /// What follows it stands at any depth.
+    Deep,
+}
+
+/// All configured paths.
+#[derive(Debug, Default)]
+pub(super) struct Paths(Vec<Vec<Step>>);
+
+/// Where in the paths a place of the document is: path and step. Without paths it is always empty, and nothing is
+/// allocated.
+pub(super) type States = Vec<(usize, usize)>;
+
+/// What an array element or an object member is called.
+#[derive(Clone, Copy)]
+pub(super) enum Child<'a> {
+    Name(&'a [u8]),
+    Index(usize),
+}
+
+impl Step {
+    fn matches(&self, child: Child<'_>) -> bool {
+        match (self, child) {
+            (Self::Any, _) => true,
+            (Self::Name(name), Child::Name(child)) => name.as_bytes() == child,
+            (Self::Index(index), Child::Index(child)) => *index == child,
+            _ => false,
+        }
+    }
+}
+
+impl Paths {
+    /// Reads the paths of `telemetry.redact.paths`. What is not of the subset is an error that names the path.
+    pub(super) fn parse(paths: &[String]) -> Result<Self, RedactionError> {
+        let parsed = paths.iter().map(|path| {
+            parse(path).map_err(|reason| RedactionError::new("paths", format!("the path `{path}` {reason}")))
+        });
+        Ok(Self(parsed.collect::<Result<_, _>>()?))
+    }
+
+    /// Before the first step: `$`.
+    pub(super) fn root(&self) -> States {
+        (0..self.0.len()).map(|path| (path, 0)).collect()
+    }
+
+    /// One step down.
+    pub(super) fn step(&self, states: &States, child: Child<'_>) -> States {
+        let mut next = States::new();
+        for (path, at) in states {
+            let Some(steps) = self.0.get(*path) else { continue };
+            match steps.get(*at) {
+                Some(Step::Deep) => {
+                    next.push((*path, *at));
+                    if steps.get(at + 1).is_some_and(|step| step.matches(child)) {
+                        next.push((*path, at + 2));
+                    }
+                }
+                Some(step) if step.matches(child) => next.push((*path, at + 1)),
+                _ => {}
+            }
+        }
+        next
+    }
+
+    /// Whether a path ends here.
+    pub(super) fn end(&self, states: &States) -> bool {
+        states.iter().any(|(path, at)| self.0.get(*path).is_some_and(|steps| steps.len() == *at))
+    }
+}
+
+/// The members of a record's attributes that can be masked.
+const ROOTS: [&str; 8] =
+    ["request", "response", "thread_id", "org_id", "user_id", "project_id", "experiment_id", "metadata"];
+
+fn parse(path: &str) -> Result<Vec<Step>, String> {
+    let mut rest = path.strip_prefix('$').unwrap_or(path);
+    if rest.len() == path.len() && !path.starts_with("..") {
+        return Err("must begin with `$` or `..`".into());
+    }
+    let mut steps = Vec::new();
+    while !rest.is_empty() {
+        let (step, after) = if let Some(after) = rest.strip_prefix("..") {
+            steps.push(Step::Deep);
+            if after.starts_with('[') { bracket(after)? } else { name(after)? }
+        } else if let Some(after) = rest.strip_prefix('.') {
+            name(after)?
+        } else {
+            bracket(rest)?
+        };
+        steps.push(step);
+        rest = after;
+    }
+    match steps.first() {
+        None => Err("names everything; name a member, such as `$.request.messages`".into()),
+        Some(Step::Name(name)) if !ROOTS.contains(&name.as_str()) => Err(format!(
+            "begins at `{name}`, which no record has; begin at one of {}, or with `..`",
+            ROOTS.join(", ")
+        )),
+        Some(Step::Index(_) | Step::Any) => Err("must name a member of the record first".into()),
+        Some(_) => Ok(steps),
+    }
+}
+
+fn name(rest: &str) -> Result<(Step, &str), String> {
+    let end = rest.find(['.', '[']).unwrap_or(rest.len());
+    let (name, after) = rest.split_at(end);
+    match name {
+        "" => Err("lacks a name after a dot".into()),
+        "*" => Ok((Step::Any, after)),
+        _ if name.contains(['*', ']', '\'', '"']) => {
+            Err(format!("has the unreadable name `{name}`; quote it: ['…']"))
+        }
+        _ => Ok((Step::Name(name.to_owned()), after)),
+    }
+}
+
+fn bracket(rest: &str) -> Result<(Step, &str), String> {
+    let unreadable = || "needs `.name`, `['name']`, `[3]` or `[*]` at each step".to_owned();
+    let inside = rest.strip_prefix('[').ok_or_else(unreadable)?;
+    for quote in ["'", "\""] {
+        if let Some(quoted) = inside.strip_prefix(quote) {
+            let (name, after) = quoted.split_once(&format!("{quote}]")).ok_or_else(unreadable)?;
+            return Ok((Step::Name(name.to_owned()), after));
+        }
+    }
+    let (index, after) = inside.split_once(']').ok_or_else(unreadable)?;
+    if index == "*" {
+        return Ok((Step::Any, after));
+    }
+    Ok((Step::Index(index.parse().map_err(|_| unreadable())?), after))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Child, Paths};
+
+    fn hits(path: &str, place: &str) -> bool {
+        let paths = Paths::parse(&[path.to_owned()]).expect("a path");
+        let mut states = paths.root();
+        for step in place.split('.') {
+            let child = step.parse().map_or(Child::Name(step.as_bytes()), Child::Index);
+            states = paths.step(&states, child);
+        }
+        paths.end(&states)
+    }
+
+    #[test]
+    fn paths_find_their_places() {
+        for (path, place, expected) in [
+            ("$.request.user", "request.user", true),
+            ("$.request.user", "request.user.name", false),
+            ("$.request.user", "response.user", false),
+            ("$.request.messages[*].content", "request.messages.3.content", true),
+            ("$.request.messages[1].content", "request.messages.3.content", false),
+            ("$['request']['a.b']", "request.a", false),
+            ("$.request.*", "request.user", true),
+            ("..metadata.email", "request.metadata.email", true),
+            ("..metadata.email", "request.a.0.metadata.email", true),
+            ("..metadata.email", "request.metadata.a.email", false),
+            ("$.response..text", "response.output.0.content.2.text", true),
+            ("$..[0]", "request.input.0", true),
+            ("$.user_id", "user_id", true),
+        ] {
+            assert_eq!(hits(path, place), expected, "{path} at {place}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_path_says_so() {
+        for (path, said) in [
+            ("request.user", "must begin with"),
+            ("$", "names everything"),
+            ("$.reqest.user", "begins at `reqest`"),
+            ("$.request[1:2]", "at each step"),
+            ("$.request[-1]", "at each step"),
+            ("$.request.", "lacks a name"),
+            ("$[*]", "must name a member"),
+        ] {
+            let error = Paths::parse(&[path.to_owned()]).expect_err(path).to_string();
+            assert!(error.contains(said) && error.contains(path), "{error}");
+        }
+    }
+}

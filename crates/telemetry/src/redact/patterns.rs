@@ -1,0 +1,176 @@
+//! The table of what is looked for: name, class, pattern, check.
+//!
+//! All patterns become one automaton. Among those that match at the same place the first in the table wins, so the longer
+//! and more special ones stand first. Prefixes and lengths are those that vendors document or that secret scanners agree
+//! on; a pattern is a candidate, the check decides.
+
+/// What sort of thing was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Class {
+    /// A key, token or password; looked for always.
+    Secret,
+    /// Personal data; looked for when asked.
+    Pii,
+    /// A pattern of the user's own.
+    Custom,
+    /// What stands at a configured path.
+    Path,
+}
+
+/// What a finding is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Name {
+    Builtin(&'static str, Class),
+    /// Its place among the custom patterns.
+    Custom(usize),
+}
+
+impl Name {
+    pub(super) const fn builtin(name: &'static str, class: Class) -> Self {
+        Self::Builtin(name, class)
+    }
+}
+
+/// What decides whether a match is a finding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Check {
+    /// Every match is.
+    Any,
+    /// Enough different characters, of more than one kind.
+    Token,
+    /// Like `Token`, with a long part that has digits: the prefix alone says little.
+    Key,
+    Pem,
+    Jwt,
+    /// Azure's client secrets, whose mark stands after three characters.
+    AzureSecret,
+    /// `name = value`; the value is the finding.
+    Assignment,
+    Password,
+    Bearer,
+    Basic,
+    UrlPassword,
+    Email,
+    Iban,
+    Ipv6,
+    Number,
+    Nino,
+    Dni,
+    FiscalCode,
+    Corsica,
+}
+
+/// One row of the table.
+pub(super) struct Pattern {
+    pub(super) name: &'static str,
+    pub(super) regex: &'static str,
+    pub(super) check: Check,
+}
+
+const fn row(name: &'static str, regex: &'static str, check: Check) -> Pattern {
+    Pattern { name, regex, check }
+}
+
+/// Secrets.
+pub(super) const SECRETS: &[Pattern] = &[
+    row("private_key", r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----", Check::Pem),
+    row("private_key", r"AGE-SECRET-KEY-1[0-9A-Z]{58}", Check::Any),
+    row("jwt", r"eyJ[A-Za-z0-9_-]{10,}(?:\.[A-Za-z0-9_-]*){2,4}", Check::Jwt),
+    // Model providers.
+    row("anthropic_key", r"sk-ant-[A-Za-z0-9_-]{20,}", Check::Token),
+    row("openai_key", r"sk-(?:proj|svcacct|admin|None)-[A-Za-z0-9_-]{20,}", Check::Token),
+    row("openrouter_key", r"sk-or-[A-Za-z0-9_-]{20,}", Check::Token),
+    row("langfuse_key", r"sk-lf-[A-Za-z0-9_-]{20,}", Check::Token),
+    row("openai_key", r"\bsk-[A-Za-z0-9_-]{20,}", Check::Key),
+    row("google_key", r"AIza[A-Za-z0-9_-]{35}", Check::Token),
+    row("google_oauth", r"ya29\.[A-Za-z0-9_.-]{20,}", Check::Token),
+    row("google_oauth", r"GOCSPX-[A-Za-z0-9_-]{20,}", Check::Token),
+    row("groq_key", r"\bgsk_[A-Za-z0-9]{20,}", Check::Token),
+    row("xai_key", r"\bxai-[A-Za-z0-9]{20,}", Check::Key),
+    row("huggingface_token", r"\b(?:hf|api_org)_[A-Za-z0-9]{30,}", Check::Token),
+    row("perplexity_key", r"pplx-[A-Za-z0-9]{20,}", Check::Token),
+    row("replicate_token", r"\br8_[A-Za-z0-9]{30,}", Check::Token),
+    row("fireworks_key", r"\bfw_[A-Za-z0-9]{20,}", Check::Key),
+    row("cerebras_key", r"\bcsk-[A-Za-z0-9]{20,}", Check::Key),
+    row("together_key", r"\btgp_v1_[A-Za-z0-9_-]{20,}", Check::Token),
+    row("nvidia_key", r"\bnvapi-[A-Za-z0-9_-]{20,}", Check::Token),
+    row("langsmith_key", r"\blsv2_[ps][tk]_[A-Za-z0-9_]{20,}", Check::Token),
+    row("pinecone_key", r"\bpcsk_[A-Za-z0-9_]{20,}", Check::Token),
+    row("gateway_key", r"\bmgk_[A-Za-z0-9_-]{20,}", Check::Token),
+    // Code and packages.
+    row("github_token", r"gh[pousr]_[A-Za-z0-9]{36,}", Check::Token),
+    row("github_token", r"github_pat_[A-Za-z0-9_]{22,}", Check::Token),
+    row(
+        "gitlab_token",
+        r"\bgl(?:agent|soat|ffct|cbt|imt|oas|pat|ptt|dt|rt|ft)-[A-Za-z0-9_.-]{20,}",
+        Check::Token,
+    ),
+    row("npm_token", r"\bnpm_[A-Za-z0-9]{36,}", Check::Token),
+    row("pypi_token", r"\bpypi-[A-Za-z0-9_-]{40,}", Check::Token),
+    // Clouds and services.
+    row("aws_access_key", r"\b(?:AKIA|ASIA|ABIA|ACCA)[A-Z2-7]{16}\b", Check::Any),
+    row("aws_bedrock_key", r"\bABSK[A-Za-z0-9+/]{80,}={0,2}", Check::Token),
+    row("aws_bedrock_key", r"bedrock-api-key-[A-Za-z0-9+/]{20,}={0,2}", Check::Token),
+    row("azure_secret", r"[0-9]Q~[A-Za-z0-9_~.-]{31,34}", Check::AzureSecret),
+    row("slack_token", r"xox[abeoprs](?:\.xox[bp])?-[A-Za-z0-9-]{10,}", Check::Token),
+    row("slack_token", r"xapp-[0-9]-[A-Za-z0-9-]{10,}", Check::Token),
+    row("slack_webhook", r"hooks\.slack\.com/(?:services|workflows|triggers)/[A-Za-z0-9/+]{20,}", Check::Any),
+    row("discord_webhook", r"discord(?:app)?\.com/api/webhooks/[0-9]+/[A-Za-z0-9_-]{20,}", Check::Any),
+    row("discord_token", r"\b[MNO][A-Za-z0-9_-]{23,27}\.[A-Za-z0-9_-]{6}\.[A-Za-z0-9_-]{27,}", Check::Token),
+    row("telegram_token", r"\b[0-9]{8,10}:AA[A-Za-z0-9_-]{33}", Check::Token),
+    row("stripe_key", r"\b[sr]k_(?:live|test|prod)_[A-Za-z0-9]{10,}", Check::Token),
+    row("stripe_key", r"\bwhsec_[A-Za-z0-9+/]{20,}={0,2}", Check::Token),
+    row("elevenlabs_key", r"\bsk_[a-f0-9]{48}", Check::Token),
+    row("sendgrid_key", r"\bSG\.[A-Za-z0-9_-]{16,}\.[A-Za-z0-9_-]{16,}", Check::Token),
+    row("twilio_key", r"\bSK[a-f0-9]{32}\b", Check::Token),
+    row("digitalocean_token", r"\bdo[opr]_v1_[a-f0-9]{64}", Check::Token),
+    row("shopify_token", r"\bshp(?:at|ca|pa|ss)_[A-Fa-f0-9]{32}", Check::Token),
+    row("vault_token", r"\bhv[bs]\.[A-Za-z0-9_-]{20,}", Check::Token),
+    row("databricks_token", r"\bdapi[a-f0-9]{32}", Check::Token),
+    row("linear_key", r"\blin_api_[A-Za-z0-9]{32,}", Check::Token),
+    row("notion_token", r"\bntn_[A-Za-z0-9]{40,}", Check::Token),
+    row("new_relic_key", r"\bNRAK-[A-Z0-9]{27}", Check::Token),
+    row("postman_key", r"\bPMAK-[a-f0-9]{24}-[a-f0-9]{34}", Check::Token),
+    row("doppler_token", r"\bdp\.pt\.[A-Za-z0-9]{40,}", Check::Token),
+    row("grafana_token", r"\bgl(?:sa|c)_[A-Za-z0-9_+/]{32,}={0,2}", Check::Token),
+    row("sentry_token", r"\bsntry[su]_[A-Za-z0-9_+/=]{40,}", Check::Token),
+    // In context: the words before them say what they are.
+    row("url_password", r#"://[^\s:/?\#@"'\\<>]*:[^\s/@"'\\<>]+@[A-Za-z0-9\[]"#, Check::UrlPassword),
+    row("bearer_token", r"(?i:\bbearer)[ \t]+[A-Za-z0-9._~+/-]{16,}=*", Check::Bearer),
+    row("basic_credential", r"(?i:\bbasic)[ \t]+[A-Za-z0-9+/]{8,}={0,2}", Check::Basic),
+    row(
+        "password",
+        concat!(
+            r#"(?i:pass(?:word|wd|phrase)|pwd)[A-Za-z0-9_]*[\\"']*[ \t]*[:=]>?=?[ \t]*[\\"']*"#,
+            r#"[^\s"'\\,;<>(){}\[\]&|`]{6,}"#
+        ),
+        Check::Password,
+    ),
+    row(
+        "credential",
+        concat!(
+            r"(?i:(?:secret|api[_-]?key|(?:access|account|private|auth|subscription)[_-]?key)[A-Za-z0-9_-]*",
+            r#"|token|authorization|credentials?)[\\"']*[ \t]*[:=]>?=?[ \t]*[\\"']*"#,
+            r#"[^\s"'\\,;<>(){}\[\]&|`]{12,}"#
+        ),
+        Check::Assignment,
+    ),
+];
+
+// Personal data.
+
+pub(super) const EMAIL: Pattern =
+    row("email", r"[A-Za-z0-9._%+'-]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+", Check::Email);
+pub(super) const IBAN: Pattern = row("iban", r"\b[A-Z]{2}[0-9]{2}(?: ?[A-Z0-9]){11,30}", Check::Iban);
+/// Global unicast (2000::/3), full or shortened.
+pub(super) const IPV6: Pattern = row("ip", r"\b[23][0-9A-Fa-f]{3}:[0-9A-Fa-f:.]{2,}", Check::Ipv6);
+/// National ids with letters; the others are runs of digits.
+pub(super) const NATIONAL: &[Pattern] = &[
+    row("national_id", r"\b[A-Z]{2} ?[0-9]{2} ?[0-9]{2} ?[0-9]{2} ?[A-D]\b", Check::Nino),
+    row("national_id", r"\b(?:[0-9]{8}|[XYZ]-?[0-9]{7})[ -]?[A-Z]\b", Check::Dni),
+    row("national_id", r"\b[A-Z]{6}[0-9]{2}[A-EHLMPRST][0-9]{2}[A-Z][0-9]{3}[A-Z]\b", Check::FiscalCode),
+    row("national_id", r"\b[12] ?[0-9]{2} ?[0-9]{2} ?2[AB] ?[0-9]{3} ?[0-9]{3} ?[0-9]{2}\b", Check::Corsica),
+];
+/// Its digits may be too few for `NUMBER`.
+pub(super) const IPV4: Pattern = row("ip", r"\b[0-9]{1,3}(?:\.[0-9]{1,3}){3}\b", Check::Number);
+pub(super) const NUMBER: Pattern = row("number", r"[+(]?[0-9](?:[ .()/-]{0,2}[0-9]){6,}", Check::Number);

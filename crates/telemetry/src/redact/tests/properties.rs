@@ -1,0 +1,167 @@
+//! Properties of redaction: a secret in pieces, in any dialect's events, appears in no record; JSON stays JSON.
+
+use std::sync::Arc;
+
+use magicapi_plugin::{Facts, RequestMetrics, Secret, TelemetryConfig};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::{bytes, chat_stream, chat_texts, joined, redactor, secrets, with_pii};
+use crate::redact::{Content, Replace};
+use crate::scripted::facts;
+
+/// The dialects' events for a text in pieces.
+fn events(dialect: usize, pieces: &[String]) -> Vec<Value> {
+    let event = |(at, piece): (usize, &String)| match dialect {
+        0 => json!({"id": "c", "choices": [{"index": 0, "delta": {"content": piece}}]}),
+        1 => {
+            json!({"id": "c", "choices": [{"delta": {"tool_calls": [{"function": {"arguments": piece}, "index": 1}]},
+            "index": 0}]})
+        }
+        2 => json!({"id": "c", "choices": [{"index": 0, "text": piece}]}),
+        3 => json!({"type": "response.output_text.delta", "item_id": "i", "output_index": 0, "delta": piece}),
+        4 => {
+            json!({"type": "content_block_delta", "index": 2, "delta": {"type": "text_delta", "text": piece}})
+        }
+        5 => json!({"candidates": [{"content": {"parts": [{"text": piece}]}}]}),
+        6 => json!({"seq": at, "something": {"new": [[piece]]}}),
+        _ => json!(piece),
+    };
+    let mut events: Vec<Value> = pieces.iter().enumerate().map(event).collect();
+    if dialect == 3 {
+        events.push(json!({"type": "response.completed", "response": {"object": "response", "output": [
+            {"content": [{"text": pieces.concat()}]}]}}));
+    }
+    events
+}
+
+fn strings(value: &Value, out: &mut String) {
+    match value {
+        Value::String(text) => out.push_str(text),
+        Value::Array(items) => items.iter().for_each(|item| strings(item, out)),
+        Value::Object(members) => members.iter().for_each(|(key, value)| {
+            if !matches!(key.as_str(), "type" | "item_id" | "id") {
+                strings(value, out);
+            }
+        }),
+        _ => {}
+    }
+}
+
+/// The exhaustive part: two chunks, every sort of secret, every offset; then one character per chunk.
+#[test]
+fn a_secret_cut_at_every_offset_appears_in_no_record() {
+    let redactor = redactor(|_| {});
+    let in_context = [
+        ("password=", "hunter2!x"),
+        ("client_secret: ", "aB3dE5fG7hJ9kL2m"),
+        ("Authorization: Bearer ", "aB3dE5fG7hJ9kL2mN4pQ"),
+        ("postgres://app@x postgres://app:", "s3cr3tpw@db.example"),
+    ];
+    let alone = secrets().into_iter().map(|(_, secret)| (String::new(), secret));
+    let in_context = in_context.into_iter().map(|(before, secret)| (before.to_owned(), secret.to_owned()));
+    for (before, secret) in alone.chain(in_context) {
+        let text = format!("So: {before}{secret} ok");
+        let mut splits: Vec<Vec<&str>> = (0..=text.len()).map(|at| vec![&text[..at], &text[at..]]).collect();
+        splits.push((0..text.len()).map(|at| &text[at..=at]).collect());
+        for pieces in splits {
+            let (response, streamed) = chat_stream(&pieces);
+            let mut content =
+                Content { response: Some(response), streamed_data: Some(streamed), ..Content::default() };
+            redactor.apply(&mut content, &mut facts());
+            let (joined, slices) = chat_texts(&content);
+            assert!(!joined.contains(&secret) && joined.contains("[REDACTED:"), "{joined}");
+            assert_eq!(joined, slices.concat(), "{pieces:?}");
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1500, ..ProptestConfig::default() })]
+
+    /// Every secret, split at every offset over one to five chunks, appears in no record.
+    #[test]
+    fn a_secret_split_anywhere_appears_in_no_record(
+        which in 0usize..37,
+        dialect in 0usize..8,
+        cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..5),
+        before in "[a-zA-Z ,é\u{1F600}\"\\\\\n]{0,12}",
+        after in "[a-zA-Z ,é\u{1F600}\"\n]{0,12}",
+        hashed in any::<bool>(),
+    ) {
+        let all = secrets();
+        let (_, secret) = &all[which % all.len()];
+        let text = format!("{before} {secret} {after}");
+        let mut ends: Vec<usize> = cuts.iter().map(|cut| cut.index(text.len() + 1)).collect();
+        ends.extend([0, text.len()]);
+        ends.sort_unstable();
+        ends.retain(|at| text.is_char_boundary(*at));
+        let pieces: Vec<String> = ends.windows(2).map(|pair| text[pair[0]..pair[1]].to_owned()).collect();
+        let redactor = redactor(|settings| if hashed {
+            settings.replace = Replace::Hash;
+            settings.hash_key = Secret::new("0123456789abcdef");
+        });
+        let (response, streamed) = joined(&events(dialect, &pieces));
+        let count = serde_json::from_slice::<Vec<Value>>(&streamed).expect("json").len();
+        let request = bytes(&json!({"messages": [{"content": text}]}));
+        let mut content =
+            Content { request: Some(request), response: Some(response), streamed_data: Some(streamed) };
+        let mut facts: Facts = facts();
+        facts.error_message = Some(text.clone());
+        let outcome = redactor.apply(&mut content, &mut facts);
+        prop_assert!(!outcome.failed);
+        let response_json: Value = serde_json::from_slice(content.response.as_ref().expect("a body")).expect("json");
+        let streamed_json: Value = serde_json::from_slice(content.streamed_data.as_ref().expect("events")).expect("json");
+        prop_assert_eq!(streamed_json.as_array().map(Vec::len), Some(count), "as many events");
+        let (mut all_text, mut answer) = (String::new(), String::new());
+        strings(&streamed_json, &mut all_text);
+        strings(&response_json, &mut answer);
+        prop_assert!(!all_text.contains(secret.as_str()) && !answer.contains(secret.as_str()), "{all_text} {answer}");
+        prop_assert!(all_text.contains("[REDACTED:"), "{all_text}");
+        if dialect == 0 {
+            let (joined, slices) = chat_texts(&content);
+            prop_assert_eq!(joined, slices.concat());
+        }
+        let record = RequestMetrics::seal(facts, Arc::new(TelemetryConfig::default()),
+            content.request, content.response, content.streamed_data);
+        let log = record.otel_log_json();
+        let in_json = serde_json::to_string(secret).expect("json");
+        let in_json = in_json.trim_matches('"');
+        prop_assert!(memchr::memmem::find(&log, in_json.as_bytes()).is_none());
+    }
+
+    /// Personal data in pieces is found as well, and the pieces agree with the answer.
+    #[test]
+    fn personal_data_in_pieces_appears_in_no_record(
+        which in prop::sample::select(vec!["jane.doe@example.co.uk", "4111 1111 1111 1111", "+49 30 901820",
+            "DE89 3704 0044 0532 0130 00", "93.184.216.34", "2606:4700:4700::1111", "123-45-6789"]),
+        cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..5),
+    ) {
+        let text = format!("It is {which}, or so.");
+        let mut ends: Vec<usize> = cuts.iter().map(|cut| cut.index(text.len() + 1)).collect();
+        ends.extend([0, text.len()]);
+        ends.sort_unstable();
+        let pieces: Vec<&str> = ends.windows(2).map(|pair| &text[pair[0]..pair[1]]).collect();
+        let (response, streamed) = chat_stream(&pieces);
+        let mut content =
+            Content { response: Some(response), streamed_data: Some(streamed), ..Content::default() };
+        with_pii().apply(&mut content, &mut facts());
+        let (joined, slices) = chat_texts(&content);
+        prop_assert!(!joined.contains(which) && joined.starts_with("It is [REDACTED:"), "{}", joined);
+        prop_assert_eq!(joined, slices.concat());
+    }
+
+    /// Whatever the JSON is, what comes back is JSON, and it is the same when nothing was found.
+    #[test]
+    fn json_stays_json(text in "[ -~é\u{1F600}\n]{0,80}", key in "[ -~]{0,30}", number in any::<i64>()) {
+        let body = bytes(&json!({ &key: [text, {"x": number, &key: key}] }));
+        let mut content = Content { request: Some(body), streamed_data: Some(bytes(&json!([text, key]))),
+            ..Content::default() };
+        let before = content.clone();
+        let outcome = with_pii().apply(&mut content, &mut facts());
+        prop_assert!(!outcome.failed);
+        prop_assert_eq!(outcome.found.is_empty(), content == before);
+        prop_assert!(serde_json::from_slice::<Value>(&content.request.expect("a body")).is_ok());
+        prop_assert!(serde_json::from_slice::<Value>(&content.streamed_data.expect("events")).is_ok());
+    }
+}

@@ -1,0 +1,345 @@
+//! A walk over a JSON document by spans: shows each string, number and masked value to a visitor, builds nothing.
+//!
+//! The documents of a record are valid JSON; what is not is [`Malformed`], and its record loses its content.
+
+use std::ops::Range;
+
+use memchr::memchr2;
+
+use super::check::is_secret_name;
+use super::paths::{Child, Paths, States};
+use super::text::unescape;
+
+/// Deeper than any document that assembly lets through.
+const MOST_LEVELS: usize = 256;
+
+/// The document could not be read.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Malformed;
+
+/// A place in the document.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Here {
+    /// Stands for the path; array elements by their `index`, else by their position.
+    pub(super) place: u64,
+    /// How far the configured paths have come.
+    pub(super) states: States,
+    /// The name of the member whose value this is, when it is a secret's.
+    pub(super) secret_name: Option<Range<usize>>,
+}
+
+/// Text between quotes.
+#[derive(Clone, Debug)]
+pub(super) struct Inner {
+    pub(super) span: Range<usize>,
+    pub(super) escaped: bool,
+}
+
+/// Looks at what the walk shows, in the order of the document.
+pub(super) trait Visitor {
+    /// A string value.
+    fn string(&mut self, bytes: &[u8], inner: &Inner, here: &Here);
+    /// A member's name.
+    fn key(&mut self, bytes: &[u8], inner: &Inner);
+    /// A number.
+    fn number(&mut self, bytes: &[u8], span: Range<usize>);
+    /// A value of any kind at a configured path; it is not walked.
+    fn masked(&mut self, bytes: &[u8], span: Range<usize>, here: &Here);
+    /// Token by token probabilities, which spell the text once more: whether they are taken whole.
+    fn logprobs(&mut self, bytes: &[u8], span: Range<usize>) -> bool;
+}
+
+/// A walk under way.
+pub(super) struct Walk<'a, 'p> {
+    bytes: &'a [u8],
+    at: usize,
+    paths: &'p Paths,
+    /// Whether places are told apart; else `place` is 0.
+    places: bool,
+}
+
+impl<'a, 'p> Walk<'a, 'p> {
+    pub(super) fn new(bytes: &'a [u8], paths: &'p Paths, places: bool) -> Self {
+        Self { bytes, at: 0, paths, places }
+    }
+
+    /// Walks the whole document.
+    pub(super) fn document(mut self, root: &Here, visitor: &mut impl Visitor) -> Result<(), Malformed> {
+        self.value(root, MOST_LEVELS, visitor)?;
+        self.space();
+        if self.at == self.bytes.len() { Ok(()) } else { Err(Malformed) }
+    }
+
+    /// Calls `each` with the span of every element of the array that the document is.
+    pub(super) fn elements(
+        mut self,
+        mut each: impl FnMut(Range<usize>) -> Result<(), Malformed>,
+    ) -> Result<(), Malformed> {
+        self.open(b'[')?;
+        if !self.closed(b']') {
+            loop {
+                let span = self.skip()?;
+                each(span)?;
+                if self.separator(b']')? {
+                    break;
+                }
+            }
+        }
+        self.space();
+        if self.at == self.bytes.len() { Ok(()) } else { Err(Malformed) }
+    }
+
+    /// Calls `each` with name and value of every member of the object here, until it says stop.
+    pub(super) fn members(
+        mut self,
+        mut each: impl FnMut(&'a [u8], &'a [u8]) -> bool,
+    ) -> Result<(), Malformed> {
+        self.open(b'{')?;
+        if self.closed(b'}') {
+            return Ok(());
+        }
+        loop {
+            self.space();
+            let key = self.string()?;
+            self.open(b':')?;
+            let value = self.skip()?;
+            let bytes = self.bytes;
+            let goes_on = each(bytes.get(key.span).unwrap_or_default(), bytes.get(value).unwrap_or_default());
+            if !goes_on || self.separator(b'}')? {
+                return Ok(());
+            }
+        }
+    }
+
+    fn value(&mut self, here: &Here, levels: usize, visitor: &mut impl Visitor) -> Result<(), Malformed> {
+        self.space();
+        if !here.states.is_empty() && self.paths.end(&here.states) {
+            let span = self.skip()?;
+            visitor.masked(self.bytes, span, here);
+            return Ok(());
+        }
+        match self.peek() {
+            Some(b'"') => {
+                let inner = self.string()?;
+                visitor.string(self.bytes, &inner, here);
+                Ok(())
+            }
+            Some(b'{') if levels > 0 => self.object(here, levels - 1, visitor),
+            Some(b'[') if levels > 0 => self.array(here, levels - 1, visitor),
+            Some(b'-' | b'0'..=b'9') => {
+                let span = self.scalar();
+                visitor.number(self.bytes, span);
+                Ok(())
+            }
+            Some(b't' | b'f' | b'n') => {
+                self.scalar();
+                Ok(())
+            }
+            _ => Err(Malformed),
+        }
+    }
+
+    fn object(&mut self, here: &Here, levels: usize, visitor: &mut impl Visitor) -> Result<(), Malformed> {
+        self.open(b'{')?;
+        if self.closed(b'}') {
+            return Ok(());
+        }
+        loop {
+            self.space();
+            let key = self.string()?;
+            visitor.key(self.bytes, &key);
+            self.open(b':')?;
+            self.member(here, &key, levels, visitor)?;
+            if self.separator(b'}')? {
+                return Ok(());
+            }
+        }
+    }
+
+    fn member(
+        &mut self,
+        here: &Here,
+        key: &Inner,
+        levels: usize,
+        visitor: &mut impl Visitor,
+    ) -> Result<(), Malformed> {
+        let raw = self.bytes.get(key.span.clone()).unwrap_or_default();
+        let decoded;
+        let name = if key.escaped {
+            let mut text = Vec::new();
+            unescape(raw, &mut text);
+            decoded = text;
+            decoded.as_slice()
+        } else {
+            raw
+        };
+        self.space();
+        if matches!(name, b"logprobs" | b"logprobsResult") && matches!(self.peek(), Some(b'{' | b'[')) {
+            let begin = self.at;
+            let span = self.skip()?;
+            if visitor.logprobs(self.bytes, span) {
+                return Ok(());
+            }
+            self.at = begin;
+        }
+        let child = Here {
+            place: if self.places { mix(here.place, name) } else { 0 },
+            states: self.paths.step(&here.states, Child::Name(name)),
+            secret_name: is_secret_name(name).then(|| key.span.clone()),
+        };
+        self.value(&child, levels, visitor)
+    }
+
+    fn array(&mut self, here: &Here, levels: usize, visitor: &mut impl Visitor) -> Result<(), Malformed> {
+        self.open(b'[')?;
+        if self.closed(b']') {
+            return Ok(());
+        }
+        let mut position = 0;
+        loop {
+            self.space();
+            let place = if self.places { mix(here.place, &self.element_name(position)) } else { 0 };
+            let states = self.paths.step(&here.states, Child::Index(position));
+            // What stands in the array of a secret's name is one as well.
+            let child = Here { place, states, secret_name: here.secret_name.clone() };
+            self.value(&child, levels, visitor)?;
+            position += 1;
+            if self.separator(b']')? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The `index` of the object here, else its position.
+    fn element_name(&self, position: usize) -> [u8; 9] {
+        let mut name = [b'[', 0, 0, 0, 0, 0, 0, 0, 0];
+        let mut number = position as u64;
+        if self.peek() == Some(b'{') {
+            let walk = Walk { bytes: self.bytes, at: self.at, paths: self.paths, places: false };
+            // What is malformed shows itself when the value is walked.
+            let _ = walk.members(|key, value| {
+                if key != b"index" {
+                    return true;
+                }
+                let digits = value.iter().take_while(|byte| byte.is_ascii_digit());
+                number = digits.fold(0u64, |number, digit| {
+                    number.wrapping_mul(10).wrapping_add(u64::from(digit - b'0'))
+                });
+                false
+            });
+        }
+        if let Some(tail) = name.get_mut(1..) {
+            tail.copy_from_slice(&number.to_le_bytes());
+        }
+        name
+    }
+
+    fn peek(&self) -> Option<u8> {
+        self.bytes.get(self.at).copied()
+    }
+
+    fn space(&mut self) {
+        while matches!(self.peek(), Some(b' ' | b'\n' | b'\t' | b'\r')) {
+            self.at += 1;
+        }
+    }
+
+    fn open(&mut self, byte: u8) -> Result<(), Malformed> {
+        self.space();
+        if self.peek() != Some(byte) {
+            return Err(Malformed);
+        }
+        self.at += 1;
+        Ok(())
+    }
+
+    /// Whether the container that was just opened ends here.
+    fn closed(&mut self, close: u8) -> bool {
+        self.space();
+        let closed = self.peek() == Some(close);
+        self.at += usize::from(closed);
+        closed
+    }
+
+    /// A comma, or the container's end: whether it was the end.
+    fn separator(&mut self, close: u8) -> Result<bool, Malformed> {
+        self.space();
+        let closed = match self.peek() {
+            Some(b',') => false,
+            Some(byte) if byte == close => true,
+            _ => return Err(Malformed),
+        };
+        self.at += 1;
+        Ok(closed)
+    }
+
+    fn string(&mut self) -> Result<Inner, Malformed> {
+        if self.peek() != Some(b'"') {
+            return Err(Malformed);
+        }
+        let start = self.at + 1;
+        let (mut at, mut escaped) = (start, false);
+        loop {
+            let rest = self.bytes.get(at..).ok_or(Malformed)?;
+            let stop = memchr2(b'"', b'\\', rest).ok_or(Malformed)?;
+            at += stop;
+            if rest.get(stop) == Some(&b'"') {
+                self.at = at + 1;
+                return Ok(Inner { span: start..at, escaped });
+            }
+            escaped = true;
+            at += 2;
+        }
+    }
+
+    fn scalar(&mut self) -> Range<usize> {
+        let start = self.at;
+        while matches!(self.peek(), Some(b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'+' | b'-' | b'.')) {
+            self.at += 1;
+        }
+        start..self.at
+    }
+
+    /// Crosses a value of any kind.
+    fn skip(&mut self) -> Result<Range<usize>, Malformed> {
+        self.space();
+        let start = self.at;
+        let mut level = 0usize;
+        loop {
+            match self.peek() {
+                Some(b'"') => {
+                    self.string()?;
+                }
+                Some(b'{' | b'[') => {
+                    level += 1;
+                    self.at += 1;
+                }
+                Some(b'}' | b']') if level > 0 => {
+                    level -= 1;
+                    self.at += 1;
+                }
+                Some(b',' | b':' | b' ' | b'\n' | b'\t' | b'\r') if level > 0 => self.at += 1,
+                Some(b'-' | b'0'..=b'9' | b't' | b'f' | b'n') => {
+                    self.scalar();
+                }
+                _ => return Err(Malformed),
+            }
+            if level == 0 {
+                return Ok(start..self.at);
+            }
+        }
+    }
+}
+
+/// Mixes a name into a place. Equal paths give equal places; that two paths meet is as likely as chance.
+pub(super) fn mix(mut place: u64, name: &[u8]) -> u64 {
+    const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
+    for piece in name.chunks(8) {
+        let mut word = [0; 8];
+        for (to, from) in word.iter_mut().zip(piece) {
+            *to = *from;
+        }
+        place = (place.rotate_left(23) ^ u64::from_le_bytes(word)).wrapping_mul(FACTOR);
+    }
+    (place ^ (place >> 32) ^ name.len() as u64).wrapping_mul(FACTOR)
+}
