@@ -18,7 +18,7 @@ use magicapi_plugin::{
 };
 use serde_json::{Value, json};
 
-use self::support::{TcpTransport, host};
+use self::support::{PlainTransport, host};
 
 #[allow(dead_code, reason = "only the client is needed")]
 mod support;
@@ -55,7 +55,7 @@ async fn ask(url: String, form: &'static str) -> Vec<Value> {
         .header("content-length", form.len())
         .body(Bytes::from_static(form.as_bytes()))
         .expect("a request");
-    let answer = TcpTransport.send(request).await.expect("an answer");
+    let answer = PlainTransport.send(request).await.expect("an answer");
     assert_eq!(answer.status(), 200, "{:?}", answer.body());
     let text = std::str::from_utf8(answer.body()).expect("UTF-8");
     text.lines().map(|line| serde_json::from_str(line).expect("json")).collect()

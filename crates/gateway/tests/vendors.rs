@@ -12,12 +12,16 @@ use std::sync::{Arc, Mutex};
 
 use flate2::read::{GzDecoder, ZlibDecoder};
 use magicapi_testkit::Gateway;
+use magicapi_testkit::ask::chat;
+use magicapi_testkit::configuration::RECORDS;
+use magicapi_testkit::records::{line_of, parse};
+use magicapi_testkit::wire::until;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 
-use self::scene::{BINARY, Scene, chat, line_of, parse, until};
+use self::scene::{BINARY, Scene};
 
 const DD_KEY: &str = "0123456789abcdef0123456789abcdef";
 const NR_KEY: &str = "0123456789abcdef0123456789abcdefFFFFNRAL";
@@ -232,7 +236,7 @@ async fn records_arrive_whole_at_all_three() {
         Vendor::start(webhook, &[None, Some(429), Some(500)]).await,
     );
     let exporters = json!([
-        { "type": "file", "path": scene::RECORDS, "batch": { "age": "20ms" } },
+        { "type": "file", "path": RECORDS, "batch": { "age": "20ms" } },
         { "type": "datadog", "api_key": DD_KEY, "logs_url": dd.url(""), "api_url": dd.url(""),
           "tags": ["team:core"], "batch": { "age": "20ms" } },
         { "type": "newrelic", "license_key": NR_KEY, "url": nr.url("/log/v1"), "batch": { "age": "20ms" } },
@@ -255,7 +259,7 @@ async fn records_arrive_whole_at_all_three() {
         (dd.records(cases.len()).await, nr.records(cases.len()).await, hook.records(cases.len()).await);
     assert_eq!([logs.len(), attributes.len(), bodies.len()], [cases.len(); 3], "none twice");
     for (case, ..) in &cases {
-        let line = line_of(&scene.gateway.path(scene::RECORDS), case).await;
+        let line = line_of(&scene.gateway.path(RECORDS), case).await;
         let record = parse(&line);
         assert!(bodies.contains(&record), "{case}: the webhook's is the record itself");
         let own = &record["attributes"];

@@ -65,8 +65,7 @@ pub enum ContentDropped {
 
 impl ContentDropped {
     /// Every reason.
-    pub const ALL: [Self; 5] =
-        [Self::Config, Self::Memory, Self::TooLarge, Self::Panic, Self::Redaction];
+    pub const ALL: [Self; 5] = [Self::Config, Self::Memory, Self::TooLarge, Self::Panic, Self::Redaction];
 
     /// The reason's word, in records and metrics.
     pub const fn as_str(self) -> &'static str {

@@ -12,7 +12,7 @@ use magicapi_plugin::{
 };
 
 /// One connection per request, no TLS.
-struct PlainTransport;
+pub(crate) struct PlainTransport;
 
 #[async_trait]
 impl HttpTransport for PlainTransport {
