@@ -64,6 +64,7 @@ impl Workshop {
             exporter,
             pipeline: pipeline::settings(&entry.pipeline),
             signals: signals(plugin),
+            exclusive: plugin.settings().is_exclusive(),
             fingerprint: fingerprint(entry, reach),
         })
     }
@@ -97,6 +98,7 @@ fn request_log(store: &Store) -> ExporterSetup {
             ..PipelineSettings::default()
         },
         signals: Signals::RECORDS,
+        exclusive: true,
         fingerprint: REQUEST_LOG.into(),
     }
 }

@@ -80,6 +80,7 @@ pub struct SettingsSpec {
     schema: Value,
     keys: Vec<SettingsKey>,
     signals: Signals,
+    exclusive: bool,
 }
 
 impl SettingsSpec {
@@ -97,13 +98,25 @@ impl SettingsSpec {
             .and_then(Value::as_object)
             .map(|properties| properties.iter().map(|(name, property)| read_key(name, property)).collect())
             .unwrap_or_default();
-        Self { schema, keys, signals: Signals::RECORDS }
+        Self { schema, keys, signals: Signals::RECORDS, exclusive: false }
     }
 
     /// Sets the signals that the exporter takes.
     pub fn signals(mut self, signals: Signals) -> Self {
         self.signals = signals;
         self
+    }
+
+    /// Says that an exporter holds what only one may hold: a file, a child process. At a reload its replacement is not
+    /// begun before it has ended; other replacements are begun beside it.
+    pub fn exclusive(mut self) -> Self {
+        self.exclusive = true;
+        self
+    }
+
+    /// Whether two exporters of one name must not live at the same time.
+    pub fn is_exclusive(&self) -> bool {
+        self.exclusive
     }
 
     /// The signals that the exporter takes.

@@ -36,6 +36,7 @@ pub(crate) struct Script {
     /// What comes once the answers are used up; `Delivered` when there is none.
     pub(crate) then: Mutex<Option<Answer>>,
     pub(crate) failing_inits: AtomicUsize,
+    pub(crate) inits: AtomicUsize,
     /// How often the back end acknowledged each record.
     pub(crate) acknowledged: Mutex<HashMap<RequestId, usize>>,
     /// Every record as it was sent, and how large its batches were.
@@ -65,6 +66,7 @@ impl Script {
             exporter: Box::new(Scripted(self.clone())),
             pipeline,
             signals: Signals::RECORDS,
+            exclusive: false,
             fingerprint: "1".into(),
         }
     }
@@ -85,6 +87,7 @@ impl TelemetryExporter for Scripted {
     }
 
     async fn init(&self, _config: &TelemetryConfig) -> Result<(), ExportError> {
+        self.0.inits.fetch_add(1, Ordering::Relaxed);
         let left = self.0.failing_inits.load(Ordering::Relaxed);
         if left == 0 {
             return Ok(());

@@ -154,6 +154,8 @@ pub struct ExporterSetup {
     pub pipeline: PipelineSettings,
     /// What it takes.
     pub signals: Signals,
+    /// Whether its `init` must wait until the exporter that it replaces has ended.
+    pub exclusive: bool,
     /// Stands for all settings of this entry, the pipeline's among them: at a reload an exporter whose name and
     /// fingerprint are known runs on untouched, and this instance is not used.
     pub fingerprint: String,

@@ -36,7 +36,7 @@ pub(crate) struct Handle {
     thread: Option<(Arc<JoinHandle<()>>, StopSender)>,
 }
 
-/// A worker that another replaces: two never run at the same time, or a file would have two writers.
+/// A worker that another replaces: two never deliver at the same time.
 pub(crate) struct Predecessor {
     lane: Arc<Lane>,
     thread: Arc<JoinHandle<()>>,
@@ -91,8 +91,9 @@ impl Handle {
 
 impl Worker {
     async fn run(mut self) {
-        let begun = self.inherit().await && self.begin().await;
-        if begun {
+        let (inherited, begun) = self.take_office().await;
+        if inherited && begun {
+            self.lane.enter(ExporterState::Running, None);
             let records = self.lane.takes(Signals::RECORDS);
             let metrics = self.lane.takes(Signals::METRICS);
             tokio::join!(
@@ -112,11 +113,23 @@ impl Worker {
         self.end(begun).await;
     }
 
+    /// Whether it has taken over what its predecessors left, and whether `init` has succeeded. One that may live beside
+    /// them is begun while they drain, so that delivery goes on at once.
+    async fn take_office(&mut self) -> (bool, bool) {
+        let predecessors = std::mem::take(&mut self.predecessors);
+        if self.lane.exclusive {
+            let inherited = self.inherit(predecessors).await;
+            return (inherited, inherited && self.begin().await);
+        }
+        tokio::join!(self.inherit(predecessors), self.begin())
+    }
+
     /// Waits until every predecessor has ended and takes over what they left; `false` when the time to end came first.
-    async fn inherit(&mut self) -> bool {
-        for predecessor in std::mem::take(&mut self.predecessors) {
+    async fn inherit(&self, predecessors: Vec<Predecessor>) -> bool {
+        let mut stop = self.stop.clone();
+        for predecessor in predecessors {
             while !predecessor.thread.is_finished() {
-                if !self.stop.pause(LOOK).await {
+                if !stop.pause(LOOK).await {
                     return false;
                 }
             }
@@ -129,28 +142,22 @@ impl Worker {
     }
 
     /// Runs `init` until it succeeds; `false` when the time to end came first.
-    async fn begin(&mut self) -> bool {
-        let mut backoff = Backoff::default();
+    async fn begin(&self) -> bool {
+        let (mut backoff, mut stop) = (Backoff::default(), self.stop.clone());
         let (lane, timeout) = (self.lane.clone(), self.lane.pipeline.init_timeout);
         let mut said = None;
         loop {
-            let error = match guarded(
-                async { lane.exporter.init(&lane.config).await },
-                timeout,
-                &mut self.stop,
-            )
-            .await
-            {
-                Guarded::Done(Ok(())) => {
-                    lane.note_health(Health::Ok);
-                    lane.enter(ExporterState::Running, None);
-                    return true;
-                }
-                Guarded::Done(Err(error)) => error.to_string(),
-                Guarded::Panicked(message) => format!("init panicked: {message}"),
-                Guarded::TimedOut => format!("init did not end within {timeout:?}"),
-                Guarded::TooLate => return false,
-            };
+            let error =
+                match guarded(async { lane.exporter.init(&lane.config).await }, timeout, &mut stop).await {
+                    Guarded::Done(Ok(())) => {
+                        lane.note_health(Health::Ok);
+                        return true;
+                    }
+                    Guarded::Done(Err(error)) => error.to_string(),
+                    Guarded::Panicked(message) => format!("init panicked: {message}"),
+                    Guarded::TimedOut => format!("init did not end within {timeout:?}"),
+                    Guarded::TooLate => return false,
+                };
             lane.note(&error);
             if said.as_ref() != Some(&error) {
                 tracing::warn!(
@@ -161,7 +168,7 @@ impl Worker {
                 said = Some(error);
             }
             lane.expire();
-            if !self.stop.pause(backoff.next(None)).await {
+            if !stop.pause(backoff.next(None)).await {
                 return false;
             }
         }

@@ -47,6 +47,7 @@ fn telemetry(signals: Signals) -> Telemetry {
         exporter: Box::new(Fake),
         pipeline: PipelineSettings::default(),
         signals,
+        exclusive: false,
         fingerprint: String::new(),
     };
     Telemetry::start(TelemetrySettings::default(), Arc::default(), vec![setup]).expect("starts")

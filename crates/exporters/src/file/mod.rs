@@ -58,7 +58,7 @@ impl TelemetryPlugin for FilePlugin {
     }
 
     fn settings(&self) -> SettingsSpec {
-        SettingsSpec::of::<FileSettings>()
+        SettingsSpec::of::<FileSettings>().exclusive()
     }
 
     fn create_exporter(

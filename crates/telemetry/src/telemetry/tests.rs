@@ -353,3 +353,20 @@ proptest! {
         prop_assert_eq!(memory(&telemetry), 0);
     }
 }
+
+#[test]
+fn a_replacement_is_begun_beside_the_old_one_unless_it_is_exclusive() {
+    for exclusive in [false, true] {
+        let (old, new) = (Script::new([Answer::Block(Duration::from_secs(2))]), Script::new([]));
+        let telemetry = start(vec![old.setup("x", quick())]);
+        (0..20).for_each(|_| send(&telemetry));
+        eventually("on its way", || !old.batches.lock().unwrap().is_empty());
+        let setup = ExporterSetup { fingerprint: "2".into(), exclusive, ..new.setup("x", quick()) };
+        telemetry.reload(CaptureSettings::default(), vec![setup]).expect("threads");
+        eventually("begun", || new.inits.load(Ordering::Relaxed) == 1);
+        let old_had_ended = old.ended.load(Ordering::Relaxed) == 1;
+        assert_eq!(old_had_ended, exclusive);
+        assert!(exclusive || new.acknowledged() == 0, "the old one still drains");
+        telemetry.shutdown(Duration::from_millis(100));
+    }
+}
