@@ -5,19 +5,18 @@
 mod scene;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::io::Read;
 use std::net::SocketAddr;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 
-use flate2::read::{GzDecoder, ZlibDecoder};
 use magicapi_testkit::Gateway;
 use magicapi_testkit::ask::chat;
+use magicapi_testkit::asked::Asked;
 use magicapi_testkit::configuration::RECORDS;
 use magicapi_testkit::records::{line_of, parse};
 use magicapi_testkit::wire::until;
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 
@@ -26,15 +25,6 @@ use self::scene::{BINARY, Scene};
 const DD_KEY: &str = "0123456789abcdef0123456789abcdef";
 const NR_KEY: &str = "0123456789abcdef0123456789abcdefFFFFNRAL";
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
-
-/// A request, unpacked.
-struct Asked {
-    path: String,
-    headers: BTreeMap<String, String>,
-    /// Bytes as sent.
-    packed: usize,
-    body: String,
-}
 
 /// A status, or `None`: the connection is closed without an answer.
 type Act = Option<u16>;
@@ -100,7 +90,7 @@ impl Drop for Vendor {
 async fn serve(mut socket: TcpStream, rule: Rule, seen: Arc<Mutex<Seen>>) -> Option<()> {
     let mut received = Vec::new();
     loop {
-        let asked = read(&mut socket, &mut received).await?;
+        let asked = Asked::read(&mut socket, &mut received).await?;
         let act = {
             let mut seen = seen.lock().expect("seen");
             match rule(&asked) {
@@ -125,39 +115,13 @@ async fn serve(mut socket: TcpStream, rule: Rule, seen: Arc<Mutex<Seen>>) -> Opt
     }
 }
 
-async fn read(socket: &mut TcpStream, received: &mut Vec<u8>) -> Option<Asked> {
-    let head = loop {
-        if let Some(end) = received.windows(4).position(|four| four == b"\r\n\r\n") {
-            break String::from_utf8(received.drain(..end + 4).collect()).ok()?;
-        }
-        (socket.read_buf(received).await.ok()? > 0).then_some(())?;
-    };
-    let pairs = head.lines().filter_map(|line| line.split_once(':'));
-    let headers: BTreeMap<_, _> =
-        pairs.map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned())).collect();
-    let length = headers.get("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
-    while received.len() < length {
-        (socket.read_buf(received).await.ok()? > 0).then_some(())?;
-    }
-    let packed: Vec<u8> = received.drain(..length).collect();
-    let mut body = String::new();
-    match headers.get("content-encoding").map(String::as_str) {
-        Some("gzip") => GzDecoder::new(&packed[..]).read_to_string(&mut body).ok()?,
-        Some("deflate") => ZlibDecoder::new(&packed[..]).read_to_string(&mut body).ok()?,
-        _ => Read::read_to_string(&mut &packed[..], &mut body).ok()?,
-    };
-    let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
-    Some(Asked { path, headers, packed: packed.len(), body })
-}
-
 fn require(holds: bool, status: u16) -> Result<(), u16> {
     holds.then_some(()).ok_or(status)
 }
 
 /// The elements of a list somewhere in a JSON body.
-fn list(body: &str, at: &str) -> Result<Vec<Value>, u16> {
-    let body: Value = serde_json::from_str(body).map_err(|_| 400_u16)?;
-    body.pointer(at).and_then(Value::as_array).cloned().ok_or(400)
+fn list(asked: &Asked, at: &str) -> Result<Vec<Value>, u16> {
+    asked.json().pointer(at).and_then(Value::as_array).cloned().ok_or(400)
 }
 
 fn datadog(asked: &Asked) -> Result<Vec<Value>, u16> {
@@ -168,7 +132,7 @@ fn datadog(asked: &Asked) -> Result<Vec<Value>, u16> {
         "/api/v1/validate" => Ok(Vec::new()),
         "/api/v2/logs" => {
             require(coding == Some("gzip"), 415)?;
-            let logs = list(&asked.body, "")?;
+            let logs = list(asked, "")?;
             require(asked.body.len() <= 5_000_000 && logs.len() <= 1000, 413)?;
             for log in &logs {
                 let text = |key: &str| log[key].as_str().is_some_and(|text| !text.is_empty());
@@ -179,7 +143,7 @@ fn datadog(asked: &Asked) -> Result<Vec<Value>, u16> {
         }
         "/api/v2/series" => {
             require(coding == Some("gzip") && asked.packed <= 512_000, 413)?;
-            let series = list(&asked.body, "/series")?;
+            let series = list(asked, "/series")?;
             for one in &series {
                 let point = &one["points"][0];
                 require(one["metric"].is_string() && one["tags"].is_array(), 400)?;
@@ -190,7 +154,7 @@ fn datadog(asked: &Asked) -> Result<Vec<Value>, u16> {
         }
         "/api/v1/distribution_points" => {
             require(coding == Some("deflate"), 415)?;
-            let series = list(&asked.body, "/series")?;
+            let series = list(asked, "/series")?;
             for one in &series {
                 let values = one["points"][0][1].as_array().ok_or(400_u16)?;
                 require(one["points"][0][0].is_u64() && values.iter().all(Value::is_f64), 400)?;
@@ -206,7 +170,7 @@ fn newrelic(asked: &Asked) -> Result<Vec<Value>, u16> {
     require(asked.headers.get("api-key").is_some_and(|key| key == NR_KEY), 403)?;
     require(asked.headers.get("content-type").is_some_and(|of| of == "application/json"), 415)?;
     require(asked.packed <= 1_000_000, 413)?;
-    let logs = list(&asked.body, "/0/logs")?;
+    let logs = list(asked, "/0/logs")?;
     for log in &logs {
         let attributes = log["attributes"].as_object().ok_or(400_u16)?;
         let flat =
@@ -220,12 +184,12 @@ fn newrelic(asked: &Asked) -> Result<Vec<Value>, u16> {
 }
 
 fn webhook(asked: &Asked) -> Result<Vec<Value>, u16> {
-    let header = |name: &str| asked.headers.get(name).map(String::as_str).unwrap_or_default();
+    let header = |name: &str| asked.header(name);
     require(asked.path == "/in?token=canary-path" && header("x-tenant") == "canary-header", 404)?;
     // What is behind it is checked where the exporter is.
     let signature = header("webhook-signature").strip_prefix("v1,").unwrap_or_default();
     require(signature.len() == 44 && header("webhook-timestamp").parse::<u64>().is_ok(), 401)?;
-    list(&asked.body, "")
+    list(asked, "")
 }
 
 #[tokio::test]

@@ -2,15 +2,16 @@
 //! as well.
 
 use std::collections::BTreeMap;
-use std::io::Read;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
+
+use crate::asked::Asked;
 
 /// Documents by id.
 type Documents = Arc<Mutex<BTreeMap<String, Value>>>;
@@ -54,43 +55,17 @@ impl Drop for Bulk {
 async fn serve(mut socket: TcpStream, documents: Documents) -> Option<()> {
     let mut received = Vec::new();
     loop {
-        let head = loop {
-            if let Some(end) = received.windows(4).position(|four| four == b"\r\n\r\n") {
-                break String::from_utf8(received.drain(..end + 4).collect()).ok()?;
-            }
-            more(&mut socket, &mut received).await?;
-        };
-        let header = |name: &str| {
-            head.lines().find_map(|line| {
-                let (key, value) = line.split_once(':')?;
-                key.eq_ignore_ascii_case(name).then(|| value.trim().to_owned())
-            })
-        };
-        let length = header("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
-        while received.len() < length {
-            more(&mut socket, &mut received).await?;
-        }
-        let mut body: Vec<u8> = received.drain(..length).collect();
-        if header("content-encoding").as_deref() == Some("gzip") {
-            let mut plain = Vec::new();
-            flate2::read::GzDecoder::new(&body[..]).read_to_end(&mut plain).ok()?;
-            body = plain;
-        }
-        let answer = answer(&head, &String::from_utf8(body).ok()?, &documents);
+        let asked = Asked::read(&mut socket, &mut received).await?;
+        let answer = answer(&asked, &documents);
         socket.write_all(answer.as_bytes()).await.ok()?;
     }
 }
 
-async fn more(socket: &mut TcpStream, received: &mut Vec<u8>) -> Option<()> {
-    let read = socket.read_buf(received).await.ok()?;
-    (read > 0).then_some(())
-}
-
-fn answer(head: &str, body: &str, documents: &Documents) -> String {
-    let (status, answer) = match head.split(' ').nth(1).unwrap_or_default() {
-        path if path.contains("/_bulk") => ("200 OK", create(body, documents)),
+fn answer(asked: &Asked, documents: &Documents) -> String {
+    let (status, answer) = match asked.path.as_str() {
+        path if path.contains("/_bulk") => ("200 OK", create(&asked.body, documents)),
         path if path.contains("/_cluster/health") => ("200 OK", r#"{"status":"green"}"#.to_owned()),
-        _ if head.starts_with("PUT ") => ("200 OK", r#"{"acknowledged":true}"#.to_owned()),
+        _ if asked.method == "PUT" => ("200 OK", r#"{"acknowledged":true}"#.to_owned()),
         _ => ("404 Not Found", "{}".to_owned()),
     };
     let length = answer.len();
@@ -98,9 +73,9 @@ fn answer(head: &str, body: &str, documents: &Documents) -> String {
 }
 
 /// Pairs of lines: `create` with an id, and the document. One that is there already is a conflict.
-fn create(body: &str, documents: &Documents) -> String {
+fn create(body: &[u8], documents: &Documents) -> String {
     let mut documents = documents.lock().expect("documents");
-    let lines: Vec<&str> = body.lines().collect();
+    let lines: Vec<&str> = std::str::from_utf8(body).expect("text").lines().collect();
     let mut items = Vec::new();
     for pair in lines.chunks(2) {
         let action: Value = serde_json::from_str(pair[0]).expect("an action");
