@@ -89,6 +89,15 @@ enum Lease {
     H2(H2Lease),
 }
 
+/// Whether a request that a reused connection swallowed is sent again by the client.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Replay {
+    /// When the connection was closed at once and before any byte of an answer.
+    OfStale,
+    /// Never: the caller sends again itself, and counts what may have arrived twice.
+    Never,
+}
+
 /// The request once more, if its body can be sent again.
 fn spare(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
     let RequestBody::Full(bytes) = request.body() else { return None };
@@ -157,7 +166,15 @@ impl Client {
 
     pub(crate) async fn dispatch(
         &self,
+        request: Request<RequestBody>,
+    ) -> Result<Response<ResponseBody>, Error> {
+        self.dispatch_with(request, Replay::OfStale).await
+    }
+
+    pub(crate) async fn dispatch_with(
+        &self,
         mut request: Request<RequestBody>,
+        replay: Replay,
     ) -> Result<Response<ResponseBody>, Error> {
         let origin = self.0.origin(request.uri())?;
         let mut fresh = false;
@@ -170,8 +187,8 @@ impl Client {
                 None => Box::pin(self.open(&origin, fresh)).await?,
             };
             let sent = match lease {
-                Lease::H1(lease) => over_h1(lease, request).await,
-                Lease::H2(lease) => over_h2(lease, request).await,
+                Lease::H1(lease) => over_h1(lease, request, replay).await,
+                Lease::H2(lease) => over_h2(lease, request, replay).await,
             };
             request = match sent {
                 Ok(response) => return Ok(response),
@@ -325,10 +342,11 @@ async fn settled(origin: &Arc<Origin>) -> Option<Lease> {
 async fn over_h1(
     mut lease: H1Lease,
     mut request: Request<RequestBody>,
+    replay: Replay,
 ) -> Result<Response<ResponseBody>, Try> {
     lease.origin().dress_h1(&mut request);
     // A new connection was not closed for being idle, so nothing needs to be kept for it.
-    let spare = if lease.reused { spare(&request) } else { None };
+    let spare = if lease.reused && replay == Replay::OfStale { spare(&request) } else { None };
     let sent = Instant::now();
     let mut failed = match lease.exchange(request).await {
         Ok(response) => return Ok(response.map(|body| ResponseBody::h1(body, lease))),
@@ -351,7 +369,11 @@ async fn over_h1(
     }
 }
 
-async fn over_h2(lease: H2Lease, mut request: Request<RequestBody>) -> Result<Response<ResponseBody>, Try> {
+async fn over_h2(
+    lease: H2Lease,
+    mut request: Request<RequestBody>,
+    replay: Replay,
+) -> Result<Response<ResponseBody>, Try> {
     lease.origin().dress_h2(&mut request);
     let spare = spare(&request);
     let sent = Instant::now();
@@ -364,7 +386,7 @@ async fn over_h2(lease: H2Lease, mut request: Request<RequestBody>) -> Result<Re
         lease.retire();
     }
     let closed_idle = failure.is_broken() && lease.stale && lease.is_silent() && !lease.is_timed_out();
-    let stale = closed_idle && sent.elapsed() < STALE;
+    let stale = closed_idle && sent.elapsed() < STALE && replay == Replay::OfStale;
     let error = match failure {
         Failure::Unsent(request) => return Err(Try::Again(*request)),
         Failure::Body(error) => error,

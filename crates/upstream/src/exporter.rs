@@ -9,7 +9,7 @@ use magicapi_model::{Error, Retry};
 use magicapi_plugin::{HttpError, HttpTransport};
 
 use crate::body::RequestBody;
-use crate::client::Client;
+use crate::client::{Client, Replay};
 
 /// A back end that took a batch and does not answer within this time will not.
 const TIMEOUT: Duration = Duration::from_mins(1);
@@ -34,7 +34,8 @@ impl Exporter {
     }
 
     async fn exchange(&self, request: http::Request<Bytes>) -> Result<http::Response<Bytes>, HttpError> {
-        let response = self.client.dispatch(request.map(RequestBody::Full)).await.map_err(named)?;
+        let response = self.client.dispatch_with(request.map(RequestBody::Full), Replay::Never).await;
+        let response = response.map_err(named)?;
         let (head, mut body) = response.into_parts();
         let mut whole = BytesMut::new();
         while let Some(frame) = body.frame().await {

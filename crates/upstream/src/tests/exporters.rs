@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::Request;
 use magicapi_plugin::{Http, HttpError};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpListener;
 
 use super::{OK, Server, answer_all, client, read_request, until_closed};
@@ -24,6 +25,22 @@ async fn whole_answers() {
         let response = http.send(request(&server.url("/_bulk"))).await.expect("answer");
         assert_eq!((response.status().as_u16(), response.body().as_ref()), (200, b"ok".as_slice()));
     }
+    assert_eq!(server.accepted(), 1);
+}
+
+/// The back end may have taken it: whoever sends it again has to count that.
+#[tokio::test]
+async fn a_request_that_a_reused_connection_swallowed_is_not_sent_again_unasked() {
+    let server = Server::start(|mut io, _| async move {
+        read_request(&mut io).await;
+        io.write_all(OK).await.expect("an answer");
+        read_request(&mut io).await;
+    })
+    .await;
+    let http = client(ClientOptions::default()).http();
+    http.send(request(&server.url("/"))).await.expect("answer");
+    let error = http.send(request(&server.url("/"))).await.expect_err("no answer");
+    assert!(matches!(error, HttpError::NoAnswer(_)), "{error}");
     assert_eq!(server.accepted(), 1);
 }
 

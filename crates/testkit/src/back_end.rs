@@ -1,0 +1,216 @@
+//! A telemetry back end with a fault: it reads records in its vendor's own form, notes each under its id, and answers as
+//! the fault says, until it is mended.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{JoinHandle, JoinSet};
+
+use crate::asked::Asked;
+
+/// What is wrong with a back end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Nobody listens.
+    Dead,
+    /// It takes records, and answers after this long.
+    Slow(Duration),
+    /// Every request with records gets this status.
+    Refusing(u16),
+    /// Every request with records is a 429 with `retry-after: 1`.
+    Throttling,
+    /// Records marked as poison are refused: alone where the vendor answers for each, else with their whole request.
+    RejectingItems,
+    /// It takes records, and closes the connection without an answer.
+    Closing,
+}
+
+/// One record in a request.
+pub struct Item {
+    /// Its id.
+    pub id: String,
+    /// Whether a back end that rejects single records rejects this one.
+    pub poison: bool,
+}
+
+/// How a vendor is spoken to.
+#[derive(Clone, Copy)]
+pub struct Vendor {
+    /// The records of a request; `None` for every other request, which is answered with `200` and [`Self::other`].
+    pub items: fn(&Asked) -> Option<Vec<Item>>,
+    /// Whether a record that is there already is not taken again.
+    pub has_keys: bool,
+    /// The answer to records that were read: per item, whether it is taken. Status and body.
+    pub answer: fn(&[bool]) -> (u16, Vec<u8>),
+    /// The body of every other answer.
+    pub other: &'static str,
+}
+
+/// What became of the records.
+#[derive(Default)]
+pub struct Seen {
+    /// How often each record was taken.
+    pub taken: BTreeMap<String, usize>,
+    /// Records of requests that were read whole and never answered, once per request.
+    pub unanswered: usize,
+    /// Requests with records that came earlier after a 429 than it said.
+    pub hasty: usize,
+    fault: Option<Fault>,
+    not_before: Option<Instant>,
+}
+
+impl Seen {
+    /// The ids of all records that are there.
+    pub fn ids(&self) -> BTreeSet<String> {
+        self.taken.keys().cloned().collect()
+    }
+
+    /// Copies beyond the first of each.
+    pub fn duplicates(&self) -> usize {
+        self.taken.values().map(|times| times - 1).sum()
+    }
+}
+
+/// The back end.
+pub struct BackEnd {
+    /// Where it listens.
+    pub address: SocketAddr,
+    vendor: Vendor,
+    seen: Arc<Mutex<Seen>>,
+    serving: Option<JoinHandle<()>>,
+}
+
+impl BackEnd {
+    /// A back end with this fault, if any.
+    pub async fn start(vendor: Vendor, fault: Option<Fault>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free address");
+        let address = listener.local_addr().expect("an address");
+        let seen = Arc::new(Mutex::new(Seen { fault, ..Seen::default() }));
+        let mut back_end = Self { address, vendor, seen, serving: None };
+        if fault != Some(Fault::Dead) {
+            back_end.serve(listener);
+        }
+        back_end
+    }
+
+    fn serve(&mut self, listener: TcpListener) {
+        let (vendor, seen) = (self.vendor, self.seen.clone());
+        self.serving = Some(tokio::spawn(async move {
+            let mut connections = JoinSet::new();
+            while let Ok((socket, _)) = listener.accept().await {
+                connections.spawn(serve(socket, vendor, seen.clone()));
+            }
+        }));
+    }
+
+    /// From now on nothing is wrong with it.
+    ///
+    /// # Panics
+    /// When its address has been taken meanwhile.
+    pub async fn mend(&mut self) {
+        self.seen().fault = None;
+        if self.serving.is_none() {
+            let listener = TcpListener::bind(self.address).await.expect("the same address");
+            self.serve(listener);
+        }
+    }
+
+    /// What it has seen so far.
+    pub fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for BackEnd {
+    fn drop(&mut self) {
+        if let Some(serving) = &self.serving {
+            serving.abort();
+        }
+    }
+}
+
+async fn serve(mut socket: TcpStream, vendor: Vendor, seen: Arc<Mutex<Seen>>) -> Option<()> {
+    let mut received = Vec::new();
+    loop {
+        let asked = Asked::read(&mut socket, &mut received).await?;
+        let Some(items) = (vendor.items)(&asked) else {
+            answer(&mut socket, 200, "", vendor.other.as_bytes()).await?;
+            continue;
+        };
+        let (status, headers, body) = react(&mut socket, vendor, &items, &seen).await?;
+        answer(&mut socket, status, headers, &body).await?;
+    }
+}
+
+/// The answer to a request with records; `None` when there is none.
+async fn react(
+    socket: &mut TcpStream,
+    vendor: Vendor,
+    items: &[Item],
+    seen: &Mutex<Seen>,
+) -> Option<(u16, &'static str, Vec<u8>)> {
+    let lock = || seen.lock().unwrap_or_else(PoisonError::into_inner);
+    let fault = {
+        let mut seen = lock();
+        seen.hasty += usize::from(seen.not_before.take().is_some_and(|at| Instant::now() < at));
+        seen.fault
+    };
+    let take = |verdicts: &[bool]| {
+        let mut seen = lock();
+        for (item, _) in items.iter().zip(verdicts).filter(|(_, taken)| **taken) {
+            let times = seen.taken.entry(item.id.clone()).or_default();
+            *times = if vendor.has_keys { 1 } else { *times + 1 };
+        }
+    };
+    let all = vec![true; items.len()];
+    match fault {
+        None | Some(Fault::Dead) => {
+            take(&all);
+            let (status, body) = (vendor.answer)(&all);
+            Some((status, "", body))
+        }
+        Some(Fault::Slow(delay)) => {
+            take(&all);
+            lock().unanswered += items.len();
+            let mut sink = [0; 16];
+            // Whoever waits that long gets an answer; whoever leaves has not got one.
+            let left = tokio::time::timeout(delay, tokio::io::AsyncReadExt::read(socket, &mut sink)).await;
+            if left.is_ok() {
+                return None;
+            }
+            lock().unanswered -= items.len();
+            let (status, body) = (vendor.answer)(&all);
+            Some((status, "", body))
+        }
+        Some(Fault::Refusing(status)) => Some((status, "", b"{}".to_vec())),
+        Some(Fault::Throttling) => {
+            lock().not_before = Some(Instant::now() + Duration::from_secs(1));
+            Some((429, "retry-after: 1\r\n", b"{}".to_vec()))
+        }
+        Some(Fault::RejectingItems) => {
+            let verdicts: Vec<bool> = items.iter().map(|item| !item.poison).collect();
+            let (status, body) = (vendor.answer)(&verdicts);
+            if (200..300).contains(&status) {
+                take(&verdicts);
+            }
+            Some((status, "", body))
+        }
+        Some(Fault::Closing) => {
+            take(&all);
+            lock().unanswered += items.len();
+            None
+        }
+    }
+}
+
+async fn answer(socket: &mut TcpStream, status: u16, headers: &str, body: &[u8]) -> Option<()> {
+    let length = body.len();
+    let head = format!(
+        "HTTP/1.1 {status} x\r\n{headers}content-type: application/json\r\ncontent-length: {length}\r\n\r\n"
+    );
+    socket.write_all(&[head.as_bytes(), body].concat()).await.ok()
+}
