@@ -41,7 +41,7 @@ pub struct WebhookSettings {
     pub compression: Compression,
     /// Statuses after which the same batch is sent again; besides them every 5xx that no other list names.
     pub retry_on: Vec<u16>,
-    /// Statuses by which the receiver says that it will never take these records.
+    /// Statuses by which the receiver says that it will never take these records; the batch is halved until the record that it means is found.
     pub reject_on: Vec<u16>,
     /// Statuses that mean a wrong set-up: records wait. Also every other status from 300 to 499, except 413, which halves the batch.
     pub refuse_on: Vec<u16>,

@@ -74,7 +74,11 @@ impl TelemetryExporter for WebhookExporter {
             };
         let delivery = match verdict {
             Verdict::Delivered => Delivery::Delivered,
-            Verdict::Rejected(reason) => Delivery::Items(vec![ItemOutcome::Rejected { reason }; batch.len()]),
+            Verdict::Rejected(reason) if batch.len() == 1 => {
+                Delivery::Items(vec![ItemOutcome::Rejected { reason }])
+            }
+            // The receiver does not say which record it means: halves tell.
+            Verdict::Rejected(_) => Delivery::TooLarge,
             Verdict::Retry(after) => Delivery::Retry { after },
             Verdict::TooLarge => Delivery::TooLarge,
             Verdict::Refused(reason) => Delivery::Refused { reason },

@@ -124,11 +124,19 @@ async fn without_a_secret_nothing_is_signed() {
     assert!(request.headers().get("webhook-id").is_some());
 }
 
+/// A receiver names no record, and those beside the one that it means are good.
+#[tokio::test]
+async fn a_rejected_batch_is_to_be_halved() {
+    let script = Arc::new(Script::default());
+    script.then(Ok(Response::builder().status(400).body("".into()).expect("an answer")));
+    assert_eq!(exporter(&json!({}), &script).export(&batch(2)).await, Delivery::TooLarge);
+}
+
 #[tokio::test]
 async fn whole_answers_are_judged() {
     let retry = Delivery::Retry { after: Some(Duration::from_secs(7)) };
     let rejected =
-        |status: u16| Delivery::Items(vec![ItemOutcome::Rejected { reason: format!("HTTP {status}") }; 2]);
+        |status: u16| Delivery::Items(vec![ItemOutcome::Rejected { reason: format!("HTTP {status}") }]);
     let lists = json!({ "retry_on": [404, 302], "reject_on": [409, 501], "refuse_on": [429, 503] });
     for (settings, status, expected) in [
         (json!({}), 200, Some(Delivery::Delivered)),
@@ -160,7 +168,7 @@ async fn whole_answers_are_judged() {
         let answer = Response::builder().status(status).header("retry-after", "7").body("canary".into());
         script.then(Ok(answer.expect("an answer")));
         let exporter = exporter(&settings, &script);
-        match (expected, exporter.export(&batch(2)).await) {
+        match (expected, exporter.export(&batch(1)).await) {
             (Some(expected), answer) => assert_eq!(answer, expected, "{status}"),
             (None, Delivery::Refused { reason }) => {
                 assert!(reason.contains(&status.to_string()) && !reason.contains("canary"), "{reason}");
