@@ -19,6 +19,10 @@ pub enum HttpError {
     TooLarge(String),
 }
 
+/// The trailers of an answer, for those who need them (gRPC's status stands there): in the response's extensions.
+#[derive(Clone, Debug, Default)]
+pub struct Trailers(pub http::HeaderMap);
+
 /// What carries the requests; the gateway's client, or a test's.
 #[async_trait]
 pub trait HttpTransport: Send + Sync {
@@ -37,6 +41,9 @@ impl Http {
     }
 
     /// Sends one request with its whole body and reads the whole answer (bounded; see [`HttpError::TooLarge`]).
+    ///
+    /// A request of version [`http::Version::HTTP_2`] goes over HTTP/2 and nothing else, over `http://` too (prior
+    /// knowledge); trailers then stand in the answer's extensions as [`Trailers`].
     pub async fn send(&self, request: http::Request<Bytes>) -> Result<http::Response<Bytes>, HttpError> {
         self.0.send(request).await
     }

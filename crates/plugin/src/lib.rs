@@ -23,7 +23,7 @@ pub use self::exporter::{
     TelemetryPlugin,
 };
 pub use self::host::Host;
-pub use self::http::{Http, HttpError, HttpTransport};
+pub use self::http::{Http, HttpError, HttpTransport, Trailers};
 pub use self::metrics::{
     Counter, Gauge, Histogram, HistogramValue, Meter, MetricData, MetricKind, MetricRegistry,
     MetricsSnapshot, Point, PointValue,

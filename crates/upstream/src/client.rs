@@ -10,12 +10,10 @@ use http::uri::Authority;
 use http::{Request, Response, Uri};
 use magicapi_kernel::Admitted;
 use magicapi_model::{Error, ErrorKind, Retry};
-use magicapi_plugin::Http;
 use tokio::time::Instant;
 
 use crate::body::{RequestBody, ResponseBody};
 use crate::connect::{Connector, timed_out};
-use crate::exporter::Exporter;
 use crate::fault::{self, Fault};
 use crate::h1::{H1Conn, H1Lease};
 use crate::h2::{self, H2Lease, Opened, Opening, Place};
@@ -146,11 +144,6 @@ impl Client {
         request: Request<RequestBody>,
     ) -> Result<Response<ResponseBody>, Error> {
         self.dispatch(request).await
-    }
-
-    /// The exporters' face: whole bodies, 60 s per request, answers up to 16 MiB.
-    pub fn http(&self) -> Http {
-        Http::new(Arc::new(Exporter::new(self.clone())))
     }
 
     /// What the client holds and does now.

@@ -27,5 +27,6 @@ mod tests;
 
 pub use body::{RequestBody, ResponseBody};
 pub use client::{Client, ClientStats};
-pub use options::{ClientOptions, Http2Choice, ProxySettings};
-pub use tls::check_ca;
+pub use exporter::{ExporterOptions, exporter_http};
+pub use options::{ClientOptions, Http2Choice, Identity, ProxySettings};
+pub use tls::{check_ca, check_identity};

@@ -15,6 +15,10 @@ pub struct ClientOptions {
     pub proxy: ProxySettings,
     /// PEM files of corporate CAs, trusted beside the system's.
     pub extra_ca_pem: Vec<Vec<u8>>,
+    /// What the client shows when a server asks who it is.
+    pub identity: Option<Identity>,
+    /// The name that a server's certificate must bear, and that it is told (SNI), where it is not the address's own.
+    pub server_name: Option<String>,
     /// A connection that was unused for so long is closed. Below the 60 s after which load balancers of providers
     /// commonly close, so that we are first and no request meets a half-closed connection.
     pub pool_idle: Duration,
@@ -33,11 +37,28 @@ impl Default for ClientOptions {
             connect_timeout: Duration::from_secs(5),
             proxy: ProxySettings::default(),
             extra_ca_pem: Vec::new(),
+            identity: None,
+            server_name: None,
             pool_idle: Duration::from_secs(55),
             max_idle_per_origin: 1024,
             http2: Http2Choice::default(),
             max_streams_per_connection: 50,
         }
+    }
+}
+
+/// A client certificate.
+#[derive(Clone)]
+pub struct Identity {
+    /// The certificate, and those between it and its CA, as PEM.
+    pub cert_pem: Vec<u8>,
+    /// Its private key, as PEM.
+    pub key_pem: Vec<u8>,
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Identity").field("cert_pem", &self.cert_pem.len()).finish_non_exhaustive()
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use http::header::{AUTHORIZATION, HOST, PROXY_AUTHORIZATION};
+use http::header::{AUTHORIZATION, HOST, PROXY_AUTHORIZATION, TE};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderValue, Request, Uri, Version};
 use magicapi_model::{Error, ErrorKind};
@@ -223,8 +223,12 @@ impl Origin {
         *request.uri_mut() = self.absolute(request.uri());
         let headers = request.headers_mut();
         headers.remove(HOST);
-        for name in ["connection", "keep-alive", "proxy-connection", "te", "transfer-encoding", "upgrade"] {
+        for name in ["connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"] {
             headers.remove(name);
+        }
+        // The one value that HTTP/2 knows (RFC 9113, 8.2.2), and gRPC demands.
+        if headers.get(TE).is_some_and(|te| te != "trailers") {
+            headers.remove(TE);
         }
         self.authorize(request);
     }

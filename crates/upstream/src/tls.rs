@@ -4,14 +4,14 @@ use std::sync::{Arc, OnceLock};
 
 use magicapi_model::{Error, ErrorKind};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::fault::Fault;
-use crate::options::{ClientOptions, Http2Choice};
+use crate::options::{ClientOptions, Http2Choice, Identity};
 
 /// The two ways in which the client speaks TLS.
 #[derive(Clone)]
@@ -20,6 +20,8 @@ pub(crate) struct Tls {
     target: TlsConnector,
     /// To a proxy that is itself reached by TLS: CONNECT is HTTP/1.1 here.
     proxy: TlsConnector,
+    /// Stands for the target's own name.
+    server_name: Option<String>,
 }
 
 impl Tls {
@@ -35,10 +37,11 @@ impl Tls {
             Http2Choice::Never => &[b"http/1.1"],
             Http2Choice::PriorKnowledge => &[b"h2"],
         };
-        let target = config(roots, offer)?;
-        let mut proxy = target.clone();
-        proxy.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Self { target: Arc::new(target).into(), proxy: Arc::new(proxy).into() })
+        let target = config(roots.clone(), offer, options.identity.as_ref())?;
+        // A proxy is not the one that the certificate is for.
+        let proxy = config(roots, &[b"http/1.1"], None)?;
+        let server_name = options.server_name.clone();
+        Ok(Self { target: Arc::new(target).into(), proxy: Arc::new(proxy).into(), server_name })
     }
 
     /// The handshake with a provider; `place` is its `host:port` for messages.
@@ -46,7 +49,7 @@ impl Tls {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        handshake(&self.target, host, place, io).await
+        handshake(&self.target, self.server_name.as_deref().unwrap_or(host), place, io).await
     }
 
     /// The handshake with a proxy.
@@ -81,14 +84,23 @@ where
     })
 }
 
-fn config(roots: RootCertStore, offer: &[&[u8]]) -> Result<ClientConfig, Error> {
+fn config(roots: RootCertStore, offer: &[&[u8]], identity: Option<&Identity>) -> Result<ClientConfig, Error> {
     // Given explicitly: other crates switch on a second provider, and then rustls's own choice panics.
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut config = ClientConfig::builder_with_provider(provider)
+    let unusable = |e: String| Error::gateway(ErrorKind::Internal, format!("TLS cannot be set up: {e}"));
+    let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .map_err(|e| Error::gateway(ErrorKind::Internal, format!("TLS cannot be set up: {e}")))?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+        .map_err(|e| unusable(e.to_string()))?
+        .with_root_certificates(roots);
+    let mut config = match identity {
+        None => builder.with_no_client_auth(),
+        Some(identity) => {
+            let (chain, key) = read_identity(identity).map_err(unusable)?;
+            builder
+                .with_client_auth_cert(chain, key)
+                .map_err(|e| unusable(format!("the client certificate and its key: {e}")))?
+        }
+    };
     config.alpn_protocols = offer.iter().map(|name| name.to_vec()).collect();
     Ok(config)
 }
@@ -113,6 +125,25 @@ fn system_roots() -> &'static RootCertStore {
 /// Whether a client can trust the certificates of this CA file; the error says what is wrong with them.
 pub fn check_ca(pem: &[u8]) -> Result<(), String> {
     add_ca(&mut RootCertStore::empty(), pem)
+}
+
+/// Whether a client can show this certificate with this key; the error says what is wrong with them.
+pub fn check_identity(identity: &Identity) -> Result<(), String> {
+    config(RootCertStore::empty(), &[], Some(identity)).map(|_| ()).map_err(|error| error.message)
+}
+
+fn read_identity(
+    identity: &Identity,
+) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), String> {
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(&identity.cert_pem)
+        .collect::<Result<_, _>>()
+        .map_err(|e| format!("the client certificate cannot be read: {e}"))?;
+    if chain.is_empty() {
+        return Err("the client certificate: no PEM block BEGIN CERTIFICATE".into());
+    }
+    let key = PrivateKeyDer::from_pem_slice(&identity.key_pem)
+        .map_err(|_| "the client certificate's key: expected a PEM block BEGIN PRIVATE KEY".to_owned())?;
+    Ok((chain, key))
 }
 
 fn add_ca(roots: &mut RootCertStore, pem: &[u8]) -> Result<(), String> {

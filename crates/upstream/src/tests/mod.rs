@@ -120,6 +120,7 @@ pub(super) struct Authority {
     pub(super) pem: Vec<u8>,
     certificate: rustls::pki_types::CertificateDer<'static>,
     key: Vec<u8>,
+    issuer: rcgen::Issuer<'static, rcgen::KeyPair>,
 }
 
 impl Authority {
@@ -133,18 +134,47 @@ impl Authority {
         let names = ["localhost", "127.0.0.1", "api.example.invalid"].map(str::to_owned);
         let leaf = rcgen::CertificateParams::new(names).expect("parameters");
         let certificate = leaf.signed_by(&key, &issuer).expect("certificate").der().clone();
-        Self { pem, certificate, key: key.serialize_der() }
+        Self { pem, certificate, key: key.serialize_der(), issuer }
     }
 
+    /// A client's certificate of this CA.
+    pub(super) fn identity(&self) -> crate::Identity {
+        let key = rcgen::KeyPair::generate().expect("key");
+        let leaf = rcgen::CertificateParams::new(["gateway".to_owned()]).expect("parameters");
+        let cert_pem = leaf.signed_by(&key, &self.issuer).expect("certificate").pem().into_bytes();
+        crate::Identity { cert_pem, key_pem: key.serialize_pem().into_bytes() }
+    }
+
+    /// A server that asks nobody who they are.
     pub(super) fn acceptor(&self, alpn: &[&str]) -> tokio_rustls::TlsAcceptor {
+        self.accepting(alpn, None)
+    }
+
+    /// A server that takes only clients with a certificate of this CA.
+    pub(super) fn strict_acceptor(&self) -> tokio_rustls::TlsAcceptor {
+        use rustls::pki_types::pem::PemObject as _;
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(rustls::pki_types::CertificateDer::from_pem_slice(&self.pem).expect("CA")).expect("CA");
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let verifier = rustls::server::WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+        self.accepting(&["http/1.1"], Some(verifier.build().expect("a verifier")))
+    }
+
+    fn accepting(
+        &self,
+        alpn: &[&str],
+        verifier: Option<Arc<dyn rustls::server::danger::ClientCertVerifier>>,
+    ) -> tokio_rustls::TlsAcceptor {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let key = rustls::pki_types::PrivatePkcs8KeyDer::from(self.key.clone()).into();
-        let mut config = rustls::ServerConfig::builder_with_provider(provider)
+        let builder = rustls::ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
-            .expect("versions")
-            .with_no_client_auth()
-            .with_single_cert(vec![self.certificate.clone()], key)
-            .expect("certificate");
+            .expect("versions");
+        let builder = match verifier {
+            Some(verifier) => builder.with_client_cert_verifier(verifier),
+            None => builder.with_no_client_auth(),
+        };
+        let mut config = builder.with_single_cert(vec![self.certificate.clone()], key).expect("certificate");
         config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
         Arc::new(config).into()
     }
