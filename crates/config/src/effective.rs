@@ -13,8 +13,8 @@ use sha2::{Digest, Sha256};
 use crate::catalogue::Catalogue;
 use crate::load::{Sources, load};
 use crate::types::{
-    Admin, Auth, Config, ExporterEntry, Only, Pipeline, ProviderEntry, Server, StoreUrl, Telemetry, Timeouts,
-    Upstream,
+    Admin, Auth, Config, ExporterEntry, Only, Pipeline, ProviderEntry, Reach, ReachAuth, ReachProxy, Server,
+    StoreUrl, Telemetry, Timeouts, Upstream,
 };
 use crate::units::{show_duration, show_size};
 
@@ -263,6 +263,7 @@ fn exporter(list: &mut List, index: usize, entry: &ExporterEntry, catalogue: &Ca
         list.put(at(name), if secret { MASK.into() } else { masked(value) });
     }
     pipeline(list, &at, &entry.pipeline);
+    reach(list, &at, &entry.reach);
 }
 
 fn pipeline(list: &mut List, at: &impl Fn(&str) -> String, pipeline: &Pipeline) {
@@ -297,6 +298,32 @@ fn pipeline(list: &mut List, at: &impl Fn(&str) -> String, pipeline: &Pipeline) 
     list.duration(at("buffer.max_age"), pipeline.buffer.max_age);
     list.put(at("buffer.when_full"), word(pipeline.buffer.when_full));
     list.duration(at("retry.max_age"), pipeline.retry.max_age);
+}
+
+fn reach(list: &mut List, at: &impl Fn(&str) -> String, reach: &Reach) {
+    list.path(at("tls.ca_file"), reach.ca_file.as_deref());
+    if let Some((cert, key)) = &reach.identity {
+        list.path(at("tls.cert"), Some(cert));
+        list.path(at("tls.key"), Some(key));
+    }
+    list.text(at("tls.server_name"), reach.server_name.as_deref());
+    match &reach.proxy {
+        ReachProxy::Inherited => {}
+        ReachProxy::Direct => list.put(at("proxy"), "none"),
+        ReachProxy::Url(url) => list.put(at("proxy"), mask_userinfo(url.expose())),
+    }
+    match &reach.auth {
+        None => {}
+        Some(ReachAuth::Basic { username, .. }) => {
+            list.put(at("auth.basic.username"), username.as_str());
+            list.secret(at("auth.basic.password"), true);
+        }
+        Some(ReachAuth::Bearer(_)) => list.secret(at("auth.bearer"), true),
+        Some(ReachAuth::Header { name, .. }) => {
+            list.put(at("auth.header.name"), name.as_str());
+            list.secret(at("auth.header.value"), true);
+        }
+    }
 }
 
 fn only(list: &mut List, at: &impl Fn(&str) -> String, only: &Only) {

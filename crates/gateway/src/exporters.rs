@@ -7,10 +7,11 @@ use magicapi_config::{Config, ExporterEntry, Loaded};
 use magicapi_plugin::{ConfigError, Host, MetricRegistry, Signals, TelemetryPlugin};
 use magicapi_store::{REQUEST_LOG, Store};
 use magicapi_telemetry::{CaptureSettings, ExporterSetup, PipelineSettings, WhenFull};
-use magicapi_upstream::{Client, ClientOptions};
+use magicapi_upstream::{ClientOptions, ExporterOptions, exporter_http};
 
 use crate::parts::{self, Problem};
 use crate::pipeline;
+use crate::reach;
 
 /// What exporters are made with, whatever the configuration.
 pub(crate) struct Workshop {
@@ -53,10 +54,12 @@ impl Workshop {
         &self,
         plugin: &'static dyn TelemetryPlugin,
         entry: &ExporterEntry,
-        reach: &ClientOptions,
+        shared: &ClientOptions,
     ) -> Result<ExporterSetup, ConfigError> {
-        let client = Client::new(reach.clone()).map_err(|error| ConfigError::new("", error.message))?;
-        let host = Host::new(client.http(), self.registry.meter(plugin.name()), self.data_dir.clone());
+        let options = reach::options(entry, shared)?;
+        let fingerprint = fingerprint(entry, &options);
+        let http = exporter_http(options).map_err(|error| ConfigError::new("", error.message))?;
+        let host = Host::new(http, self.registry.meter(plugin.name()), self.data_dir.clone());
         let exporter = plugin.create_exporter(entry.settings.clone(), host)?;
         Ok(ExporterSetup {
             name: entry.name.clone(),
@@ -65,16 +68,20 @@ impl Workshop {
             pipeline: pipeline::settings(&entry.pipeline),
             signals: signals(plugin),
             exclusive: plugin.settings().is_exclusive(),
-            fingerprint: fingerprint(entry, reach),
+            fingerprint,
         })
     }
 }
 
 /// Stands for everything that the exporter was made of. It holds no secret: those enter it as a hash.
-fn fingerprint(entry: &ExporterEntry, reach: &ClientOptions) -> String {
+fn fingerprint(entry: &ExporterEntry, options: &ExporterOptions) -> String {
     let settings = serde_json::to_string(entry.settings.values()).unwrap_or_default();
-    let hash = magicapi_policies::hash_of(&settings);
-    format!("{} {:?} {reach:?} {hash:02x?}", entry.kind, entry.pipeline)
+    let header = options.header.as_ref().map(|(name, value)| (name, value.as_bytes()));
+    let key = options.client.identity.as_ref().map(|identity| (&identity.cert_pem, &identity.key_pem));
+    let proxy = &options.client.proxy;
+    let secrets = format!("{settings} {header:?} {key:?} {:?} {:?}", proxy.http, proxy.https);
+    let hash = magicapi_policies::hash_of(&secrets);
+    format!("{} {:?} {:?} {hash:02x?}", entry.kind, entry.pipeline, options.client)
 }
 
 fn signals(plugin: &dyn TelemetryPlugin) -> Signals {

@@ -19,6 +19,7 @@ mod log;
 mod logs;
 mod parts;
 mod pipeline;
+mod reach;
 mod reload;
 mod serve;
 mod signals;

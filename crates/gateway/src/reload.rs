@@ -35,7 +35,12 @@ impl Reloader {
         let config = &current.config;
         let tls = config.server.tls.iter().flat_map(|tls| [tls.cert.clone(), tls.key.clone()]);
         let others = [current.file.clone(), config.prices.file.clone(), config.upstream.ca_file.clone()];
-        others.into_iter().flatten().chain(tls).collect()
+        let reaches = config.telemetry.exporters.iter().map(|entry| &entry.reach);
+        let trusted = reaches.flat_map(|reach| {
+            let pair = reach.identity.iter().flat_map(|(cert, key)| [cert, key]);
+            reach.ca_file.iter().chain(pair).cloned()
+        });
+        others.into_iter().flatten().chain(tls).chain(trusted).collect()
     }
 
     /// Reloads whenever it is asked to or a file changes; for the life of the process. Files are watched once this

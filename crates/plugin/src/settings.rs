@@ -81,6 +81,7 @@ pub struct SettingsSpec {
     keys: Vec<SettingsKey>,
     signals: Signals,
     exclusive: bool,
+    speaks_http: bool,
 }
 
 impl SettingsSpec {
@@ -98,7 +99,7 @@ impl SettingsSpec {
             .and_then(Value::as_object)
             .map(|properties| properties.iter().map(|(name, property)| read_key(name, property)).collect())
             .unwrap_or_default();
-        Self { schema, keys, signals: Signals::RECORDS, exclusive: false }
+        Self { schema, keys, signals: Signals::RECORDS, exclusive: false, speaks_http: true }
     }
 
     /// Sets the signals that the exporter takes.
@@ -112,6 +113,17 @@ impl SettingsSpec {
     pub fn exclusive(mut self) -> Self {
         self.exclusive = true;
         self
+    }
+
+    /// Says that an exporter makes no use of [`crate::Host::http`]: `tls`, `proxy` and `auth` of its entry are refused.
+    pub fn without_http(mut self) -> Self {
+        self.speaks_http = false;
+        self
+    }
+
+    /// Whether it sends over the gateway's HTTP client.
+    pub fn speaks_http(&self) -> bool {
+        self.speaks_http
     }
 
     /// Whether two exporters of one name must not live at the same time.

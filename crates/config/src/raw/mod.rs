@@ -16,7 +16,7 @@ use serde::Deserialize;
 use crate::types::{AuthMode, MetricsAccess, OnClientGone, OnFull};
 use crate::units::{Limit, Size, Span};
 
-pub(crate) use self::pipeline::{Batch, Buffer, Keep, Only, Pipeline, Sample};
+pub(crate) use self::pipeline::{Batch, Buffer, Keep, Only, Pipeline, ReachAuth, Sample};
 pub(crate) use self::telemetry::{Capture, Telemetry};
 
 /// The configuration file of the MagicAPI gateway.

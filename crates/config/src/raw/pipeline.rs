@@ -1,5 +1,8 @@
 //! What the user wrote of the pipeline around an exporter: the keys that every exporter has.
 
+use std::path::PathBuf;
+
+use magicapi_model::Secret;
 use magicapi_plugin::ContentLevel;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -31,12 +34,64 @@ pub(crate) struct Pipeline {
     pub(crate) concurrency: Option<usize>,
     /// The most that is sent per second (default: no limit).
     pub(crate) rate_limit: RateLimit,
+    /// Trust and identity towards a back end that speaks HTTPS.
+    pub(crate) tls: ReachTls,
+    /// The HTTP proxy on the way to its back end, as a URL, or `none` (default: as for providers).
+    pub(crate) proxy: Option<String>,
+    /// A credential for every request to its back end, of an exporter that has none of its own: one of the three.
+    pub(crate) auth: Option<ReachAuth>,
     /// A batch is sent when any of these is reached.
     pub(crate) batch: Batch,
     /// Records that wait.
     pub(crate) buffer: Buffer,
     /// How long a batch is tried.
     pub(crate) retry: Retry,
+}
+
+/// Trust and identity towards a back end that speaks HTTPS.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct ReachTls {
+    /// Further trusted certificates as a PEM file, relative to the working directory; besides those for providers.
+    pub(crate) ca_file: Option<PathBuf>,
+    /// The gateway's own certificate as a PEM file, for a back end that asks for it; together with `key`.
+    pub(crate) cert: Option<PathBuf>,
+    /// Its private key as a PEM file.
+    pub(crate) key: Option<PathBuf>,
+    /// The name that the back end's certificate bears, where it is not the address's own.
+    pub(crate) server_name: Option<String>,
+}
+
+/// A credential: one of the three.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct ReachAuth {
+    /// User and password (RFC 7617).
+    pub(crate) basic: Option<Basic>,
+    /// A token (RFC 6750).
+    pub(crate) bearer: Option<Secret>,
+    /// A header.
+    pub(crate) header: Option<Header>,
+}
+
+/// User and password.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Basic {
+    /// The user.
+    pub(crate) username: String,
+    /// The password.
+    pub(crate) password: Secret,
+}
+
+/// A header.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Header {
+    /// Its name.
+    pub(crate) name: String,
+    /// Its value.
+    pub(crate) value: Secret,
 }
 
 /// A filter. Every key that is given must hold.

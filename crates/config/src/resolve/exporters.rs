@@ -6,13 +6,14 @@ use magicapi_plugin::{ContentLevel, Signals};
 use serde_json::{Map, Value};
 
 use super::pipeline::pipeline;
+use super::reach::reach;
 use super::settings;
 use crate::catalogue::{PluginSpec, REQUEST_LOG};
 use crate::context::Context;
 use crate::diagnostics::{Diagnostic, Place};
 use crate::raw;
 use crate::schema::split;
-use crate::types::{ExporterEntry, Source};
+use crate::types::{ExporterEntry, Reach, Source};
 
 /// The variable that lists exporters.
 pub(super) const LIST: &str = "ENABLED_EXPORTERS";
@@ -130,7 +131,8 @@ fn from_environment(
     }
     let settings = settings::from_environment(cx, plugin, &at);
     let pipeline = pipeline(cx, &at, &raw::Pipeline::default(), captured);
-    ExporterEntry { kind: plugin.name.into(), name: plugin.name.into(), settings, pipeline, source }
+    let reach = Reach::default();
+    ExporterEntry { kind: plugin.name.into(), name: plugin.name.into(), settings, pipeline, reach, source }
 }
 
 fn from_file(
@@ -160,10 +162,12 @@ fn from_file(
         }
     }
     let pipeline = pipeline(cx, &at, &written, captured);
-    let name = written.name.unwrap_or_else(|| kind.clone());
+    let name = written.name.clone().unwrap_or_else(|| kind.clone());
+    let spec = cx.catalogue.plugin(&kind).map(|plugin| &plugin.settings);
+    let reach = reach(cx, &at, written, (&kind, spec), &settings);
     if name == REQUEST_LOG {
         let problem = cx.near(&format!("{at}.name"), format!("the name `{name}` is the embedded log's own"));
         cx.report(problem);
     }
-    Some(ExporterEntry { kind, name, settings, pipeline, source: Source::File { index } })
+    Some(ExporterEntry { kind, name, settings, pipeline, reach, source: Source::File { index } })
 }

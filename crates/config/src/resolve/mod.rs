@@ -7,6 +7,7 @@ mod ignored;
 mod listen;
 mod pipeline;
 mod providers;
+mod reach;
 mod serving;
 mod settings;
 mod telemetry;

@@ -48,7 +48,7 @@ fn proxy_variable(cx: &mut Context<'_>, name: &str) -> Option<String> {
 }
 
 /// `proxy:3128` is taken for `http://proxy:3128`, as curl does.
-fn proxy_url(cx: &mut Context<'_>, key: &str, url: &str) -> Option<String> {
+pub(super) fn proxy_url(cx: &mut Context<'_>, key: &str, url: &str) -> Option<String> {
     let url = url.trim();
     let url = if url.contains("://") { url.to_owned() } else { format!("http://{url}") };
     match url_problem(&url) {

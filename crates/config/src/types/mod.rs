@@ -7,6 +7,7 @@
 
 mod access;
 mod pipeline;
+mod reach;
 mod serving;
 mod telemetry;
 
@@ -14,6 +15,7 @@ pub use self::access::{
     Auth, AuthMode, KeyEntry, OnClientGone, PassthroughRule, ProviderEntry, Timeouts, Upstream,
 };
 pub use self::pipeline::{Batch, Buffer, Only, Pipeline, RateLimit, Retry, Sample, WhenFull};
+pub use self::reach::{Reach, ReachAuth, ReachProxy};
 pub use self::serving::{
     Admin, Drain, Ledger, Limits, Listen, ListenSource, Log, LogFormat, MetricsAccess, OnFull, Prices,
     Retention, Server, Store, StoreUrl, TlsFiles,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use magicapi_plugin::{ContentLevel, Settings, TelemetryConfig};
 
-use super::Pipeline;
+use super::{Pipeline, Reach};
 
 /// Records, metrics and exporters.
 #[derive(Clone, PartialEq)]
@@ -51,6 +51,8 @@ pub struct ExporterEntry {
     pub settings: Settings,
     /// What the pipeline around it does.
     pub pipeline: Pipeline,
+    /// How it reaches its back end.
+    pub reach: Reach,
     /// Where the entry comes from.
     pub source: Source,
 }

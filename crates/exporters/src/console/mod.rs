@@ -39,7 +39,7 @@ impl TelemetryPlugin for ConsolePlugin {
     }
 
     fn settings(&self) -> SettingsSpec {
-        SettingsSpec::of::<ConsoleSettings>()
+        SettingsSpec::of::<ConsoleSettings>().without_http()
     }
 
     fn create_exporter(

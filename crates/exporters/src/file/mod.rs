@@ -58,7 +58,7 @@ impl TelemetryPlugin for FilePlugin {
     }
 
     fn settings(&self) -> SettingsSpec {
-        SettingsSpec::of::<FileSettings>().exclusive()
+        SettingsSpec::of::<FileSettings>().without_http().exclusive()
     }
 
     fn create_exporter(

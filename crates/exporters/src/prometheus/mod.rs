@@ -42,7 +42,7 @@ impl TelemetryPlugin for PrometheusPlugin {
     }
 
     fn settings(&self) -> SettingsSpec {
-        SettingsSpec::of::<PrometheusSettings>().signals(Signals::SCRAPE)
+        SettingsSpec::of::<PrometheusSettings>().without_http().signals(Signals::SCRAPE)
     }
 
     fn create_exporter(

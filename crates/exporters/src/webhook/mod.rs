@@ -78,9 +78,8 @@ impl TelemetryExporter for WebhookExporter {
                 Delivery::Items(vec![ItemOutcome::Rejected { reason }])
             }
             // The receiver does not say which record it means: halves tell.
-            Verdict::Rejected(_) => Delivery::TooLarge,
+            Verdict::Rejected(_) | Verdict::TooLarge => Delivery::TooLarge,
             Verdict::Retry(after) => Delivery::Retry { after },
-            Verdict::TooLarge => Delivery::TooLarge,
             Verdict::Refused(reason) => Delivery::Refused { reason },
             Verdict::Unknown => Delivery::Unknown,
         };
