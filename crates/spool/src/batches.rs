@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -12,7 +13,7 @@ use bytes::Bytes;
 
 use crate::SpoolError;
 use crate::files::{UNFINISHED, make_private_dir, sync_dir, write_whole};
-use crate::format::{HEAD, Kind, head, pack, unpack};
+use crate::format::{HEAD, Kind, check_length, head, pack, unpack};
 
 /// Ends a batch's file name.
 const ENDING: &str = "batch";
@@ -80,7 +81,7 @@ impl Batches {
             return Err(SpoolError::Full { needed: bytes, used: self.bytes, limit: self.limit });
         }
         let id = BatchId { oldest_ms: millis(oldest), number: self.next_number };
-        let file = format!("{:013}-{:08}-{}.{ENDING}", id.oldest_ms, id.number, records.len());
+        let file = file_name(id, records.len() as u64);
         write_whole(&self.dir, &file, &[&head(Kind::Batch), &packed])
             .map_err(SpoolError::at(&self.dir.join(&file)))?;
         let records = records.len() as u64;
@@ -101,9 +102,7 @@ impl Batches {
     /// A batch's records, in order. A batch that is not in the list is empty.
     pub fn read(&self, id: BatchId) -> Result<Vec<Bytes>, SpoolError> {
         let Some(info) = self.index.get(&id) else { return Ok(Vec::new()) };
-        let path = self.dir.join(&info.file);
-        let file = fs::read(&path).map_err(SpoolError::at(&path))?;
-        unpack(&path, &file.into())
+        read_batch(&self.dir.join(&info.file))
     }
 
     /// Removes a batch and says how many records it held.
@@ -134,6 +133,25 @@ impl Batches {
         for id in expired {
             records += self.remove(id)?;
         }
+        Ok(records)
+    }
+
+    /// Brings a file back that was set aside and can be read, as it is; gives how many records it holds.
+    pub fn bring_back(&mut self, file: &str) -> Result<u64, SpoolError> {
+        let aside = self.dir.join(CORRUPT).join(file);
+        let Some((mut id, _)) = parse(file) else {
+            return Err(SpoolError::Corrupt { path: aside, what: "not the name of a batch" });
+        };
+        let records = read_batch(&aside)?.len() as u64;
+        let bytes = fs::metadata(&aside).map_err(SpoolError::at(&aside))?.len();
+        if self.bytes.saturating_add(bytes) > self.limit {
+            return Err(SpoolError::Full { needed: bytes, used: self.bytes, limit: self.limit });
+        }
+        id.number = self.next_number;
+        let name = file_name(id, records);
+        fs::rename(&aside, self.dir.join(&name)).map_err(SpoolError::at(&aside))?;
+        self.add(BatchInfo { id, file: name, records, bytes, oldest: id.oldest() });
+        self.sync()?;
         Ok(records)
     }
 
@@ -182,6 +200,54 @@ impl BatchId {
     fn oldest(self) -> SystemTime {
         UNIX_EPOCH + Duration::from_millis(self.oldest_ms)
     }
+}
+
+/// The batches of a directory, the oldest first, without opening it: for whoever looks at one that another owns. A
+/// directory that is not there has none.
+pub fn list_batches(dir: &Path) -> Result<Vec<BatchInfo>, SpoolError> {
+    let entries = match fs::read_dir(dir) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(SpoolError::at(dir))?,
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(SpoolError::at(dir))?;
+        let file = entry.file_name().to_string_lossy().into_owned();
+        // Its owner may remove a file while we look.
+        if let (Some((id, records)), Ok(meta)) = (parse(&file), entry.metadata()) {
+            found.push(BatchInfo { id, file, records, bytes: meta.len(), oldest: id.oldest() });
+        }
+    }
+    found.sort_by_key(|info| info.id);
+    Ok(found)
+}
+
+/// The files of a directory that were set aside because they could not be read, the oldest first.
+pub fn list_set_aside(dir: &Path) -> Result<Vec<BatchInfo>, SpoolError> {
+    list_batches(&set_aside_dir(dir))
+}
+
+/// Where the files of a directory go that cannot be read.
+pub fn set_aside_dir(dir: &Path) -> PathBuf {
+    dir.join(CORRUPT)
+}
+
+/// The records of one file.
+pub fn read_batch(path: &Path) -> Result<Vec<Bytes>, SpoolError> {
+    unpack(path, &fs::read(path).map_err(SpoolError::at(path))?.into())
+}
+
+/// Whether a file is what its head says, as far as head and length tell: its checksum is not computed.
+pub fn check_batch(path: &Path) -> Result<(), SpoolError> {
+    let mut file = fs::File::open(path).map_err(SpoolError::at(path))?;
+    let length = file.metadata().map_err(SpoolError::at(path))?.len();
+    let mut begin = Vec::new();
+    file.by_ref().take(64).read_to_end(&mut begin).map_err(SpoolError::at(path))?;
+    check_length(path, &begin.into(), length)
+}
+
+fn file_name(id: BatchId, records: u64) -> String {
+    format!("{:013}-{:08}-{records}.{ENDING}", id.oldest_ms, id.number)
 }
 
 fn millis(at: SystemTime) -> u64 {

@@ -115,6 +115,18 @@ pub(crate) fn unpack(path: &Path, file: &Bytes) -> Result<Vec<Bytes>, SpoolError
     if records.len() == count { Ok(records) } else { Err(corrupt("its number of records does not match")) }
 }
 
+/// Checks a batch's file by its first bytes and its length.
+pub(crate) fn check_length(path: &Path, begin: &Bytes, length: u64) -> Result<(), SpoolError> {
+    let corrupt = |what| SpoolError::Corrupt { path: path.to_owned(), what };
+    let body = after_head(path, begin, Kind::Batch)?;
+    let mut numbers = body.get(..BATCH_HEAD).ok_or_else(|| corrupt("cut short in its numbers"))?;
+    if (HEAD + BATCH_HEAD) as u64 + u64::from(numbers.get_u32_le()) == length {
+        Ok(())
+    } else {
+        Err(corrupt("cut short, or longer than it says"))
+    }
+}
+
 /// Appends one entry of a journal to a buffer.
 pub(crate) fn put_entry(out: &mut BytesMut, entry: &[u8]) -> std::io::Result<()> {
     let length = length(entry.len())?;

@@ -14,6 +14,8 @@ mod files;
 mod format;
 mod journal;
 
-pub use self::batches::{BatchId, BatchInfo, Batches};
+pub use self::batches::{
+    BatchId, BatchInfo, Batches, check_batch, list_batches, list_set_aside, read_batch, set_aside_dir,
+};
 pub use self::error::SpoolError;
 pub use self::journal::{Fsync, Journal, JournalSettings, OldSegment, Ticket};

@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use magicapi_spool::{Batches, SpoolError};
+use magicapi_spool::{Batches, SpoolError, check_batch, list_batches, list_set_aside, read_batch};
 use proptest::prelude::*;
 
 const LIMIT: u64 = 1 << 20;
@@ -136,4 +136,34 @@ proptest! {
         let id = batches.put(&records, at(0)).expect("room");
         prop_assert_eq!(batches.read(id).expect("records"), records);
     }
+}
+
+#[test]
+fn a_directory_is_looked_at_without_opening_it_and_files_set_aside_come_back() {
+    let dir = tempfile::tempdir().expect("a directory");
+    assert!(list_batches(&dir.path().join("absent")).expect("none").is_empty());
+    let mut batches = Batches::open(dir.path(), LIMIT).expect("a spool");
+    batches.put(&["younger"], at(9)).expect("room");
+    let older = batches.put(&["older", ""], at(3)).expect("room");
+    fs::write(dir.path().join("half.tmp"), "unfinished").expect("a file");
+    let seen = list_batches(dir.path()).expect("a directory");
+    assert_eq!(seen, batches.list().cloned().collect::<Vec<_>>());
+    assert!(dir.path().join("half.tmp").exists(), "looking changes nothing");
+    let path = dir.path().join(&seen[0].file);
+    assert_eq!(read_batch(&path).expect("a batch"), ["older", ""]);
+    check_batch(&path).expect("a batch");
+
+    let whole = fs::read(&path).expect("a file");
+    fs::write(&path, &whole[..whole.len() - 1]).expect("a file");
+    assert!(check_batch(&path).is_err(), "a byte is missing");
+    batches.set_aside(older).expect("set aside");
+    let aside = list_set_aside(dir.path()).expect("a directory").remove(0);
+    assert!(batches.bring_back(&aside.file).is_err_and(|error| error.is_about_content()));
+    assert_eq!((batches.records(), list_set_aside(dir.path()).expect("a directory").len()), (1, 1));
+    fs::write(dir.path().join("corrupt").join(&aside.file), &whole).expect("a file");
+    assert_eq!(batches.bring_back(&aside.file).expect("it can be read now"), 2);
+    assert_eq!((batches.records(), list_set_aside(dir.path()).expect("a directory").len()), (3, 0));
+    let oldest = batches.oldest().expect("a batch").id;
+    assert_eq!(batches.read(oldest).expect("a batch"), ["older", ""]);
+    assert!(batches.bring_back("../x.batch").is_err(), "not a name of ours");
 }
