@@ -3,7 +3,9 @@
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use magicapi_plugin::{ContentDropped, ContentLevel, Health, Signals, TelemetryConfig, TelemetryExporter};
+use magicapi_plugin::{
+    ContentDropped, ContentLevel, Health, RequestMetrics, Signals, TelemetryConfig, TelemetryExporter,
+};
 use tokio::time::Instant;
 
 use crate::breaker::{Breaker, BreakerState};
@@ -13,6 +15,7 @@ use crate::queue::{BatchLimits, Item, Queue};
 use crate::settings::{ExporterSetup, PipelineSettings};
 use crate::spool::{Spool, SpoolFacts};
 use crate::tally::{Counted, Tally};
+use crate::trial::{self, TrialStep, Trials};
 
 /// What an exporter is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,6 +121,8 @@ pub(crate) struct Lane {
     pub(crate) breaker: Breaker,
     /// `None` without a data directory.
     pub(crate) spool: Option<Arc<Spool>>,
+    /// Tests that wait for its thread.
+    pub(crate) trials: Trials,
     tally: Arc<Tally>,
     condition: Mutex<Condition>,
     successor: OnceLock<Arc<Lane>>,
@@ -170,6 +175,7 @@ impl Lane {
             config: core.config.clone(),
             breaker: Breaker::default(),
             spool,
+            trials: Trials::default(),
             tally,
             condition: Mutex::new(Condition { state, last_error: None, said }),
             successor: OnceLock::new(),
@@ -294,6 +300,13 @@ impl Lane {
                 "exporter: records lost at the end"
             );
         }
+    }
+
+    /// Tests the exporter on its own thread.
+    pub(crate) async fn try_out(&self, record: Arc<RequestMetrics>) -> Vec<TrialStep> {
+        let starting = self.state() == ExporterState::Starting;
+        let until_begun = if starting { self.pipeline.init_timeout } else { Duration::ZERO };
+        self.trials.ask(record, until_begun, self.pipeline.timeout + trial::BESIDE).await
     }
 
     /// Changes the state and says so, once per change.

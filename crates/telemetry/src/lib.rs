@@ -35,6 +35,7 @@ mod stop;
 mod tally;
 mod tap;
 mod telemetry;
+mod trial;
 mod worker;
 
 pub use self::breaker::BreakerState;
@@ -46,3 +47,4 @@ pub use self::settings::{
 };
 pub use self::tap::{BodyKind, Finished, Tap};
 pub use self::telemetry::{Telemetry, Unhealthy};
+pub use self::trial::{Trial, TrialEnd, TrialStage, TrialStep, try_alone};

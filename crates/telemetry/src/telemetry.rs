@@ -17,6 +17,7 @@ use crate::settings::{CaptureSettings, ExporterSetup, TelemetrySettings};
 use crate::spool::Spooler;
 use crate::stop::Stop;
 use crate::tap::Tap;
+use crate::trial::{self, Subject, Trial, TrialStep};
 use crate::worker::Handle;
 
 /// How long a replaced or removed exporter may go on delivering.
@@ -122,6 +123,30 @@ impl Telemetry {
     /// Every exporter, in the configuration's order.
     pub fn status(&self) -> Vec<ExporterStatus> {
         self.0.core.status()
+    }
+
+    /// Sends a marked record through one exporter and tells what came of it; `None` when no exporter has this name.
+    pub async fn try_exporter(&self, name: &str) -> Option<Trial> {
+        let core = &self.0.core;
+        let lane = core.lanes().into_iter().find(|lane| lane.name == name)?;
+        let mut trial =
+            Trial { exporter: lane.name.clone(), kind: lane.kind, record: None, steps: Vec::new() };
+        if lane.is_active() {
+            let captured = core.plan().limits.bodies;
+            let record = Arc::new(trial::record(core.config.clone(), lane.content(captured)));
+            trial.record = lane.takes(Signals::RECORDS).then(|| record.id());
+            trial.steps = lane.try_out(record).await;
+            return Some(trial);
+        }
+        let snapshot = self.snapshot();
+        // A plug-in makes the page; it must not hold up this thread.
+        let page = tokio::task::spawn_blocking(move || {
+            let (exporter, signals) = (lane.exporter.as_ref(), lane.signals);
+            Subject { exporter, signals, pipeline: &lane.pipeline }.page(&snapshot)
+        });
+        let began = std::time::Instant::now();
+        trial.steps = vec![page.await.unwrap_or_else(|_| TrialStep::blocked(began, "it ended early"))];
+        Some(trial)
     }
 
     /// Waits for an exporter with `require_healthy` whose `init` has not succeeded within its `init_timeout`; for ever

@@ -19,6 +19,7 @@ use crate::feed::Feed;
 use crate::guard::{Guarded, guarded};
 use crate::lane::{ExporterState, Lane};
 use crate::stop::{Stop, StopSender, StopSignal};
+use crate::trial::{Subject, TrialEnd, TrialStep};
 
 /// How long one `export_metrics` may take.
 const METRICS_TIMEOUT: Duration = Duration::from_secs(30);
@@ -108,6 +109,7 @@ impl Worker {
                     }
                 },
                 self.watch_health(),
+                self.serve_trials(),
             );
         }
         self.end(begun).await;
@@ -165,10 +167,19 @@ impl Worker {
                     error,
                     "exporter: cannot start yet, records wait"
                 );
-                said = Some(error);
+                said = Some(error.clone());
             }
             lane.expire();
-            if !stop.pause(backoff.next(None)).await {
+            for call in lane.trials.take() {
+                let began = call.began;
+                call.answer(vec![TrialStep::init(TrialEnd::Failed, &error, began)]);
+            }
+            // A test that is asked for is a reason to try again at once.
+            let in_time = tokio::select! {
+                in_time = stop.pause(backoff.next(None)) => in_time,
+                () = lane.trials.called() => true,
+            };
+            if !in_time {
                 return false;
             }
         }
@@ -203,6 +214,28 @@ impl Worker {
         tokio::select! {
             () = ordered.ordered() => {}
             () = asking => {}
+        }
+    }
+
+    /// Runs tests that are asked for, beside the batches, until the order to end.
+    async fn serve_trials(&self) {
+        let (mut stop, mut ordered) = (self.stop.clone(), self.stop.clone());
+        let lane = &self.lane;
+        let subject =
+            Subject { exporter: lane.exporter.as_ref(), signals: lane.signals, pipeline: &lane.pipeline };
+        let serving = async {
+            loop {
+                lane.trials.called().await;
+                for call in lane.trials.take() {
+                    let mut steps = vec![TrialStep::init(TrialEnd::Ok, "has started", call.began)];
+                    steps.extend(subject.probe(&call.record, &self.core.snapshot(), &mut stop).await);
+                    call.answer(steps);
+                }
+            }
+        };
+        tokio::select! {
+            () = ordered.ordered() => {}
+            () = serving => {}
         }
     }
 
@@ -254,6 +287,8 @@ impl Worker {
     async fn end(mut self, begun: bool) {
         let lane = self.lane.clone();
         self.stop.ordered().await;
+        // Who waits learns that nobody will answer.
+        drop(lane.trials.take());
         if !lane.has_successor() {
             lane.save_rest();
         }
