@@ -45,6 +45,10 @@ pub use self::settings::{
     CaptureSettings, ExporterSetup, Keep, Only, PipelineSettings, RateLimit, Sample, TelemetrySettings,
     WhenFull,
 };
+pub use self::spool::{
+    FileTotals, Purge, Purged, Replayed, SpoolContents, SpoolSummary, SpooledRecord, Spools, SpoolsError,
+    UnreadableFile,
+};
 pub use self::tap::{BodyKind, Finished, Tap};
 pub use self::telemetry::{Telemetry, Unhealthy};
 pub use self::trial::{Trial, TrialEnd, TrialStage, TrialStep, try_alone};

@@ -41,11 +41,13 @@ pub(crate) enum DropReason {
     DiskError,
     /// What the spool had of it could not be read.
     Corrupt,
+    /// A person removed it from the spool.
+    Purged,
 }
 
 impl DropReason {
     /// Every reason, in the order of their numbers.
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Memory,
         Self::QueueFull,
         Self::Expired,
@@ -54,6 +56,7 @@ impl DropReason {
         Self::DiskFull,
         Self::DiskError,
         Self::Corrupt,
+        Self::Purged,
     ];
 
     pub(crate) const fn as_str(self) -> &'static str {
@@ -66,6 +69,7 @@ impl DropReason {
             Self::DiskFull => "disk_full",
             Self::DiskError => "disk_error",
             Self::Corrupt => "corrupt",
+            Self::Purged => "purged",
         }
     }
 }

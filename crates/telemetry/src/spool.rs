@@ -13,9 +13,12 @@
 
 mod dead;
 mod files;
+mod look;
 mod name;
+mod shelves;
 mod taking;
 mod thread;
+mod work;
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -29,7 +32,10 @@ use tokio::sync::Notify;
 
 use self::dead::DeadLetters;
 use self::files::Files;
+pub use self::look::{FileTotals, SpoolContents, SpoolSummary, SpooledRecord, UnreadableFile};
+pub use self::shelves::{Spools, SpoolsError};
 pub(crate) use self::thread::Spooler;
+pub use self::work::{Purge, Purged, Replayed};
 use crate::memory::Reservation;
 use crate::metrics::{DropReason, Event};
 use crate::queue::Item;
@@ -120,7 +126,16 @@ impl Spool {
         pipeline: &PipelineSettings,
         thread: Arc<thread::Signal>,
     ) -> Self {
-        let dir = root.join(name::directory(tally.name()));
+        Self::at(root.join(name::directory(tally.name())), tally, pipeline, thread)
+    }
+
+    /// The same in this directory.
+    fn at(
+        dir: PathBuf,
+        tally: &Arc<Tally>,
+        pipeline: &PipelineSettings,
+        thread: Arc<thread::Signal>,
+    ) -> Self {
         let limits = Limits {
             keeps: pipeline.when_full == WhenFull::Spool && pipeline.buffer_disk > 0,
             disk: pipeline.buffer_disk,

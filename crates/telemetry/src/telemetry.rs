@@ -14,7 +14,7 @@ use crate::core::Core;
 use crate::lane::{ExporterState, ExporterStatus, Lane};
 use crate::metrics::{DropReason, GatewayMetrics};
 use crate::settings::{CaptureSettings, ExporterSetup, TelemetrySettings};
-use crate::spool::Spooler;
+use crate::spool::{Spooler, Spools};
 use crate::stop::Stop;
 use crate::tap::Tap;
 use crate::trial::{self, Subject, Trial, TrialStep};
@@ -77,6 +77,9 @@ impl Telemetry {
             telemetry.control().assemblers.push(thread);
         }
         telemetry.reload(settings.capture, exporters)?;
+        if let Some(spools) = telemetry.spools() {
+            spools.say_orphans();
+        }
         Ok(telemetry)
     }
 
@@ -147,6 +150,18 @@ impl Telemetry {
         let began = std::time::Instant::now();
         trial.steps = vec![page.await.unwrap_or_else(|_| TrialStep::blocked(began, "it ended early"))];
         Some(trial)
+    }
+
+    /// The exporters' spools, to look at and to work on; `None` without a data directory. May wait while exporters
+    /// are exchanged.
+    pub fn spools(&self) -> Option<Spools> {
+        let root = self.0.core.spooler.as_ref()?.root().to_owned();
+        let control = self.control();
+        let running = control.running.iter().filter_map(|handle| handle.lane.spool.clone()).collect();
+        let ending = control.leaving.iter().filter(|handle| !handle.has_ended());
+        let leaving = ending.map(|handle| handle.lane.name.clone()).collect();
+        drop(control);
+        Some(Spools::of_running(root, running, leaving))
     }
 
     /// Waits for an exporter with `require_healthy` whose `init` has not succeeded within its `init_timeout`; for ever

@@ -3,11 +3,12 @@
 //! A dead letter is one line of JSON, `{"reason": …}`, a line break, and the record as
 //! [`RequestMetrics::to_stored`] writes it. Bounded in bytes and age; the oldest go first.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
 use magicapi_plugin::RequestMetrics;
 use magicapi_spool::{Batches, SpoolError};
 
@@ -86,7 +87,7 @@ impl DeadLetters {
             return;
         }
         let stored: Vec<_> = letters.iter().map(Letter::to_stored).collect();
-        let kept = self.act(|batches| put(batches, &stored));
+        let kept = self.act(|batches| put(batches, &stored, SystemTime::now()));
         if kept {
             self.tally.count(Event::DeadLettered, letters.len());
         }
@@ -108,6 +109,23 @@ impl DeadLetters {
     /// Records and bytes on disk.
     pub(super) fn depth(&self) -> (u64, u64) {
         (self.records.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed))
+    }
+
+    /// Where they are.
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Works on the files; `None` when there are none.
+    pub(super) fn with<T>(&self, work: impl FnOnce(&mut Batches) -> T) -> Option<T> {
+        let mut done = None;
+        if self.dir.exists() {
+            self.act(|batches| {
+                done = Some(work(batches));
+                Ok(())
+            });
+        }
+        done
     }
 
     fn act(&self, act: impl FnOnce(&mut Batches) -> Result<(), SpoolError>) -> bool {
@@ -136,6 +154,12 @@ impl DeadLetters {
     }
 }
 
+/// What stands before a record.
+#[derive(serde::Deserialize)]
+struct Line {
+    reason: String,
+}
+
 impl Letter {
     fn to_stored(&self) -> Vec<u8> {
         let mut stored = serde_json::json!({ "reason": self.reason }).to_string().into_bytes();
@@ -145,10 +169,21 @@ impl Letter {
     }
 }
 
+/// A letter's reason and its stored record; `None` when it is no letter.
+pub(super) fn read_letter(letter: &Bytes) -> Option<(String, Bytes)> {
+    let end = letter.iter().position(|byte| *byte == b'\n')?;
+    let line: Line = serde_json::from_slice(letter.get(..end)?).ok()?;
+    Some((line.reason, letter.slice(end + 1..)))
+}
+
 /// Writes letters; where there is no room, the oldest go.
-fn put(batches: &mut Batches, stored: &[Vec<u8>]) -> Result<(), SpoolError> {
+pub(super) fn put<B: AsRef<[u8]>>(
+    batches: &mut Batches,
+    stored: &[B],
+    since: SystemTime,
+) -> Result<(), SpoolError> {
     loop {
-        match batches.put(stored, SystemTime::now()) {
+        match batches.put(stored, since) {
             Err(full @ SpoolError::Full { needed, limit, .. }) => {
                 match batches.oldest().map(|info| info.id).filter(|_| needed <= limit) {
                     Some(oldest) => batches.remove(oldest)?,

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 use magicapi_spool::{BatchId, BatchInfo, Batches, SpoolError};
 
+use super::work::{Purged, purge_batches};
 use crate::queue::Item;
 
 /// How often a directory that cannot be used is tried again.
@@ -128,6 +129,29 @@ impl Files {
     /// A batch is no longer on its way.
     pub(super) fn release(&mut self, id: BatchId) {
         self.lent.remove(&id);
+    }
+
+    /// Writes records that come back, as they were stored. Nothing goes for them.
+    pub(super) fn restore(&mut self, stored: &[Bytes], oldest: SystemTime) -> Result<(), SpoolError> {
+        self.batches.as_mut().map_or(Ok(()), |batches| batches.put(stored, oldest).map(|_| ()))
+    }
+
+    /// Brings a file back that was set aside; gives how many records it holds.
+    pub(super) fn bring_back(&mut self, file: &str) -> Result<u64, SpoolError> {
+        self.batches.as_mut().map_or(Ok(0), |batches| batches.bring_back(file))
+    }
+
+    /// Removes the batches that go, but for what is on its way.
+    pub(super) fn purge(
+        &mut self,
+        goes: impl Fn(&BatchInfo) -> bool,
+        dry: bool,
+        purged: &mut Purged,
+    ) -> Result<(), SpoolError> {
+        let Some(batches) = self.batches.as_mut() else { return Ok(()) };
+        let lent = batches.list().filter(|info| goes(info) && self.lent.contains(&info.id)).count();
+        purged.busy += lent as u64;
+        purge_batches(batches, |info| goes(info) && !self.lent.contains(&info.id), dry, purged)
     }
 
     /// Removes what is older than that, but for what is on its way; gives how many records that were.

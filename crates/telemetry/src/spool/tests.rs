@@ -269,3 +269,5 @@ fn several_exports_are_under_way_at_once() {
     telemetry.shutdown(Duration::from_millis(100));
     assert_eq!(only(&telemetry).spool_records, 40);
 }
+
+mod commands;

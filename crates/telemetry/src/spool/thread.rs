@@ -1,7 +1,7 @@
 //! The pipeline's one spool thread: writes what lanes hand over, and removes what is too old.
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -58,6 +58,11 @@ impl Spooler {
         state.known.retain(|known| known.strong_count() > 0);
         state.known.push(Arc::downgrade(&spool));
         spool
+    }
+
+    /// Where the exporters' directories are.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
     }
 
     /// From now on everything is written at once.
