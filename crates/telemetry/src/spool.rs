@@ -90,8 +90,8 @@ pub(crate) struct Spool {
 struct Handover {
     waiting: VecDeque<Item>,
     bytes: usize,
-    /// The thread is writing.
-    writing: bool,
+    /// Records that the thread is writing.
+    writing: usize,
     closed: bool,
 }
 
@@ -257,7 +257,7 @@ impl Spool {
     /// Whether something is still on its way to the disk.
     pub(crate) fn is_writing(&self) -> bool {
         let handover = lock(&self.handover);
-        let waits = handover.writing || !handover.waiting.is_empty();
+        let waits = handover.writing > 0 || !handover.waiting.is_empty();
         drop(handover);
         (waits && lock(&self.failure).is_none()) || self.dead.is_writing()
     }

@@ -94,6 +94,11 @@ impl DeadLetters {
         lock(&self.waiting).writing = false;
     }
 
+    /// Writing has failed inside: nothing is under way any more.
+    pub(super) fn give_up(&self) {
+        lock(&self.waiting).writing = false;
+    }
+
     pub(super) fn is_writing(&self) -> bool {
         let waiting = lock(&self.waiting);
         waiting.writing || !waiting.letters.is_empty()

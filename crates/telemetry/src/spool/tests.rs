@@ -1,6 +1,6 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -268,6 +268,34 @@ fn several_exports_are_under_way_at_once() {
     assert_eq!(script.batches.lock().unwrap().len(), 3, "and no more");
     telemetry.shutdown(Duration::from_millis(100));
     assert_eq!(only(&telemetry).spool_records, 40);
+}
+
+/// Makes the next writes of the exporter `panics` panic.
+static PANICS: AtomicUsize = AtomicUsize::new(0);
+
+/// Called before a file is written.
+pub(super) fn writing(exporter: &str) {
+    let spend = |left: usize| left.checked_sub(1);
+    if exporter == "panics" && PANICS.fetch_update(Ordering::Relaxed, Ordering::Relaxed, spend).is_ok() {
+        panic!("scripted");
+    }
+}
+
+#[test]
+fn a_panic_while_writing_costs_the_records_at_hand_alone() {
+    let root = TempDir::new().expect("a directory");
+    let down = Script::always(Answer::Retry(None));
+    PANICS.store(2, Ordering::Relaxed);
+    let telemetry = start(root.path(), vec![down.setup("panics", small()), down.setup("beside", small())]);
+    send(&telemetry, 100);
+    eventually("the rest is written", || telemetry.status().iter().all(|status| status.spooled >= 80));
+    let [panicked, beside] = telemetry.status().try_into().expect("two");
+    assert!((1..=8).contains(&dropped(&panicked, "panic")), "{panicked:?}");
+    assert_eq!((PANICS.load(Ordering::Relaxed), beside.dropped), (0, 0));
+    *down.then.lock().unwrap() = None;
+    eventually("and delivered", || telemetry.status().iter().all(|status| status.spool_records == 0));
+    telemetry.shutdown(SOON);
+    telemetry.status().iter().for_each(balanced);
 }
 
 mod commands;

@@ -1,6 +1,7 @@
 //! The pipeline's one spool thread: writes what lanes hand over, and removes what is too old.
 
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -8,6 +9,7 @@ use std::time::{Duration, Instant};
 use magicapi_spool::SpoolError;
 
 use super::{Spool, lock, reason_of};
+use crate::guard::panic_text;
 use crate::metrics::{DropReason, Event};
 use crate::queue::Item;
 use crate::settings::PipelineSettings;
@@ -126,12 +128,12 @@ fn run(signal: &Signal) {
             signal.gather();
         }
         for spool in called {
-            spool.write_waiting();
+            spool.caught(Spool::write_waiting);
         }
         if Instant::now() >= look_at {
             for spool in signal.known() {
-                spool.expire();
-                spool.write_waiting();
+                spool.caught(Spool::expire);
+                spool.caught(Spool::write_waiting);
             }
             look_at = Instant::now() + EXPIRY;
         }
@@ -139,6 +141,21 @@ fn run(signal: &Signal) {
 }
 
 impl Spool {
+    /// Does a piece of the thread's work. A panic costs the records that were being written, counted, and nothing else:
+    /// the thread goes on, and the next look finds what still waits.
+    fn caught(&self, work: impl FnOnce(&Self)) {
+        let Err(payload) = catch_unwind(AssertUnwindSafe(|| work(self))) else { return };
+        let lost = std::mem::take(&mut lock(&self.handover).writing);
+        self.dead.give_up();
+        self.drop_records(lost, DropReason::Panic);
+        tracing::error!(
+            exporter = self.tally.name(),
+            records = lost,
+            panic = panic_text(payload.as_ref()),
+            "spool: writing failed inside; these records are lost, the rest goes on"
+        );
+    }
+
     /// Writes what waits, as far as the disk takes it.
     fn write_waiting(&self) {
         self.called.store(false, std::sync::atomic::Ordering::Release);
@@ -154,7 +171,7 @@ impl Spool {
             let unwritten = self.write(items);
             let go_on = unwritten.is_empty();
             let mut handover = lock(&self.handover);
-            handover.writing = false;
+            handover.writing = 0;
             let closed = handover.closed;
             let lost = unwritten.len();
             if !closed {
@@ -188,12 +205,14 @@ impl Spool {
             }
             items.extend(handover.pop());
         }
-        handover.writing = writing && !items.is_empty();
+        handover.writing = if writing { items.len() } else { 0 };
         items
     }
 
     /// Writes one file; gives the records back when that failed.
     fn write(&self, items: Vec<Item>) -> Vec<Item> {
+        #[cfg(test)]
+        super::tests::writing(self.tally.name());
         let written = self.opened_files(|files| files.put(&items));
         let records = items.len();
         match written {
