@@ -4,7 +4,7 @@
 //! ```text
 //! connection -> headers -> Host check -> token -> route -> telemetry | health | request log (on blocking threads)
 //! ```
-//! Everything is read-only for now, and everything is closed by default: the token is asked for before a route is
+//! GET reads; what changes something is POST. Everything is closed by default: the token is asked for before a route is
 //! looked at, so a path that does not exist needs it too. `routes` lists every route; nothing else adds one. What is
 //! answered are types of this crate, never a row as it comes from elsewhere.
 
@@ -19,11 +19,18 @@ mod openapi;
 mod plane;
 mod routes;
 mod serve;
+mod spool;
 #[cfg(test)]
 mod tests;
 mod token;
+mod trial;
 
 pub use health::{DataPlaneFacts, HealthFacts, HealthSource, LedgerFacts, StoreFacts};
 pub use plane::AdminState;
 pub use serve::serve;
+pub use spool::{
+    KeptView, PurgedView, ReasonView, ReplayedView, SpoolFileView, SpoolListView, SpoolRecordView,
+    SpoolRecordsView, SpoolTotalsView, SpoolView,
+};
 pub use token::generate_token;
+pub use trial::{TrialStepView, TrialView};

@@ -8,7 +8,7 @@ use utoipa::{Modify, OpenApi as _};
 
 use crate::error::ErrorBody;
 use crate::logs::{LogLag, Purpose, openapi_parameters};
-use crate::{exporters, health, logs, metrics};
+use crate::{exporters, health, logs, metrics, spool, trial};
 
 /// The security scheme's name.
 const TOKEN: &str = "admin_token";
@@ -25,6 +25,11 @@ const TOKEN: &str = "admin_token";
         metrics::metrics,
         health::health_details,
         exporters::exporters,
+        trial::exporter_test,
+        spool::spool_list,
+        spool::spool_records,
+        spool::spool_replay,
+        spool::spool_purge,
         logs::list,
         logs::follow,
         logs::one,

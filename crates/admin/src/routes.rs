@@ -7,9 +7,9 @@ use axum::extract::DefaultBodyLimit;
 use axum::handler::Handler;
 use axum::middleware::{from_fn_with_state, map_response};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{MethodRouter, get};
+use axum::routing::{MethodRouter, get, post};
 use http::header::ALLOW;
-use http::{HeaderValue, StatusCode};
+use http::{HeaderValue, Method, StatusCode};
 use magicapi_config::MetricsAccess;
 
 use crate::error::ApiError;
@@ -20,31 +20,39 @@ use crate::logs::{follow, list, one};
 use crate::metrics::metrics;
 use crate::openapi::openapi_json;
 use crate::plane::Plane;
+use crate::spool::{spool_list, spool_purge, spool_records, spool_replay};
+use crate::trial::exporter_test;
 
 /// The one route that can be opened to everybody who reaches the listener.
 const METRICS: &str = "/metrics";
-/// No route takes a body yet; those to come take little.
+/// No route takes a body; those to come take little.
 const BODY: usize = 64 * 1024;
 
-type Route = (&'static str, MethodRouter<Arc<Plane>>);
+/// A path, its one method, and what answers.
+type Route = (&'static str, Method, MethodRouter<Arc<Plane>>);
 
-/// Every route. None changes anything: a change will need another method than GET.
+/// Every route. GET changes nothing.
 pub(crate) fn routes() -> Vec<Route> {
     vec![
-        (METRICS, read(metrics)),
-        ("/health/details", read(health_details)),
-        ("/api/v1/openapi.json", read(openapi_json)),
-        ("/api/v1/exporters", read(exporters)),
-        ("/api/v1/logs", read(list)),
-        ("/api/v1/logs/follow", read(follow)),
-        ("/api/v1/logs/{id}", read(one)),
+        read(METRICS, metrics),
+        read("/health/details", health_details),
+        read("/api/v1/openapi.json", openapi_json),
+        read("/api/v1/exporters", exporters),
+        change("/api/v1/exporters/{exporter}/test", exporter_test),
+        read("/api/v1/spool", spool_list),
+        read("/api/v1/spool/{exporter}", spool_records),
+        change("/api/v1/spool/{exporter}/replay", spool_replay),
+        change("/api/v1/spool/{exporter}/purge", spool_purge),
+        read("/api/v1/logs", list),
+        read("/api/v1/logs/follow", follow),
+        read("/api/v1/logs/{id}", one),
     ]
 }
 
 /// The whole plane. Layers stand from the inside out: what is added last sees a request first.
 pub(crate) fn router(plane: Arc<Plane>) -> Router {
     let open = |path: &str| path == METRICS && plane.metrics == MetricsAccess::Open;
-    let (opened, closed): (Vec<Route>, Vec<Route>) = routes().into_iter().partition(|(path, _)| open(path));
+    let (opened, closed): (Vec<Route>, Vec<Route>) = routes().into_iter().partition(|(path, ..)| open(path));
     // The token guards the fallback too; only what is added after it is open.
     let router = add(Router::new(), closed)
         .fallback(unknown_path)
@@ -57,23 +65,38 @@ pub(crate) fn router(plane: Arc<Plane>) -> Router {
 }
 
 fn add(router: Router<Arc<Plane>>, routes: Vec<Route>) -> Router<Arc<Plane>> {
-    routes.into_iter().fold(router, |router, (path, route)| router.route(path, route))
+    routes.into_iter().fold(router, |router, (path, _, route)| router.route(path, route))
 }
 
 /// A route for GET alone; `HEAD` would run the handler for nothing.
-fn read<H, T>(handler: H) -> MethodRouter<Arc<Plane>>
+fn read<H, T>(path: &'static str, handler: H) -> Route
 where
     H: Handler<T, Arc<Plane>>,
     T: 'static,
 {
-    get(handler).head(wrong_method).fallback(wrong_method)
+    (path, Method::GET, get(handler).head(only_read).fallback(only_read))
 }
 
-async fn wrong_method() -> Response {
-    let mut refusal =
-        ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "wrong_method", "this can only be read: use GET")
-            .into_response();
-    refusal.headers_mut().insert(ALLOW, HeaderValue::from_static("GET"));
+/// A route for POST alone.
+fn change<H, T>(path: &'static str, handler: H) -> Route
+where
+    H: Handler<T, Arc<Plane>>,
+    T: 'static,
+{
+    (path, Method::POST, post(handler).fallback(only_change))
+}
+
+async fn only_read() -> Response {
+    wrong_method("this can only be read: use GET", "GET")
+}
+
+async fn only_change() -> Response {
+    wrong_method("this changes something: use POST", "POST")
+}
+
+fn wrong_method(message: &str, allowed: &'static str) -> Response {
+    let mut refusal = ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "wrong_method", message).into_response();
+    refusal.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
     refusal
 }
 

@@ -33,3 +33,4 @@ pub use self::load::{Flags, Loaded, Sources, load};
 pub use self::refuse::refusals_of;
 pub use self::schema::{key_paths, schema};
 pub use self::types::*;
+pub use self::units::duration as parse_duration;

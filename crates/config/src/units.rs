@@ -40,7 +40,7 @@ pub(crate) struct Size(pub(crate) u64);
 pub(crate) struct Limit(pub(crate) Option<Duration>);
 
 /// Reads `30s`, `1h30m`.
-pub(crate) fn duration(text: &str) -> Option<Duration> {
+pub fn duration(text: &str) -> Option<Duration> {
     let mut rest = text.trim();
     let mut total: u64 = 0;
     while !rest.is_empty() {

@@ -5,3 +5,4 @@ mod follow;
 mod log;
 mod pages;
 mod place;
+mod spool;
