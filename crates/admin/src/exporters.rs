@@ -47,7 +47,7 @@ pub(crate) struct ExporterInfo {
     retried: u64,
     /// Records given up before delivery.
     dropped: u64,
-    /// Those by reason: `queue_full`, `expired`, `disk_full`, `disk_error`, `corrupt`, `shutdown`.
+    /// Those by reason: `queue_full`, `expired`, `disk_full`, `disk_error`, `corrupt`, `shutdown`, `panic`, `purged`.
     dropped_by_reason: BTreeMap<&'static str, u64>,
     /// Records that the back end will never take.
     rejected: u64,
@@ -63,6 +63,8 @@ pub(crate) struct ExporterInfo {
     ambiguous: u64,
     /// What went wrong last.
     last_error: Option<String>,
+    /// When that was, RFC 3339.
+    last_error_at: Option<String>,
     /// How its back end is, looked at every few seconds: `ok`, `degraded` or `down`; `unknown` until it has started.
     health: &'static str,
     /// What is wrong there, or why it has not started; `null` when nothing is.
@@ -137,6 +139,7 @@ impl From<ExporterStatus> for ExporterInfo {
             sampled_out,
             ambiguous,
             last_error,
+            last_error_at,
             health,
         } = status;
         let (health, health_reason) = match health {
@@ -168,6 +171,9 @@ impl From<ExporterStatus> for ExporterInfo {
             sampled_out,
             ambiguous,
             last_error,
+            last_error_at: last_error_at
+                .and_then(|at| jiff::Timestamp::try_from(at).ok())
+                .map(|at| format!("{at:.3}")),
             health,
             health_reason,
         }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, HOST};
-use http::{Request, StatusCode};
+use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Empty};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
@@ -103,7 +103,21 @@ impl AdminClient {
 
     /// The body of a 200.
     pub(crate) async fn get(&self, path: &str) -> Result<Bytes, ClientError> {
-        let body = self.ask(path, "application/json").await?;
+        self.whole(Method::GET, path, ANSWER).await
+    }
+
+    /// Has something done that may take so long, and gives the body of its 200.
+    pub(crate) async fn post(&self, path: &str, patience: Duration) -> Result<Bytes, ClientError> {
+        self.whole(Method::POST, path, patience).await
+    }
+
+    /// Where it is.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    async fn whole(&self, method: Method, path: &str, patience: Duration) -> Result<Bytes, ClientError> {
+        let body = self.ask(method, path, "application/json", patience).await?;
         let body =
             timeout(ANSWER, body.collect()).await.map_err(|_| self.unreachable(&"the answer stopped"))?;
         Ok(body.map_err(|error| self.unreachable(&error))?.to_bytes())
@@ -111,11 +125,22 @@ impl AdminClient {
 
     /// A stream of events.
     pub(crate) async fn events(&self, path: &str) -> Result<Events, ClientError> {
-        Ok(Events { body: self.ask(path, "text/event-stream").await?, received: Vec::new() })
+        Ok(Events {
+            body: self.ask(Method::GET, path, "text/event-stream", ANSWER).await?,
+            received: Vec::new(),
+        })
     }
 
-    async fn ask(&self, path: &str, accept: &str) -> Result<Incoming, ClientError> {
-        let request = Request::get(path)
+    async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        accept: &str,
+        patience: Duration,
+    ) -> Result<Incoming, ClientError> {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
             // Whatever it listens on, we come over this machine.
             .header(HOST, "localhost")
             .header(AUTHORIZATION, format!("Bearer {}", self.token.expose()))
@@ -129,7 +154,7 @@ impl AdminClient {
         let (mut sender, connection) = connect.await.map_err(|error| self.unreachable(&error))?;
         // It ends with the answer, or with the command.
         tokio::spawn(connection);
-        let answer = timeout(ANSWER, sender.send_request(request)).await;
+        let answer = timeout(patience, sender.send_request(request)).await;
         let answer =
             answer.map_err(|_| self.unreachable(&"no answer"))?.map_err(|error| self.unreachable(&error))?;
         if answer.status() == StatusCode::OK {

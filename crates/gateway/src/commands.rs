@@ -4,12 +4,15 @@ use std::fmt::Write as _;
 use std::io::Write;
 use std::process::ExitCode;
 
-use clap::CommandFactory;
 use magicapi_config::{Catalogue, Environment, Flags, Loaded, Sources, StoreUrl};
 use magicapi_model::price::ModelRow;
 
-use crate::cli::{Cli, Command, Common, Exporters, Keys, Models, Providers};
-use crate::{catalogue, demo, exporters, logs, parts, serve};
+use crate::cli::{self, Cli, Command, Common, Exporters, Keys, Models, Providers};
+use crate::{catalogue, demo, logs, parts, serve};
+
+mod exporters;
+mod spool;
+mod way;
 
 /// The configuration, or this machine, does not allow what was asked.
 const UNUSABLE: u8 = 2;
@@ -30,12 +33,16 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
         Command::Mock(arguments) => mock(arguments),
         Command::Providers(Providers::List) => providers(&sources, &catalogue),
         Command::Models(Models::List { provider }) => models(provider.as_deref()),
-        Command::Exporters(Exporters::List) => exporter_list(&catalogue),
+        Command::Exporters(Exporters::List { json }) => exporters::list(json, &sources, &catalogue),
+        Command::Exporters(Exporters::Test { exporter, json }) => {
+            exporters::test(&exporter, json, &sources, &catalogue)
+        }
+        Command::Spool(command) => spool::run(command, &sources, &catalogue),
         Command::Logs(command) => log_command(command, &sources, &catalogue),
         Command::Keys(Keys::Create { name, print: _ }) => create_key(&name),
         Command::Completions { shell } => {
             let mut script = Vec::new();
-            clap_complete::generate(shell, &mut Cli::command(), "magicapi-ai-gateway", &mut script);
+            clap_complete::generate(shell, &mut cli::command(), "magicapi-ai-gateway", &mut script);
             answer(&String::from_utf8_lossy(&script))
         }
     }
@@ -72,7 +79,7 @@ fn block_on<T>(future: impl Future<Output = T>) -> Result<T, std::io::Error> {
 fn checked(sources: &Sources, catalogue: &Catalogue) -> Result<Loaded, String> {
     let loaded = magicapi_config::load(sources, catalogue).map_err(|problems| problems.to_string())?;
     parts::snapshot(&loaded)?;
-    let workshop = exporters::Workshop { registry: std::sync::Arc::default(), data_dir: None };
+    let workshop = crate::exporters::Workshop { registry: std::sync::Arc::default(), data_dir: None };
     workshop.make(&loaded, None).map_err(|problems| problems.join("\n"))?;
     Ok(loaded)
 }
@@ -172,19 +179,6 @@ fn model_line(row: &ModelRow) -> String {
         rate("output"),
         row.caps.join(",")
     )
-}
-
-fn exporter_list(catalogue: &Catalogue) -> ExitCode {
-    let mut text = String::new();
-    for plugin in &catalogue.plugins {
-        let _ = writeln!(text, "{}", plugin.name);
-        for key in plugin.settings.keys() {
-            let default = key.default.as_ref().map_or(String::new(), |value| format!(" (default {value})"));
-            let env = key.env.as_ref().map_or(String::new(), |name| format!(" [{name}]"));
-            let _ = writeln!(text, "  {}{env}{default}: {}", key.name, key.doc);
-        }
-    }
-    answer(&text)
 }
 
 fn log_command(command: logs::LogsCommand, sources: &Sources, catalogue: &Catalogue) -> ExitCode {

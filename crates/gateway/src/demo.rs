@@ -13,9 +13,15 @@ use magicapi_config::{Catalogue, Environment, Flags, Listen, ListenSource, Sourc
 use magicapi_mock::{MockOptions, MockServer};
 use magicapi_store::Store;
 use serde_json::json;
+use tokio::sync::watch;
 
 use crate::commands::fail;
 use crate::serve;
+
+/// What [`traffic`] sends.
+const REQUESTS: usize = 4;
+/// How long `--once` waits for its last request to be shown.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Runs the demo until it is interrupted.
 pub(crate) fn run(once: bool, sources: Sources, catalogue: Catalogue) -> ExitCode {
@@ -52,13 +58,15 @@ async fn demo(once: bool, sources: Sources, catalogue: Catalogue) -> Result<Exit
          magicapi-ai-gateway logs --data-dir {} tail\n\nRequests (Ctrl-C ends the demo):\n",
         data_dir.display()
     ));
-    let followed = gateway.store.as_deref().map(follow);
+    let (shown, mut seen) = watch::channel(0);
+    let followed = gateway.store.as_deref().map(|store| follow(store, shown));
     let shared = gateway.shared.clone();
     let traffic = tokio::spawn(async move {
         let sent = traffic(&address).await;
         if once {
-            // The last record is on its way to the store.
-            tokio::time::sleep(Duration::from_millis(1500)).await;
+            // The last records are on their way to the store. Without one, nobody follows and there is no wait.
+            let all = seen.wait_for(|shown| *shown >= REQUESTS);
+            let _gone = tokio::time::timeout(PATIENCE, all).await;
             shared.enter(magicapi_server::Phase::Cutting);
         }
         sent
@@ -105,11 +113,12 @@ fn say(text: &str) {
 }
 
 /// Prints each request once it stands in the store.
-fn follow(store: &Store) -> tokio::task::JoinHandle<()> {
+fn follow(store: &Store, shown: watch::Sender<usize>) -> tokio::task::JoinHandle<()> {
     let mut rows = store.follow();
     tokio::spawn(async move {
         while let Ok(row) = rows.recv().await {
             say(&format!("  {}\n", crate::logs::line(&row)));
+            shown.send_modify(|shown| *shown += 1);
         }
     })
 }

@@ -128,3 +128,6 @@ pub(crate) fn observe(registry: &Arc<MetricRegistry>, shared: &Arc<Shared>) {
         held.record(shared.counts.held_bytes.load(Ordering::Relaxed) as u64, &[]);
     });
 }
+
+#[cfg(test)]
+mod tests;

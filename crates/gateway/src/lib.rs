@@ -5,8 +5,6 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::Parser;
-
 mod admin_client;
 mod catalogue;
 mod cli;
@@ -32,7 +30,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Runs the program with these arguments, the program's name first.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let cli = match cli::Cli::try_parse_from(arguments) {
+    let cli = match cli::Cli::read(arguments) {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are errors to clap, too; it knows where to print and what to return.

@@ -18,7 +18,9 @@ mod table;
 mod tests;
 
 use self::filters::Filters;
+pub(crate) use self::filters::escaped;
 use self::source::{Failure, Live, Source};
+pub(crate) use self::table::printable;
 use self::table::{Entry, Line, header};
 
 /// Nothing was found.

@@ -1,7 +1,7 @@
 //! One exporter as everybody sees it: the assembly threads push into it, its worker drains it, status reads it.
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use magicapi_plugin::{
     ContentDropped, ContentLevel, Health, RequestMetrics, Signals, TelemetryConfig, TelemetryExporter,
@@ -102,6 +102,8 @@ pub struct ExporterStatus {
     pub ambiguous: u64,
     /// What went wrong last.
     pub last_error: Option<String>,
+    /// When that was.
+    pub last_error_at: Option<SystemTime>,
     /// How its back end is: what the exporter itself says every few seconds, unless records wait. `None`: nobody knows
     /// yet, because its `init` has not succeeded.
     pub health: Option<Health>,
@@ -132,11 +134,16 @@ pub(crate) struct Lane {
 struct Condition {
     state: ExporterState,
     last_error: Option<String>,
+    last_error_at: Option<SystemTime>,
     /// What the exporter itself said last.
     said: Option<Health>,
 }
 
 impl Condition {
+    fn fail(&mut self, error: &str) {
+        (self.last_error, self.last_error_at) = (Some(error.to_owned()), Some(SystemTime::now()));
+    }
+
     /// Records that wait tell more than what the exporter said some seconds ago.
     fn health(&self) -> Option<Health> {
         let why = || self.last_error.clone().unwrap_or_else(|| "records wait".into());
@@ -177,7 +184,7 @@ impl Lane {
             spool,
             trials: Trials::default(),
             tally,
-            condition: Mutex::new(Condition { state, last_error: None, said }),
+            condition: Mutex::new(Condition { state, last_error: None, last_error_at: None, said }),
             successor: OnceLock::new(),
             created_at: Instant::now(),
         }
@@ -313,7 +320,7 @@ impl Lane {
     pub(crate) fn enter(&self, state: ExporterState, reason: Option<&str>) {
         let mut condition = self.condition();
         if let Some(reason) = reason {
-            condition.last_error = Some(reason.to_owned());
+            condition.fail(reason);
         }
         let before = std::mem::replace(&mut condition.state, state);
         drop(condition);
@@ -331,7 +338,7 @@ impl Lane {
 
     /// Notes what went wrong, without a change of state.
     pub(crate) fn note(&self, error: &str) {
-        self.condition().last_error = Some(error.to_owned());
+        self.condition().fail(error);
     }
 
     /// Keeps what the exporter says of its back end.
@@ -346,7 +353,7 @@ impl Lane {
     pub(crate) fn status(&self) -> ExporterStatus {
         let condition = self.condition().clone();
         let health = condition.health();
-        let Condition { state, last_error, .. } = condition;
+        let Condition { state, last_error, last_error_at, .. } = condition;
         let depth = self.queue.depth();
         let spool = self.spool.as_ref().map_or_else(SpoolFacts::default, |spool| spool.facts());
         let Counted { received, sent, retried, rejected, ambiguous, spooled, filtered, sampled_out, dropped } =
@@ -376,6 +383,7 @@ impl Lane {
             sampled_out,
             ambiguous,
             last_error,
+            last_error_at,
             health,
         }
     }

@@ -8,6 +8,7 @@ mod instruments;
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock};
+use std::time::SystemTime;
 
 use magicapi_kernel::Meter;
 use magicapi_plugin::{ContentDropped, Facts, Usage};
@@ -191,6 +192,8 @@ impl GatewayMetrics {
             self.exporters.spool_records.record(status.spool_records, &[name]);
             self.exporters.spool_bytes.record(status.spool_bytes, &[name]);
             self.exporters.dead_letter_bytes.record(status.dead_letter_bytes, &[name]);
+            let failed = status.last_error_at.and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok());
+            self.exporters.last_error.record(failed.map_or(0, |since| since.as_secs()), &[name]);
             self.show_state(&status.name, Some((status.state, status.breaker)));
         }
     }
@@ -206,6 +209,7 @@ impl GatewayMetrics {
             &it.spool_records,
             &it.spool_bytes,
             &it.dead_letter_bytes,
+            &it.last_error,
         ];
         for gauge in gauges {
             gauge.record(0, &[name]);

@@ -90,7 +90,7 @@ async fn health_shows_every_fact() {
         "oldest_age_ms": null, "spool_records": 0, "spool_bytes": 0, "spool_error": null, "spooled": 0,
             "breaker": "closed", "dropped_by_reason": {}, "dead_letters": 0, "dead_letter_bytes": 0,
             "filtered": 0, "sampled_out": 0, "sent": 0, "retried": 0, "dropped": 0, "rejected": 0, "ambiguous": 0,
-        "last_error": null, "health": "ok", "health_reason": null,
+        "last_error": null, "last_error_at": null, "health": "ok", "health_reason": null,
     });
     let expected = json!({
         "status": "ok",

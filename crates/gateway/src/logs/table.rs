@@ -88,7 +88,7 @@ impl fmt::Display for Line {
 }
 
 /// Names come from callers: what would steer a terminal must not reach it.
-fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 

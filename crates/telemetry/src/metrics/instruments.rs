@@ -118,6 +118,7 @@ pub(super) struct Exporters {
     pub(super) spool_bytes: Gauge<u64>,
     pub(super) dead_letter_bytes: Gauge<u64>,
     pub(super) breaker: Gauge<u64>,
+    pub(super) last_error: Gauge<u64>,
 }
 
 impl Exporters {
@@ -153,6 +154,11 @@ impl Exporters {
             spool_bytes: now("exporter_spool_bytes", "By", "Their size on disk"),
             dead_letter_bytes: now("exporter_dead_letter_bytes", "By", "Size of dead letters on disk"),
             breaker: gauge(meter, "exporter_breaker", "", STATE, "1 for the state that the breaker is in"),
+            last_error: now(
+                "exporter_last_error_timestamp_seconds",
+                "s",
+                "When the last error was, in seconds since 1970; 0 when there was none",
+            ),
         }
     }
 }
