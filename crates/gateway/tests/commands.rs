@@ -223,6 +223,31 @@ fn options_stand_before_and_after_every_command() {
 }
 
 #[test]
+fn options_that_would_do_nothing_are_refused_and_not_offered() {
+    for command in
+        [&["schema"][..], &["mock"], &["models", "list"], &["keys", "create"], &["completions", "bash"]]
+    {
+        for option in ["--config", "--data-dir"] {
+            let after = run(&[command, &[option, "any"]].concat());
+            let before = run(&[&[option, "any"], command].concat());
+            for refused in [after, before] {
+                let text = complained(&refused);
+                assert_eq!(
+                    (refused.status.code(), said(&refused)),
+                    (Some(2), String::new()),
+                    "{command:?}: {text}"
+                );
+                assert!(text.contains(option) && text.contains("has no effect"), "{command:?}: {text}");
+            }
+            let help = printed(&[command, &["--help"]].concat());
+            assert!(!help.contains(option), "{help}");
+        }
+    }
+    let help = printed(&["exporters", "test", "--help"]);
+    assert!(help.contains("--config") && help.contains("--data-dir"), "{help}");
+}
+
+#[test]
 fn version_completions_and_help() {
     let version = printed(&["--version"]);
     assert!(version.starts_with(concat!("magicapi-ai-gateway ", env!("CARGO_PKG_VERSION"))), "{version}");
@@ -242,6 +267,7 @@ fn version_completions_and_help() {
         "providers",
         "models",
         "exporters",
+        "spool",
         "logs",
         "keys",
     ] {

@@ -1,6 +1,6 @@
 //! For tests only: the real binary as a process before whatever plays the provider (`gateway`, `configuration`), what a
 //! test asks it and the records that it wrote (`ask`, `records`), clients that show the wire (`http`, `wire`), and
-//! back ends on strings (`asked`, `back_end`, `puppet`, `bulk`) and a real one (`elasticsearch`).
+//! back ends on strings (`asked`, `back_end`, `puppet`, `bulk`, `hook`) and a real one (`elasticsearch`).
 //!
 //! Layer: none; no crate may depend on it outside of tests. It knows the gateway only as a caller or an operator does:
 //! environment, files, sockets, signals. Deadlines are generous: they end a hung test, they measure nothing.
@@ -15,6 +15,7 @@ pub mod bulk;
 pub mod configuration;
 pub mod elasticsearch;
 pub mod gateway;
+pub mod hook;
 pub mod http;
 pub mod puppet;
 pub mod records;

@@ -1,0 +1,172 @@
+//! `exporters test NAME` through the binary: with a gateway that runs, and without one.
+#![allow(clippy::expect_used, clippy::panic, reason = "clippy does not see that this is part of tests")]
+
+mod scene;
+
+use std::net::SocketAddr;
+use std::process::Output;
+use std::sync::Arc;
+
+use magicapi_testkit::bulk::Bulk;
+use magicapi_testkit::configuration::RECORDS;
+use magicapi_testkit::hook::Hook;
+use magicapi_testkit::wire::until;
+use magicapi_testkit::{DEADLINE, read_records};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::scene::{Scene, run, stderr, stdout};
+
+fn nowhere() -> SocketAddr {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free address");
+    listener.local_addr().expect("an address")
+}
+
+/// Back ends that take records, reject them, refuse us; and exporters for these, for nobody and for this machine.
+struct Stage {
+    bulk: Bulk,
+    takes: Hook,
+    directory: Arc<TempDir>,
+    changes: Value,
+    _others: [Hook; 3],
+}
+
+impl Stage {
+    async fn new() -> Self {
+        let bulk = Bulk::start("127.0.0.1:0".parse().expect("an address")).await;
+        let (takes, rejects, refuses, busy) =
+            (Hook::start(202).await, Hook::start(400).await, Hook::start(401).await, Hook::start(503).await);
+        let hook = |name: &str, hook: &Hook| json!({ "type": "webhook", "name": name, "url": hook.url() });
+        let elasticsearch = |name: &str, address: SocketAddr| {
+            json!({ "type": "elasticsearch", "name": name, "url": format!("http://{address}"),
+                "content": "metadata", "only": { "status": ["error"] } })
+        };
+        let changes = json!({ "telemetry": { "exporters": [
+            { "type": "file", "path": RECORDS },
+            { "type": "console" },
+            { "type": "prometheus" },
+            elasticsearch("search", bulk.address),
+            elasticsearch("nobody", nowhere()),
+            hook("takes", &takes), hook("rejects", &rejects), hook("refuses", &refuses), hook("busy", &busy),
+        ] } });
+        let directory = Arc::new(TempDir::new().expect("a directory"));
+        Self { bulk, takes, directory, changes, _others: [rejects, refuses, busy] }
+    }
+
+    /// The command; the file names the exporters, whether a gateway runs or not.
+    async fn test(&self, arguments: &[&str]) -> Output {
+        let command = ["--config", "gateway.yaml", "exporters", "test"];
+        run(&self.directory, &[&command, arguments].concat()).await
+    }
+
+    /// What has to be said, with a gateway or without.
+    async fn check(&self) {
+        for (name, code, says) in [
+            ("file", 0, "arrived"),
+            ("console", 0, "arrived"),
+            ("search", 0, "arrived"),
+            ("takes", 0, "arrived"),
+            ("request_log", 0, "arrived"),
+            ("prometheus", 0, "/metrics"),
+            ("rejects", 1, "record   rejected"),
+            ("rejects", 1, "HTTP 400"),
+            ("refuses", 1, "record   refused"),
+            ("refuses", 1, "HTTP 401: check url, headers and secret"),
+            ("busy", 1, "record   put_off"),
+            ("nobody", 1, "init     failed"),
+            ("nobody", 1, "refused"),
+            ("nobody", 1, "did not arrive"),
+        ] {
+            let output = self.test(&[name]).await;
+            let text = stdout(&output);
+            assert_eq!(output.status.code(), Some(code), "{name}: {text}{}", stderr(&output));
+            assert!(text.contains(says), "{name}, {says}: {text}");
+            assert_eq!(text.contains("remedy: "), code == 1, "{name}: {text}");
+        }
+        let unknown = self.test(&["nothing"]).await;
+        assert_eq!((unknown.status.code(), stdout(&unknown)), (Some(2), String::new()));
+        assert!(stderr(&unknown).contains("there are: ") && stderr(&unknown).contains("refuses"));
+        let output = self.test(&["takes", "--json"]).await;
+        let trial: Value = serde_json::from_str(&stdout(&output)).expect("JSON");
+        assert_eq!((&trial["passed"], &trial["type"]), (&json!(true), &json!("webhook")));
+        let id = trial["record"].as_str().expect("an id").to_owned();
+        let taken = self.takes.taken();
+        let record = taken.iter().find(|one| one["id"] == id.as_str()).expect("it arrived");
+        assert_eq!(
+            (&record["provider"], &record["model"], &record["metadata"]["operation"]),
+            (&json!("test"), &json!("exporters-test"), &json!("test"))
+        );
+        let documents = self.bulk.documents();
+        let sent = documents.values().next().expect("a document");
+        assert_eq!(sent["attributes"]["request"], Value::Null, "`content: metadata` holds for it, too");
+    }
+
+    fn in_the_file(&self) -> usize {
+        read_records(&self.directory.path().join(RECORDS)).len()
+    }
+
+    async fn in_the_log(&self) -> usize {
+        let search = ["logs", "search", "--operation", "test", "--json"];
+        stdout(&run(&self.directory, &search).await).lines().count()
+    }
+}
+
+#[tokio::test]
+async fn through_the_running_gateway_and_from_the_configuration_the_answer_is_told() {
+    let stage = Stage::new().await;
+    let mut scene = Scene::start_in(&stage.directory, stage.changes.clone(), |options| options).await;
+    stage.check().await;
+    assert_eq!(stage.in_the_file(), 1, "written by the gateway, the one writer");
+    assert_eq!(stage.in_the_log().await, 1);
+    let how = stdout(&stage.test(&["search"]).await);
+    assert!(how.contains("through the gateway that runs at 127.0.0.1:"), "{how}");
+    let page = stdout(&stage.test(&["prometheus"]).await);
+    let served = format!("served at {}/metrics", scene.admin_address);
+    assert!(page.contains(&served) && page.contains(" series, "), "{page}");
+    let exporters = scene.admin("/api/v1/exporters").await.json();
+    for exporter in exporters["data"].as_array().expect("exporters") {
+        assert_eq!(
+            (&exporter["received"], &exporter["sent"]),
+            (&json!(0), &json!(0)),
+            "not counted: {exporter}"
+        );
+    }
+    scene.gateway.signal("TERM");
+    assert_eq!(scene.gateway.wait(DEADLINE).await.code(), Some(0));
+
+    stage.check().await;
+    assert_eq!((stage.in_the_file(), stage.in_the_log().await), (2, 2));
+    let how = stdout(&stage.test(&["search"]).await);
+    assert!(how.contains("no gateway runs; made from gateway.yaml"), "{how}");
+    let printed = stdout(&stage.test(&["console"]).await);
+    assert!(
+        printed.lines().any(|line| line.starts_with('{') && line.contains("exporters-test")),
+        "{printed}"
+    );
+}
+
+#[tokio::test]
+async fn exporters_list_tells_how_the_running_ones_are_and_what_is_compiled_in() {
+    let stage = Stage::new().await;
+    let scene = Scene::start_in(&stage.directory, stage.changes.clone(), |options| options).await;
+    scene.ask(&json!({}), &[]).await;
+    let text = until("the dead one has failed", async || {
+        let text = stdout(&run(&stage.directory, &["exporters", "list"]).await);
+        text.contains("last error").then_some(text)
+    })
+    .await;
+    let row =
+        |name: &str| text.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("{text}"));
+    assert!(row("RUNNING").contains("BREAKER") && row("nobody").contains("starting"), "{text}");
+    assert!(text.contains("last error (20"), "with its time: {text}");
+    assert!(text.lines().any(|line| line == "console") && text.contains("[ELASTICSEARCH_URL]"), "{text}");
+    let output = run(&stage.directory, &["exporters", "list", "--json"]).await;
+    let document: Value = serde_json::from_str(&stdout(&output)).expect("JSON");
+    assert_eq!(document["running"].as_array().map(Vec::len), Some(10));
+    assert!(document["compiled_in"].as_array().is_some_and(|all| all.len() > 5));
+
+    // A configuration that cannot be used is when the names are wanted most.
+    let broken = run(&stage.directory, &["--config", "absent.yaml", "exporters", "list"]).await;
+    assert!(broken.status.success() && stderr(&broken).contains("absent.yaml"), "{}", stderr(&broken));
+    assert!(stdout(&broken).lines().any(|line| line == "console"));
+}
