@@ -170,3 +170,72 @@ async fn exporters_list_tells_how_the_running_ones_are_and_what_is_compiled_in()
     assert!(broken.status.success() && stderr(&broken).contains("absent.yaml"), "{}", stderr(&broken));
     assert!(stdout(&broken).lines().any(|line| line == "console"));
 }
+
+#[tokio::test]
+async fn every_figure_of_an_exporter_stands_in_metrics_health_and_list() {
+    let (takes, busy, silent) = (Hook::start(202).await, Hook::start(503).await, Hook::start(0).await);
+    let hook = |name: &str, hook: &Hook, max_age: &str| {
+        json!({ "type": "webhook", "name": name, "url": hook.url(), "retry": { "max_age": max_age },
+            "batch": { "records": 1, "bytes": "8KiB", "age": "5ms" }, "buffer": { "memory": "16KiB" } })
+    };
+    let exporters = json!([{ "type": "prometheus" }, hook("takes", &takes, "1h"), hook("old", &busy, "1s"), hook("silent", &silent, "1h")]);
+    let directory = Arc::new(TempDir::new().expect("a directory"));
+    let scene =
+        Scene::start_in(&directory, json!({ "telemetry": { "exporters": exporters } }), |options| options)
+            .await;
+    for _ in 0..12 {
+        scene.ask(&json!({}), &[]).await;
+    }
+    let page = until("records sent, expired, retried, unclear and on disk", async || {
+        let page = scene.admin("/metrics").await.text();
+        let has = |series: &str| page.lines().any(|line| line.starts_with(series) && !line.ends_with(" 0"));
+        [
+            "gateway_exporter_sent_total{exporter=\"takes\"}",
+            "gateway_exporter_dropped_total{exporter=\"old\",reason=\"expired\"}",
+            "gateway_exporter_retried_total{exporter=\"old\"}",
+            "gateway_exporter_ambiguous_total{exporter=\"silent\"}",
+            "gateway_exporter_spooled_total{exporter=\"silent\"}",
+            "gateway_exporter_spool_records{exporter=\"silent\"}",
+            "gateway_exporter_spool_bytes{exporter=\"silent\"}",
+            "gateway_exporter_breaker{exporter=\"silent\",state=\"open\"}",
+            "gateway_exporter_state{exporter=\"silent\",state=\"retrying\"}",
+            "gateway_exporter_last_error_timestamp_seconds{exporter=\"silent\"}",
+            "gateway_exporter_oldest_age_seconds{exporter=\"silent\"}",
+        ]
+        .iter()
+        .all(|series| has(series))
+        .then_some(page.clone())
+    })
+    .await;
+    for series in ["queue_records", "queue_bytes", "dead_letter_bytes", "oldest_age_seconds"] {
+        assert!(
+            page.contains(&format!("gateway_exporter_{series}{{exporter=\"takes\"}}")),
+            "{series}: {page}"
+        );
+    }
+    let details = scene.admin("/health/details").await.json();
+    let listed = scene.admin("/api/v1/exporters").await.json();
+    for document in [&details["exporters"], &listed["data"]] {
+        let all = document.as_array().expect("exporters");
+        let silent = all.iter().find(|one| one["name"] == "silent").expect("the exporter");
+        for figure in ["spool_records", "spool_bytes", "spooled", "oldest_age_ms", "ambiguous", "retried"] {
+            assert!(silent[figure].as_u64() > Some(0), "{figure}: {silent}");
+        }
+        for figure in ["queue_records", "queue_bytes", "sent", "dropped", "rejected", "dead_letters"] {
+            assert!(silent[figure].is_u64(), "{figure}: {silent}");
+        }
+        for word in ["state", "breaker", "last_error", "last_error_at"] {
+            assert!(silent[word].is_string(), "{word}: {silent}");
+        }
+        let old = all.iter().find(|one| one["name"] == "old").expect("the exporter");
+        assert!(old["dropped_by_reason"]["expired"].as_u64() > Some(0), "{old}");
+    }
+    let text = stdout(&run(&directory, &["exporters", "list"]).await);
+    let head = text.lines().next().expect("a head");
+    for column in
+        ["STATE", "BREAKER", "QUEUE", "SPOOL", "OLDEST", "SENT", "RETRIED", "REJECTED", "AMBIGUOUS", "DEAD"]
+    {
+        assert!(head.contains(column), "{column}: {head}");
+    }
+    assert!(text.contains("  dropped: expired ") && text.contains("  last error (20"), "{text}");
+}
