@@ -39,6 +39,8 @@ pub(crate) struct ExporterInfo {
     spool_error: Option<String>,
     /// Records that were written to the spool since the start.
     spooled: u64,
+    /// It is full, and new requests are refused for its sake (`when_full: refuse`).
+    refusing: bool,
     /// `closed`, `open` or `half_open`.
     breaker: &'static str,
     /// Records that the back end has.
@@ -98,6 +100,13 @@ pub(crate) fn infos(plane: &Plane) -> Vec<ExporterInfo> {
 impl ExporterInfo {
     /// Why this exporter makes the gateway degraded, when it does.
     pub(crate) fn complaint(&self) -> Option<String> {
+        if self.refusing {
+            let why = self.last_error.as_deref().unwrap_or("no reason given");
+            return Some(format!(
+                "exporter {}: full, new requests are refused (`when_full: refuse`): {why}",
+                self.name
+            ));
+        }
         let waits = [ExporterState::Retrying, ExporterState::Refused].map(ExporterState::as_str);
         let fails_to_start = self.state == ExporterState::Starting.as_str() && self.last_error.is_some();
         if waits.contains(&self.state) || fails_to_start {
@@ -127,6 +136,7 @@ impl From<ExporterStatus> for ExporterInfo {
             spool_bytes,
             spool_error,
             spooled,
+            refusing,
             breaker,
             sent,
             retried,
@@ -159,6 +169,7 @@ impl From<ExporterStatus> for ExporterInfo {
             spool_bytes,
             spool_error,
             spooled,
+            refusing,
             breaker: breaker.as_str(),
             sent,
             retried,

@@ -23,6 +23,7 @@ pub(crate) fn settings(pipeline: &Pipeline) -> PipelineSettings {
         when_full: match pipeline.buffer.when_full {
             magicapi_config::WhenFull::Spool => WhenFull::Spool,
             magicapi_config::WhenFull::DropOldest => WhenFull::DropOldest,
+            magicapi_config::WhenFull::Refuse => WhenFull::Refuse,
         },
         retry_max_age: pipeline.retry.max_age,
     }

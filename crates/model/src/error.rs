@@ -61,6 +61,8 @@ kinds! {
     Overloaded = "overloaded",
     /// The ledger cannot take a row, and `ledger.on_full` is `refuse`.
     LedgerFull = "ledger_full",
+    /// An exporter with `when_full: refuse` is full, in memory and on disk.
+    TelemetryFull = "telemetry_full",
     /// The gateway is draining.
     ShuttingDown = "shutting_down",
     /// A fault of the gateway's own.

@@ -51,6 +51,18 @@ pub(crate) fn identify(snapshot: &Snapshot, presented: &[Secret]) -> Result<Opti
     }
 }
 
+/// Whether the record of a new request could be kept, where an exporter asks for that.
+pub(crate) fn room_for_record(shared: &Shared) -> Result<(), Error> {
+    if shared.telemetry.refuses() {
+        return Err(Error::gateway(
+            ErrorKind::TelemetryFull,
+            "the record of this request could not be kept: an exporter with `when_full: refuse` is full, in memory and \
+             on disk; try again shortly",
+        ));
+    }
+    Ok(())
+}
+
 fn unauthenticated(message: impl Into<String>) -> Error {
     Error::client(ErrorKind::Unauthenticated, message)
 }

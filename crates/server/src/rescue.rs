@@ -25,7 +25,9 @@ pub(crate) fn status(kind: ErrorKind) -> (StatusCode, &'static str) {
         K::Unauthenticated => (StatusCode::UNAUTHORIZED, "authentication_error"),
         K::Forbidden => (StatusCode::FORBIDDEN, "permission_error"),
         K::ClientTimeout => (StatusCode::REQUEST_TIMEOUT, INVALID),
-        K::Overloaded | K::LedgerFull | K::ShuttingDown => (StatusCode::SERVICE_UNAVAILABLE, SERVER),
+        K::Overloaded | K::LedgerFull | K::TelemetryFull | K::ShuttingDown => {
+            (StatusCode::SERVICE_UNAVAILABLE, SERVER)
+        }
         // 499 is nginx's word for it; nobody reads it on the wire, the record does.
         K::ClientClosed => (StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST), INVALID),
         K::Internal => (StatusCode::INTERNAL_SERVER_ERROR, SERVER),
@@ -90,7 +92,10 @@ pub(crate) fn rescue(error: &Error) -> Rescued {
         ErrorKind::Unauthenticated => {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        ErrorKind::Overloaded | ErrorKind::LedgerFull | ErrorKind::ShuttingDown => {
+        ErrorKind::Overloaded
+        | ErrorKind::LedgerFull
+        | ErrorKind::TelemetryFull
+        | ErrorKind::ShuttingDown => {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
         _ => {}

@@ -84,6 +84,7 @@ async fn prepare(
     if let Some(identity) = &identity {
         exchange.set_identity(identity);
     }
+    admit::room_for_record(&exchange.shared)?;
     if let Some(json) = models::answer(&snapshot, call, &parts, &presented.keys, identity.as_deref())? {
         return Ok(Prepared::Own(json));
     }

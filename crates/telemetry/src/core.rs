@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::ArcSwap;
 use magicapi_plugin::{ContentLevel, Facts, MetricRegistry, MetricsSnapshot, Signals, TelemetryConfig};
 
+use crate::gate::Gate;
 use crate::intake::Intake;
 use crate::lane::{ExporterStatus, Lane};
 use crate::memory::Budget;
@@ -48,6 +49,8 @@ pub(crate) struct Core {
     lanes: Mutex<Vec<Arc<Lane>>>,
     budget: Arc<Budget>,
     intake: Intake<Box<Pending>>,
+    /// Shut while an exporter with `when_full: refuse` is full.
+    pub(crate) gate: Arc<Gate>,
     pub(crate) metrics: Arc<GatewayMetrics>,
     registry: Arc<MetricRegistry>,
     pub(crate) config: Arc<TelemetryConfig>,
@@ -67,6 +70,7 @@ impl Core {
             lanes: Mutex::default(),
             budget: Budget::new(capture.memory),
             intake: Intake::default(),
+            gate: Arc::default(),
             metrics: Arc::new(GatewayMetrics::new(&registry.meter("gateway"))),
             registry,
             config: Arc::new(config),

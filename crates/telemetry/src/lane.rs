@@ -1,5 +1,7 @@
 //! One exporter as everybody sees it: the assembly threads push into it, its worker drains it, status reads it.
 
+mod state;
+
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -8,49 +10,16 @@ use magicapi_plugin::{
 };
 use tokio::time::Instant;
 
+pub use self::state::ExporterState;
 use crate::breaker::{Breaker, BreakerState};
 use crate::core::Core;
+use crate::gate::Valve;
 use crate::metrics::{DropReason, Event};
 use crate::queue::{BatchLimits, Item, Queue};
-use crate::settings::{ExporterSetup, PipelineSettings};
+use crate::settings::{ExporterSetup, PipelineSettings, WhenFull};
 use crate::spool::{Spool, SpoolFacts};
 use crate::tally::{Counted, Tally};
 use crate::trial::{self, TrialStep, Trials};
-
-/// What an exporter is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ExporterState {
-    /// Its `init` has not succeeded yet; records wait.
-    Starting,
-    /// It works.
-    Running,
-    /// The back end does not take records just now; they wait.
-    Retrying,
-    /// The back end refuses the credential or set-up; records wait.
-    Refused,
-    /// It delivers what is left.
-    Draining,
-    /// It is done.
-    Stopped,
-}
-
-impl ExporterState {
-    /// Every state.
-    pub const ALL: [Self; 6] =
-        [Self::Starting, Self::Running, Self::Retrying, Self::Refused, Self::Draining, Self::Stopped];
-
-    /// The state's word, in status and metrics.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Starting => "starting",
-            Self::Running => "running",
-            Self::Retrying => "retrying",
-            Self::Refused => "refused",
-            Self::Draining => "draining",
-            Self::Stopped => "stopped",
-        }
-    }
-}
 
 /// One exporter at one moment. Every record that it was given is in exactly one of `queue_records`, `spool_records`,
 /// `sent`, `rejected` and `dropped`.
@@ -78,6 +47,8 @@ pub struct ExporterStatus {
     pub spool_error: Option<String>,
     /// Records that were written to the spool since the start.
     pub spooled: u64,
+    /// It is full, and new requests are refused for its sake (`when_full: refuse`).
+    pub refusing: bool,
     /// What its breaker is doing.
     pub breaker: BreakerState,
     /// Records that the back end has.
@@ -123,6 +94,8 @@ pub(crate) struct Lane {
     pub(crate) breaker: Breaker,
     /// `None` without a data directory.
     pub(crate) spool: Option<Arc<Spool>>,
+    /// With `when_full: refuse`.
+    valve: Option<Arc<Valve>>,
     /// Tests that wait for its thread.
     pub(crate) trials: Trials,
     tally: Arc<Tally>,
@@ -170,18 +143,25 @@ impl Lane {
         };
         let tally = Tally::new(&setup.name, &core.metrics);
         let keeps = setup.signals.contains(Signals::RECORDS);
-        let spool = core.spooler.as_ref().filter(|_| keeps).map(|spooler| spooler.spool(&tally, &pipeline));
+        let valve =
+            (keeps && pipeline.when_full == WhenFull::Refuse).then(|| Valve::new(&core.gate, &setup.name));
+        let spooler = core.spooler.as_ref().filter(|_| keeps);
+        let spool = spooler.map(|spooler| spooler.spool(&tally, &pipeline, valve.clone()));
+        let has_disk = spool.as_ref().is_some_and(|spool| spool.keeps());
+        let queue = Queue::new(limits, pipeline.buffer_memory);
         Self {
             name: setup.name,
             kind: setup.kind,
             signals: setup.signals,
             exclusive: setup.exclusive,
-            queue: Queue::new(limits, pipeline.buffer_memory),
+            // Without a disk the queue is all there is.
+            queue: if valve.is_some() && !has_disk { queue.keeping_all() } else { queue },
             pipeline,
             exporter: setup.exporter.into(),
             config: core.config.clone(),
             breaker: Breaker::default(),
             spool,
+            valve,
             trials: Trials::default(),
             tally,
             condition: Mutex::new(Condition { state, last_error: None, last_error_at: None, said }),
@@ -210,6 +190,11 @@ impl Lane {
 
     /// Puts a record into the queue. One that no queue of this size could hold loses its bodies, not itself.
     pub(crate) fn push(&self, mut item: Item) {
+        // A request that reached no provider was not taken; nor is its record, while there is no room.
+        if self.is_full() && item.record.facts().attempts == 0 {
+            self.tally.receive(1);
+            return self.count(Event::Dropped(DropReason::QueueFull), 1);
+        }
         if item.memory() > self.queue.capacity() {
             item = Item::new(Arc::new(item.record.without_content(ContentDropped::Memory)), item.share);
         }
@@ -223,6 +208,21 @@ impl Lane {
                 self.tally.receive(1);
                 self.keep(overflow, false, DropReason::QueueFull);
             }
+        }
+        self.regate();
+    }
+
+    /// Whether it is full, and new requests are refused for its sake.
+    fn is_full(&self) -> bool {
+        self.valve.as_ref().is_some_and(|valve| valve.is_shut())
+    }
+
+    /// Shuts or opens the valve of an exporter that has memory alone.
+    fn regate(&self) {
+        if let Some(valve) = &self.valve
+            && !self.spool.as_ref().is_some_and(|spool| spool.keeps())
+        {
+            valve.hold(true, self.queue.bytes(), self.queue.capacity());
         }
     }
 
@@ -287,6 +287,7 @@ impl Lane {
     /// Counts records. What is counted as sent, rejected or dropped must have left queue and spool.
     pub(crate) fn count(&self, event: Event, records: usize) {
         self.tally.count(event, records);
+        self.regate();
     }
 
     /// Ends the queue: what was in it, and what a worker that hangs still has, goes to the spool, or is counted as lost.
@@ -300,6 +301,7 @@ impl Lane {
         }
         let rest: Vec<_> = away.into_iter().chain(waiting).collect();
         let lost = self.keep(rest, true, DropReason::Shutdown);
+        self.regate();
         if lost > 0 {
             tracing::warn!(
                 exporter = self.name.as_str(),
@@ -371,6 +373,7 @@ impl Lane {
             spool_bytes: spool.bytes,
             spool_error: spool.error,
             spooled,
+            refusing: self.is_full(),
             breaker: self.breaker.state(),
             sent,
             retried,

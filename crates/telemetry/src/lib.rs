@@ -18,6 +18,7 @@ mod breaker;
 mod core;
 mod deliver;
 mod feed;
+mod gate;
 mod guard;
 mod intake;
 mod lane;

@@ -193,6 +193,7 @@ impl GatewayMetrics {
             self.exporters.spool_bytes.record(status.spool_bytes, &[name]);
             self.exporters.dead_letter_bytes.record(status.dead_letter_bytes, &[name]);
             let failed = status.last_error_at.and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok());
+            self.exporters.refusing.record(u64::from(status.refusing), &[name]);
             self.exporters.last_error.record(failed.map_or(0, |since| since.as_secs()), &[name]);
             self.show_state(&status.name, Some((status.state, status.breaker)));
         }
@@ -210,6 +211,7 @@ impl GatewayMetrics {
             &it.spool_bytes,
             &it.dead_letter_bytes,
             &it.last_error,
+            &it.refusing,
         ];
         for gauge in gauges {
             gauge.record(0, &[name]);

@@ -68,6 +68,8 @@ pub(crate) struct Queue {
     state: Mutex<State>,
     limits: BatchLimits,
     capacity: usize,
+    /// Nothing leaves for want of room; whoever fills it is held off.
+    keeps_all: bool,
     /// A batch became possible, or full.
     wake: Notify,
 }
@@ -118,7 +120,18 @@ impl State {
 
 impl Queue {
     pub(crate) fn new(limits: BatchLimits, capacity: usize) -> Self {
-        Self { state: Mutex::default(), limits, capacity, wake: Notify::new() }
+        Self { state: Mutex::default(), limits, capacity, keeps_all: false, wake: Notify::new() }
+    }
+
+    /// The same, but nothing leaves it for want of room.
+    pub(crate) fn keeping_all(self) -> Self {
+        Self { keeps_all: true, ..self }
+    }
+
+    /// The memory that records hold here, those on their way included.
+    pub(crate) fn bytes(&self) -> usize {
+        let state = self.lock();
+        state.bytes + state.away_bytes
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -144,7 +157,7 @@ impl Queue {
         state.add(&item);
         state.waiting.push_back(item);
         let mut dropped = Vec::new();
-        while state.bytes + state.away_bytes > self.capacity && state.waiting.len() > 1 {
+        while !self.keeps_all && state.bytes + state.away_bytes > self.capacity && state.waiting.len() > 1 {
             dropped.extend(state.pop());
         }
         let full = self.is_full(&state);

@@ -70,6 +70,8 @@ pub enum WhenFull {
     Spool,
     /// The oldest are dropped and counted.
     DropOldest,
+    /// They go to the disk; while that is full too, new requests are refused, and nothing is dropped.
+    Refuse,
 }
 
 /// How much an exporter may send per second; `None` is as much as it can.

@@ -36,6 +36,7 @@ pub use self::look::{FileTotals, SpoolContents, SpoolSummary, SpooledRecord, Unr
 pub use self::shelves::{Spools, SpoolsError};
 pub(crate) use self::thread::Spooler;
 pub use self::work::{Purge, Purged, Replayed};
+use crate::gate::Valve;
 use crate::memory::Reservation;
 use crate::metrics::{DropReason, Event};
 use crate::queue::Item;
@@ -45,6 +46,9 @@ use crate::tally::Tally;
 /// The share of `buffer.memory` that the hand-over may use beside it, as a divisor, and the least of it: room for what
 /// comes while the disk syncs.
 const HANDOVER: (usize, usize) = (4, 4 << 20);
+
+/// How many times its bound the hand-over may hold, where nothing is dropped from it, before the disk counts as full.
+const BEHIND: usize = 4;
 
 /// Bounds of one exporter's spool.
 #[derive(Clone, Copy, Debug)]
@@ -66,6 +70,8 @@ struct Limits {
 pub(crate) struct Spool {
     dir: PathBuf,
     limits: Limits,
+    /// With `when_full: refuse`: nothing is dropped for want of room, and who is shut out is not asked.
+    valve: Option<Arc<Valve>>,
     tally: Arc<Tally>,
     handover: Mutex<Handover>,
     files: Mutex<Files>,
@@ -137,7 +143,7 @@ impl Spool {
         thread: Arc<thread::Signal>,
     ) -> Self {
         let limits = Limits {
-            keeps: pipeline.when_full == WhenFull::Spool && pipeline.buffer_disk > 0,
+            keeps: pipeline.when_full != WhenFull::DropOldest && pipeline.buffer_disk > 0,
             disk: pipeline.buffer_disk,
             age: pipeline.buffer_max_age.min(pipeline.retry_max_age),
             memory: (pipeline.buffer_memory / HANDOVER.0).max(HANDOVER.1),
@@ -148,6 +154,7 @@ impl Spool {
             dead: DeadLetters::new(dir.join(dead::DIRECTORY), tally.clone()),
             dir,
             limits,
+            valve: None,
             tally: tally.clone(),
             handover: Mutex::default(),
             files: Mutex::default(),
@@ -201,11 +208,16 @@ impl Spool {
             handover.waiting.push_back(item);
         }
         let mut dropped = Vec::new();
-        while !last && handover.bytes > self.limits.memory && handover.waiting.len() > 1 {
+        while !last
+            && self.valve.is_none()
+            && handover.bytes > self.limits.memory
+            && handover.waiting.len() > 1
+        {
             dropped.extend(handover.pop());
         }
         let presses = handover.bytes > self.limits.memory / 2;
         drop(handover);
+        self.regate();
         self.call();
         if presses {
             self.thread.press();
@@ -276,6 +288,16 @@ impl Spool {
             tracing::warn!(exporter, records = lost, reason, "exporter: records lost at the end");
         }
         lock(&self.files).close();
+        self.regate();
+    }
+
+    /// Shuts or opens the valve. The disk counts as full when files cannot be written, and when it falls so far behind
+    /// that several times the bound of the hand-over waits for it.
+    fn regate(&self) {
+        let Some(valve) = &self.valve else { return };
+        let failing = lock(&self.failure).is_some();
+        let bytes = lock(&self.handover).bytes;
+        valve.hold(failing || bytes > BEHIND * self.limits.memory, bytes, self.limits.memory);
     }
 
     pub(crate) fn facts(&self) -> SpoolFacts {
@@ -307,6 +329,7 @@ impl Spool {
         let changed = failure.as_ref().map(|(reason, _)| *reason) != now.as_ref().map(|(reason, _)| *reason);
         failure.clone_from(&now);
         drop(failure);
+        self.regate();
         let exporter = self.tally.name();
         match now {
             Some((reason, error)) if changed => tracing::error!(

@@ -106,6 +106,11 @@ impl Telemetry {
         self.0.core.tap()
     }
 
+    /// Whether new requests are refused because an exporter with `when_full: refuse` is full. One atomic load.
+    pub fn refuses(&self) -> bool {
+        self.0.core.gate.is_shut()
+    }
+
     /// The gateway's own metrics.
     pub fn metrics(&self) -> &GatewayMetrics {
         &self.0.core.metrics

@@ -87,7 +87,7 @@ async fn health_shows_every_fact() {
     health["uptime_seconds"] = json!(0);
     let exporter = json!({
         "name": "mine", "type": "fake", "state": "running", "received": 0, "queue_records": 0, "queue_bytes": 0,
-        "oldest_age_ms": null, "spool_records": 0, "spool_bytes": 0, "spool_error": null, "spooled": 0,
+        "oldest_age_ms": null, "spool_records": 0, "spool_bytes": 0, "spool_error": null, "spooled": 0, "refusing": false,
             "breaker": "closed", "dropped_by_reason": {}, "dead_letters": 0, "dead_letter_bytes": 0,
             "filtered": 0, "sampled_out": 0, "sent": 0, "retried": 0, "dropped": 0, "rejected": 0, "ambiguous": 0,
         "last_error": null, "last_error_at": null, "health": "ok", "health_reason": null,

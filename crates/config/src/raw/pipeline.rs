@@ -191,7 +191,8 @@ pub(crate) struct Batch {
 pub(crate) struct Buffer {
     /// Size in memory (default 64MiB).
     pub(crate) memory: Option<Size>,
-    /// Size on disk, below `DATA_DIR/spool` (default 2GiB); past it the oldest are dropped and counted.
+    /// Size on disk, below `DATA_DIR/spool` (default 2GiB); past it the oldest are dropped and counted, or
+    /// with `when_full: refuse` new requests are refused.
     pub(crate) disk: Option<Size>,
     /// How long a record may wait on disk (default 7d); older ones are dropped and counted.
     pub(crate) max_age: Option<Span>,
@@ -204,6 +205,6 @@ pub(crate) struct Buffer {
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Retry {
     /// A record that has waited longer, in memory or on disk, is dropped and counted (default: `buffer.max_age` with
-    /// `when_full: spool`, else 1h).
+    /// `when_full: spool` and `refuse`, else 1h).
     pub(crate) max_age: Option<Span>,
 }

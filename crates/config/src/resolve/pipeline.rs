@@ -36,7 +36,7 @@ pub(super) fn pipeline(
         cx.problem(&format!("{at}.batch.bytes"), problem);
     }
     let half_a_minute = Duration::from_secs(30);
-    let waits = if buffer.when_full == WhenFull::Spool { buffer.max_age } else { HOUR };
+    let waits = if buffer.when_full == WhenFull::DropOldest { HOUR } else { buffer.max_age };
     let rate = &file.rate_limit;
     Pipeline {
         content,

@@ -112,6 +112,8 @@ pub enum WhenFull {
     Spool,
     /// The oldest records are dropped and counted.
     DropOldest,
+    /// They go to the disk; while that is full too, new requests are answered 503, and nothing is dropped.
+    Refuse,
 }
 
 /// How long a batch is tried.

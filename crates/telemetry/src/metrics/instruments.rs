@@ -119,6 +119,7 @@ pub(super) struct Exporters {
     pub(super) dead_letter_bytes: Gauge<u64>,
     pub(super) breaker: Gauge<u64>,
     pub(super) last_error: Gauge<u64>,
+    pub(super) refusing: Gauge<u64>,
 }
 
 impl Exporters {
@@ -154,6 +155,11 @@ impl Exporters {
             spool_bytes: now("exporter_spool_bytes", "By", "Their size on disk"),
             dead_letter_bytes: now("exporter_dead_letter_bytes", "By", "Size of dead letters on disk"),
             breaker: gauge(meter, "exporter_breaker", "", STATE, "1 for the state that the breaker is in"),
+            refusing: now(
+                "exporter_refusing",
+                "",
+                "1 while new requests are refused because it is full (`when_full: refuse`)",
+            ),
             last_error: now(
                 "exporter_last_error_timestamp_seconds",
                 "s",

@@ -59,8 +59,8 @@ impl Files {
         self.tried_at.is_none_or(|at| at.elapsed() >= RETRY)
     }
 
-    /// Writes a batch; where the bound has no room, older ones go for it.
-    pub(super) fn put(&mut self, items: &[Item]) -> Result<Written, SpoolError> {
+    /// Writes a batch; where the bound has no room, older ones go for it, if they may.
+    pub(super) fn put(&mut self, items: &[Item], displaces: bool) -> Result<Written, SpoolError> {
         let mut displaced = 0;
         let oldest = items.iter().map(|item| item.record.facts().timestamp).min();
         let stored: Vec<_> = items.iter().map(|item| item.record.to_stored()).collect();
@@ -71,7 +71,7 @@ impl Files {
                     self.tried_at = None;
                     return Ok(Written { displaced, kept: true });
                 }
-                Err(SpoolError::Full { needed, limit, .. }) => {
+                Err(SpoolError::Full { needed, limit, .. }) if displaces => {
                     let oldest = batches.list().find(|info| !self.lent.contains(&info.id));
                     match oldest.map(|info| info.id).filter(|_| needed <= limit) {
                         Some(oldest) => displaced += batches.remove(oldest)?,

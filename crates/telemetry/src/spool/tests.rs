@@ -299,3 +299,4 @@ fn a_panic_while_writing_costs_the_records_at_hand_alone() {
 }
 
 mod commands;
+mod refuse;

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use magicapi_spool::SpoolError;
 
 use super::{Spool, lock, reason_of};
+use crate::gate::Valve;
 use crate::guard::panic_text;
 use crate::metrics::{DropReason, Event};
 use crate::queue::Item;
@@ -54,8 +55,14 @@ impl Spooler {
     }
 
     /// The spool of one exporter, not yet opened.
-    pub(crate) fn spool(&self, tally: &Arc<Tally>, pipeline: &PipelineSettings) -> Arc<Spool> {
-        let spool = Arc::new(Spool::new(&self.root, tally, pipeline, self.signal.clone()));
+    pub(crate) fn spool(
+        &self,
+        tally: &Arc<Tally>,
+        pipeline: &PipelineSettings,
+        valve: Option<Arc<Valve>>,
+    ) -> Arc<Spool> {
+        let spool = Spool::new(&self.root, tally, pipeline, self.signal.clone());
+        let spool = Arc::new(Spool { valve, ..spool });
         let mut state = lock(&self.signal.state);
         state.known.retain(|known| known.strong_count() > 0);
         state.known.push(Arc::downgrade(&spool));
@@ -181,6 +188,7 @@ impl Spool {
                 }
             }
             drop(handover);
+            self.regate();
             if closed {
                 let reason = lock(&self.failure).as_ref().map_or(DropReason::Shutdown, |(reason, _)| *reason);
                 self.drop_records(lost, reason);
@@ -206,6 +214,8 @@ impl Spool {
             items.extend(handover.pop());
         }
         handover.writing = if writing { items.len() } else { 0 };
+        drop(handover);
+        self.regate();
         items
     }
 
@@ -213,7 +223,7 @@ impl Spool {
     fn write(&self, items: Vec<Item>) -> Vec<Item> {
         #[cfg(test)]
         super::tests::writing(self.tally.name());
-        let written = self.opened_files(|files| files.put(&items));
+        let written = self.opened_files(|files| files.put(&items, self.valve.is_none()));
         let records = items.len();
         match written {
             Some(Ok(written)) => {
