@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 
 use crate::error::ErrorBody;
 use crate::plane::Plane;
+use crate::spool::rfc3339;
 
 /// One exporter now. Every record that it was given is in exactly one of `queue_records`, `spool_records`, `sent`,
 /// `rejected` and `dropped`.
@@ -152,10 +153,8 @@ impl From<ExporterStatus> for ExporterInfo {
             last_error_at,
             health,
         } = status;
-        let (health, health_reason) = match health {
-            Some(health) => (health.as_str(), health.reason().map(str::to_owned)),
-            None => ("unknown", last_error.clone()),
-        };
+        let (health, health_reason) =
+            words(health.as_ref().map(|health| (health.as_str(), health.reason())), last_error.as_deref());
         let oldest_age_ms = oldest_age.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
         Self {
             name,
@@ -182,11 +181,18 @@ impl From<ExporterStatus> for ExporterInfo {
             sampled_out,
             ambiguous,
             last_error,
-            last_error_at: last_error_at
-                .and_then(|at| jiff::Timestamp::try_from(at).ok())
-                .map(|at| format!("{at:.3}")),
+            last_error_at: last_error_at.and_then(rfc3339),
             health,
             health_reason,
         }
     }
+}
+
+/// How its back end is, and why. One that has not started is so for what went wrong last.
+fn words(
+    health: Option<(&'static str, Option<&str>)>,
+    last_error: Option<&str>,
+) -> (&'static str, Option<String>) {
+    let (word, reason) = health.unwrap_or(("unknown", last_error));
+    (word, reason.map(str::to_owned))
 }

@@ -5,9 +5,11 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
+
+use crate::asked::Asked;
 
 /// Records that were answered with a 2xx.
 type Taken = Arc<Mutex<Vec<Value>>>;
@@ -65,25 +67,14 @@ impl Drop for Hook {
 
 /// One request per connection.
 async fn serve(mut socket: TcpStream, status: Arc<AtomicU16>, taken: Taken) -> Option<()> {
-    let mut received = Vec::new();
-    let body = loop {
-        if socket.read_buf(&mut received).await.ok()? == 0 {
-            return None;
-        }
-        let Some(end) = received.windows(4).position(|four| four == b"\r\n\r\n") else { continue };
-        let head = String::from_utf8_lossy(&received[..end]).to_ascii_lowercase();
-        let length = head.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok());
-        if received.len() >= end + 4 + length.unwrap_or(0) {
-            break received.split_off(end + 4);
-        }
-    };
+    let asked = Asked::read(&mut socket, &mut Vec::new()).await?;
     let status = status.load(Ordering::SeqCst);
     if status == 0 {
         return None;
     }
     if (200..300).contains(&status) {
-        let batch: Vec<Value> = serde_json::from_slice(&body).ok()?;
-        let attributes = batch.into_iter().map(|mut record| record["attributes"].take());
+        let mut batch = asked.json();
+        let attributes = batch.as_array_mut()?.iter_mut().map(|record| record["attributes"].take());
         taken.lock().expect("records").extend(attributes);
     }
     let answer = format!("HTTP/1.1 {status} As Told\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");

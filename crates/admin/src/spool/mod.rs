@@ -13,6 +13,7 @@ use magicapi_telemetry::{Purge, Spools, SpoolsError};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
+pub(crate) use self::view::rfc3339;
 pub use self::view::{
     KeptView, PurgedView, ReasonView, ReplayedView, SpoolFileView, SpoolListView, SpoolRecordView,
     SpoolRecordsView, SpoolTotalsView, SpoolView,

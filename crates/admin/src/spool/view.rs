@@ -137,7 +137,8 @@ pub struct PurgedView {
     pub dry_run: bool,
 }
 
-fn rfc3339(at: SystemTime) -> Option<String> {
+/// A time as RFC 3339, in milliseconds; `None` for one that no calendar has.
+pub(crate) fn rfc3339(at: SystemTime) -> Option<String> {
     jiff::Timestamp::try_from(at).ok().map(|at| format!("{at:.3}"))
 }
 

@@ -29,6 +29,7 @@ fn telemetry() -> Telemetry {
         exporter: Box::new(Refusing),
         pipeline: PipelineSettings::default(),
         signals: Signals::RECORDS,
+        exclusive: false,
         fingerprint: String::new(),
     };
     let spool_dir = Some(std::env::temp_dir().join("magicapi-admin-tests-nothing-is-here"));

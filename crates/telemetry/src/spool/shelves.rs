@@ -144,13 +144,9 @@ impl Spools {
 
     /// Puts dead letters and files that were set aside back to be delivered: all, or the one with this id.
     pub fn replay(&self, name: &str, id: Option<&str>) -> Result<Replayed, SpoolsError> {
-        let owner = match self.owner(name) {
-            Some(owner) => owner,
-            None => {
-                return Err(self
-                    .orphan(name)
-                    .map_or_else(|error| error, |_| SpoolsError::Orphaned(name.into())));
-            }
+        let Some(owner) = self.owner(name) else {
+            self.orphan(name)?;
+            return Err(SpoolsError::Orphaned(name.into()));
         };
         let replayed = owner.work(|spool| spool.replay(id))?;
         match id {

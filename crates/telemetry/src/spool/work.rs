@@ -81,7 +81,7 @@ impl Spool {
             let back = self.opened_files(|files| Ok(files.bring_back(&info.file)));
             match back.ok_or_else(|| busy(self))?? {
                 Ok(records) => self.restored(records, &mut replayed),
-                Err(error) => replayed.kept.push((info.file.clone(), self.say(&error))),
+                Err(error) => replayed.kept.push((info.file.clone(), explain(&error))),
             }
         }
         if replayed.records > 0 {
@@ -127,7 +127,7 @@ impl Spool {
         match written.ok_or_else(|| busy(self))?? {
             Ok(()) => self.restored(stored.len() as u64, replayed),
             Err(error) => {
-                let why = self.say(&error);
+                let why = explain(&error);
                 replayed.kept.extend(chosen.into_iter().map(|one| (one.id, why.clone())));
                 return Ok(());
             }
@@ -157,15 +157,6 @@ impl Spool {
              it, if the back end takes records that old",
             self.limits.age
         )
-    }
-
-    fn say(&self, error: &SpoolError) -> String {
-        match error {
-            SpoolError::Full { .. } => {
-                format!("{error}: raise `buffer.disk`, or wait until records are delivered")
-            }
-            _ => error.to_string(),
-        }
     }
 
     /// Removes files, or only counts them.
@@ -233,6 +224,15 @@ fn choose(letter: &Bytes, id: Option<&str>) -> Result<Option<Chosen>, String> {
     let asked = id.is_none_or(|id| found == id || found.strip_prefix("msg_") == Some(id));
     let made = record.facts().timestamp;
     Ok(asked.then(|| Chosen { id: found, made, stored, letter: letter.clone() }))
+}
+
+fn explain(error: &SpoolError) -> String {
+    match error {
+        SpoolError::Full { .. } => {
+            format!("{error}: raise `buffer.disk`, or wait until records are delivered")
+        }
+        _ => error.to_string(),
+    }
 }
 
 fn busy(spool: &Spool) -> SpoolsError {
