@@ -48,6 +48,43 @@ fn check(refused: &Response) {
     assert!(error["message"].as_str().is_some_and(|text| text.contains("when_full: refuse")), "{error}");
 }
 
+/// Asks until a request is refused; gives the ids of those that were not, and the refusal.
+async fn fill(scene: &Scene) -> (BTreeSet<String>, Response) {
+    let (body, mut taken) = (large(), BTreeSet::new());
+    loop {
+        let answer = scene.post(CHAT, &json!({}), &[], &body).await;
+        if answer.status != 200 {
+            return (taken, answer);
+        }
+        taken.insert(answer.header("x-request-id").to_owned());
+        assert!(taken.len() < 2000, "never full");
+    }
+}
+
+/// Where it can be seen while three requests have been refused, the first with this id.
+async fn is_shown(scene: &Scene, id: &str) {
+    let details = scene.admin("/health/details").await.json();
+    assert!(details["reasons"].to_string().contains("new requests are refused"), "{details}");
+    let page = scene.admin("/metrics").await.text();
+    assert!(page.contains("gateway_exporter_refusing{exporter=\"audit\"} 1"), "{page}");
+    assert_eq!(
+        magicapi_testkit::http::get(&scene.url("/ready"), &[]).await.status,
+        200,
+        "not the pods' fault"
+    );
+    // The refused have records all the same, for every other exporter; the full one counts them.
+    let record = scene.record_where("the refusal", |record| record["attributes"]["id"] == id).await;
+    let metadata = &record["attributes"]["metadata"];
+    assert_eq!(
+        (&metadata["error_type"], &metadata["outcome"], &metadata["status_code"]),
+        (&json!("telemetry_full"), &json!("gateway_error"), &json!(503))
+    );
+    until("three are counted", async || {
+        (hook_status(scene).await["dropped_by_reason"] == json!({ "queue_full": 3 })).then_some(())
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn telemetry_exporters_buffer_when_full_refuse_takes_no_request_whose_record_it_could_not_keep() {
     let (hook, puppet) = (Hook::start(503).await, Puppet::start().await);
@@ -69,41 +106,14 @@ async fn telemetry_exporters_buffer_when_full_refuse_takes_no_request_whose_reco
         tokio::spawn(async move { post_json(&url, &[("x-provider", "held")], &question()).await });
     let mut hand = puppet.asked().await;
 
-    let (body, mut taken) = (large(), BTreeSet::new());
-    let refused = loop {
-        let answer = scene.post(CHAT, &json!({}), &[], &body).await;
-        if answer.status != 200 {
-            break answer;
-        }
-        taken.insert(answer.header("x-request-id").to_owned());
-        assert!(taken.len() < 2000, "never full");
-    };
+    let (mut taken, refused) = fill(&scene).await;
     check(&refused);
     let id = refused.header("x-request-id").to_owned();
     assert!(taken.len() > 20, "memory and disk took some: {}", taken.len());
     check(&scene.post(CHAT, &json!({}), &[("x-provider", "held")], &question()).await);
     let models = magicapi_testkit::http::get(&scene.url("/v1/models"), &[]).await;
     check(&models);
-    let details = scene.admin("/health/details").await.json();
-    assert!(details["reasons"].to_string().contains("new requests are refused"), "{details}");
-    let page = scene.admin("/metrics").await.text();
-    assert!(page.contains("gateway_exporter_refusing{exporter=\"audit\"} 1"), "{page}");
-    assert_eq!(
-        magicapi_testkit::http::get(&scene.url("/ready"), &[]).await.status,
-        200,
-        "not the pods' fault"
-    );
-    // The refused have records all the same, for every other exporter; the full one counts them.
-    let record = scene.record_where("the refusal", |record| record["attributes"]["id"] == id.as_str()).await;
-    let metadata = &record["attributes"]["metadata"];
-    assert_eq!(
-        (&metadata["error_type"], &metadata["outcome"], &metadata["status_code"]),
-        (&json!("telemetry_full"), &json!("gateway_error"), &json!(503))
-    );
-    until("three are counted", async || {
-        (hook_status(&scene).await["dropped_by_reason"] == json!({ "queue_full": 3 })).then_some(())
-    })
-    .await;
+    is_shown(&scene, &id).await;
 
     let answer = br#"{"id":"x","object":"chat.completion","model":"m","choices":[]}"#;
     let head = format!(
