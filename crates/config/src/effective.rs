@@ -260,7 +260,9 @@ fn exporter(list: &mut List, index: usize, entry: &ExporterEntry, catalogue: &Ca
     list.put(at("name"), entry.name.as_str());
     for (name, value) in entry.settings.values() {
         let secret = plugin.is_none_or(|plugin| plugin.is_secret(name));
-        list.put(at(name), if secret { MASK.into() } else { masked(value) });
+        let schema =
+            plugin.and_then(|plugin| plugin.settings.schema().pointer(&format!("/properties/{name}")));
+        list.put(at(name), if secret { MASK.into() } else { masked(value, schema) });
     }
     pipeline(list, &at, &entry.pipeline);
     reach(list, &at, &entry.reach);
@@ -356,11 +358,20 @@ pub(crate) fn word(value: impl Serialize) -> String {
     word.as_str().unwrap_or_default().into()
 }
 
-/// A setting that is no secret itself may still hold one: mappings are headers and the like, URLs have passwords.
-fn masked(value: &Value) -> Value {
+/// A setting that is no secret itself may still hold one: mappings without keys of their own are headers and the like,
+/// URLs have passwords.
+fn masked(value: &Value, schema: Option<&Value>) -> Value {
     match value {
-        Value::Object(map) => map.keys().map(|key| (key.clone(), Value::from(MASK))).collect(),
-        Value::Array(items) => items.iter().map(masked).collect(),
+        Value::Object(map) => {
+            let known = |key: &str| schema?.get("properties")?.get(key);
+            let is_open = |key: &Value| key.get("format").and_then(Value::as_str) != Some("secret");
+            let shown = map.iter().map(|(key, value)| match known(key).filter(|key| is_open(key)) {
+                Some(schema) => (key.clone(), masked(value, Some(schema))),
+                None => (key.clone(), Value::from(MASK)),
+            });
+            shown.collect()
+        }
+        Value::Array(items) => items.iter().map(|item| masked(item, None)).collect(),
         Value::String(text) => mask_userinfo(text).into(),
         other => other.clone(),
     }

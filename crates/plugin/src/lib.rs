@@ -15,6 +15,7 @@ mod record;
 mod registry;
 mod settings;
 mod stored;
+mod units;
 
 pub use self::config::TelemetryConfig;
 pub use self::delivery::{ConfigError, Delivery, ExportError, Health, ItemOutcome};
@@ -32,6 +33,7 @@ pub use self::record::{ContentDropped, ContentLevel, CostSource, Facts, RequestM
 pub use self::registry::{Registration, plugins};
 pub use self::settings::{Settings, SettingsKey, SettingsSpec, Signals, ValueKind};
 pub use self::stored::StoredError;
+pub use self::units::{Size, Span};
 
 pub use async_trait::async_trait;
 #[doc(hidden)]

@@ -87,7 +87,9 @@ pub struct SettingsSpec {
 impl SettingsSpec {
     /// Reads the spec from a settings struct: `#[derive(Default, Deserialize, JsonSchema)]`,
     /// `#[serde(default, deny_unknown_fields)]`, a doc line per field, and
-    /// `#[schemars(extend("env" = "ELASTICSEARCH_URL"))]` where a variable sets it. Signals: `RECORDS`.
+    /// `#[schemars(extend("env" = "ELASTICSEARCH_URL"))]` where a variable sets it. A field that names a file which one
+    /// exporter alone may write is marked `#[schemars(extend("x-unique" = true))]`: two entries of this kind with the
+    /// same are refused. Signals: `RECORDS`.
     pub fn of<T: JsonSchema + DeserializeOwned + Default>() -> Self {
         let schema = schemars::generate::SchemaSettings::default()
             .with(|settings| settings.inline_subschemas = true)

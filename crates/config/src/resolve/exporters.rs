@@ -48,9 +48,29 @@ pub(super) fn exporters(
             let problem = cx.near(&key, problem).remedy("give each a `name` of its own");
             cx.report(problem);
         }
+        refuse_shared_paths(cx, &read, &entry, index);
         read.push(entry);
     }
     read
+}
+
+/// A file that a setting marked `x-unique` names belongs to one entry alone.
+fn refuse_shared_paths(cx: &mut Context<'_>, read: &[ExporterEntry], entry: &ExporterEntry, index: usize) {
+    let Some(plugin) = cx.catalogue.plugin(&entry.kind) else { return };
+    let properties = plugin.settings.schema().get("properties").and_then(Value::as_object);
+    let marked =
+        properties.into_iter().flatten().filter(|(_, one)| one.get("x-unique") == Some(&Value::Bool(true)));
+    for (key, _) in marked {
+        let path =
+            |entry: &ExporterEntry| std::path::absolute(entry.settings.values().get(key)?.as_str()?).ok();
+        let Some(ours) = path(entry) else { continue };
+        let same = |other: &&ExporterEntry| other.kind == entry.kind && path(other).as_ref() == Some(&ours);
+        if let Some(other) = read.iter().find(same) {
+            let problem = format!("{} is written by the exporter `{}` already", ours.display(), other.name);
+            let problem = cx.near(&format!("{KEY}[{index}].{key}"), problem);
+            cx.report(problem.remedy("give each exporter a file of its own"));
+        }
+    }
 }
 
 /// Whether the user named `prometheus` in `ENABLED_EXPORTERS`.
