@@ -6,6 +6,7 @@
 //!
 //! Plug-ins register themselves, so a binary must name this crate: `use magicapi_exporters as _;`.
 
+mod archive;
 pub mod console;
 pub mod datadog;
 mod deltas;
@@ -15,8 +16,10 @@ mod endpoint;
 pub mod file;
 mod health;
 pub mod newrelic;
+mod private_file;
 pub mod prometheus;
 mod requests;
+mod rotation;
 pub mod webhook;
 
 pub use self::endpoint::Compression;

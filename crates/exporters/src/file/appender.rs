@@ -1,10 +1,13 @@
 //! The file: opened, locked, followed through rotation, appended to in whole lines.
 
-use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, BufWriter, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use tracing::warn;
+
+use crate::private_file::{self, directory_of, is_same};
+use crate::rotation::Rotation;
 
 /// Why lines are not on the file, and what that means for them.
 pub(super) enum Fault {
@@ -32,16 +35,34 @@ pub(super) struct Appender {
     file: Option<File>,
     /// Forces what was written onto the disk; `None` leaves that to the operating system.
     pub(super) sync: Option<fn(&File) -> io::Result<()>>,
+    rotation: Option<Rotation>,
 }
 
 impl Appender {
-    pub(super) fn new(path: PathBuf, sync: bool) -> Self {
-        Self { path, file: None, sync: if sync { Some(File::sync_data) } else { None } }
+    pub(super) fn new(path: PathBuf, sync: bool, rotation: Option<Rotation>) -> Self {
+        Self { path, file: None, sync: if sync { Some(File::sync_data) } else { None }, rotation }
     }
 
     /// Opens the file unless it is open already and still the one that the path names.
     pub(super) fn open(&mut self) -> Result<(), Fault> {
+        self.current()?;
+        let started = self.rotation.as_mut().map_or(Ok(()), Rotation::start);
+        started.map_err(|e| Fault::NotWritten(format!("no thread: {e}")))
+    }
+
+    /// Puts the file away when that is due with `more` bytes.
+    pub(super) fn rotate(&mut self, more: usize) -> Result<(), Fault> {
+        if self.rotation.is_none() {
+            return Ok(());
+        }
+        let metadata = self.current()?.metadata().map_err(|e| Fault::NotWritten(e.to_string()))?;
+        self.rotation.iter_mut().for_each(|rotation| rotation.turn(&metadata, more as u64));
         self.current().map(|_| ())
+    }
+
+    /// What is wrong although records are written.
+    pub(super) fn trouble(&self) -> Option<&str> {
+        self.rotation.as_ref()?.trouble()
     }
 
     /// Appends whole lines, given in pieces: all of them or none.
@@ -65,6 +86,7 @@ impl Appender {
 
     /// Closes the file, which also lets go of its lock.
     pub(super) fn close(&mut self) -> Result<(), Fault> {
+        self.rotation.iter_mut().for_each(Rotation::stop);
         let synced = match (&self.file, self.sync) {
             (Some(file), Some(sync)) => sync(file),
             _ => Ok(()),
@@ -85,9 +107,11 @@ impl Appender {
             (Ok(ours), Ok(there)) => is_same(&ours, &there),
             _ => false,
         };
-        let file = match self.file.take().filter(still) {
-            Some(file) => file,
-            None => open(&self.path, self.sync.is_some())?,
+        let file = if let Some(file) = self.file.take().filter(still) {
+            file
+        } else {
+            self.rotation.iter_mut().for_each(Rotation::opened);
+            open(&self.path, self.sync.is_some() || self.rotation.is_some())?
         };
         Ok(self.file.insert(file))
     }
@@ -96,9 +120,9 @@ impl Appender {
 fn open(path: &Path, durable: bool) -> Result<File, Fault> {
     let at = path.display();
     let new = !path.exists();
-    let mut file = options().open(path).map_err(|e| refuse(path, &e))?;
-    let is_file = file.metadata().is_ok_and(|metadata| metadata.is_file());
-    if !is_file {
+    let mut file = private_file::append_to(path).map_err(|e| refuse(path, &e))?;
+    let ours = file.metadata().map_err(|e| Fault::NotWritten(format!("{at}: {e}")))?;
+    if !ours.is_file() {
         return Err(Fault::SetUp(format!(
             "{at} is no regular file; for standard output use `type: console`"
         )));
@@ -114,8 +138,13 @@ fn open(path: &Path, durable: bool) -> Result<File, Fault> {
             warn!("file: {at} cannot be locked ({e}); nothing else may write to it");
         }
     }
-    let prepared =
-        end_torn_line(&mut file).and_then(|()| if new && durable { sync_entry(path) } else { Ok(()) });
+    // Whoever held the lock may have put the file away in between.
+    if !fs::metadata(path).is_ok_and(|there| is_same(&ours, &there)) {
+        return Err(Fault::NotWritten(format!("{at} was moved away while it was opened")));
+    }
+    let durable = new && durable;
+    let prepared = end_torn_line(&mut file)
+        .and_then(|()| if durable { private_file::sync_directory(directory_of(path)) } else { Ok(()) });
     prepared.map_err(|e| Fault::NotWritten(format!("{at}: {e}")))?;
     Ok(file)
 }
@@ -136,11 +165,10 @@ fn write<'a>(file: &File, mut pieces: impl Iterator<Item = &'a [u8]>) -> (u64, i
 
 fn refuse(path: &Path, error: &io::Error) -> Fault {
     let at = path.display();
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     match error.kind() {
         ErrorKind::NotFound => Fault::SetUp(format!(
             "{at}: there is no directory {}; create it, or change `path`",
-            directory.display()
+            directory_of(path).display()
         )),
         ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
             Fault::SetUp(format!("{at}: {error}; let the gateway's user write there, or change `path`"))
@@ -170,30 +198,4 @@ fn cut(file: &File, before: u64, written_at_most: u64) -> io::Result<()> {
         Some(more) if more <= written_at_most => file.set_len(before),
         Some(_) => Err(io::Error::other("somebody else has written to it")),
     }
-}
-
-/// A new file survives a crash only when its directory's entry is on the disk, too.
-fn sync_entry(path: &Path) -> io::Result<()> {
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(directory)?.sync_all()
-}
-
-fn options() -> OpenOptions {
-    let mut options = OpenOptions::new();
-    options.read(true).append(true).create(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options
-}
-
-#[cfg(unix)]
-fn is_same(ours: &Metadata, there: &Metadata) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    (ours.dev(), ours.ino()) == (there.dev(), there.ino())
-}
-
-/// Elsewhere an open file can be neither moved nor deleted.
-#[cfg(not(unix))]
-fn is_same(_: &Metadata, _: &Metadata) -> bool {
-    true
 }

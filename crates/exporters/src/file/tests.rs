@@ -135,7 +135,13 @@ fn settings_are_checked() {
         (json!({"path": "records/"}), "is a directory"),
         (json!({"path": ".."}), "is a directory"),
         (json!({"path": "x", "fsync": "always"}), "batch"),
-        (json!({"path": "x", "rotate": true}), "rotate"),
+        (json!({"path": "x", "rotate": {"sise": 1}}), "sise"),
+        (json!({"path": "x", "rotate": {"size": 0}}), "rotate.size: must be more than 0"),
+        (json!({"path": "x", "rotate": {"age": "0s"}}), "rotate.age: must be more than 0"),
+        (json!({"path": "x", "rotate": {"age": "1d", "keep": 0}}), "rotate.keep: must be more than 0"),
+        (json!({"path": "x", "rotate": {"keep": 3}}), "rotate.keep: is about rotated files"),
+        (json!({"path": "x", "rotate": {"keep_for": "1d"}}), "rotate.keep_for: is about rotated files"),
+        (json!({"path": "x", "compression": "gzip"}), "compression: is about rotated files"),
     ] {
         let error = create(&FilePlugin, settings, &script).err().expect("an error");
         assert!(error.contains(part), "{error}");
@@ -145,12 +151,110 @@ fn settings_are_checked() {
     assert_eq!(fsync.kind, ValueKind::OneOf(vec!["never".into(), "batch".into()]));
 }
 
+/// Every rotated file, unpacked, the oldest first; `None` while some are not packed yet.
+fn rotated(dir: &Path) -> Option<Vec<Vec<u8>>> {
+    let entries = fs::read_dir(dir).expect("a directory").map(|entry| entry.expect("an entry").path());
+    let mut paths: Vec<_> = entries.filter(|path| !path.ends_with("records.jsonl")).collect();
+    paths.sort();
+    let unpack = |path: &std::path::PathBuf| {
+        let packed =
+            fs::read(path).ok().filter(|_| path.extension().is_some_and(|ending| ending == "zst"))?;
+        Some(zstd::decode_all(&packed[..]).expect("a whole file"))
+    };
+    paths.iter().map(unpack).collect()
+}
+
+/// Batches of every size, over files that hold few of them: every record is in one file, once, in order.
+#[tokio::test]
+async fn every_record_is_once_in_the_rotated_files() {
+    const SIZE: usize = 20_000;
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("records.jsonl");
+    let settings = json!({ "path": path, "rotate": { "size": SIZE }, "compression": "zstd" });
+    let exporter = create(&FilePlugin, settings, &Arc::new(Script::default())).expect("an exporter");
+    init(&*exporter).await.expect("init");
+    let mut sent = Vec::new();
+    for number in 0..200_usize {
+        let n = u8::try_from(number).expect("few");
+        let records = match number % 40 {
+            39 => vec![large_record()],
+            _ => vec![crate::testing::record(n); number % 7 + 1],
+        };
+        assert_eq!(exporter.export(&records).await, Delivery::Delivered);
+        sent.extend(records.iter().flat_map(|record| [&record.otel_log_json(), &b"\n"[..]].concat()));
+    }
+    let files = eventually(|| rotated(dir.path())).await;
+    assert!(files.len() > 20, "{}", files.len());
+    let lines = |file: &Vec<u8>| file.split(|byte| *byte == b'\n').count() - 1;
+    assert!(
+        files.iter().all(|file| file.len() <= SIZE || lines(file) == 1),
+        "a single batch alone is larger"
+    );
+    assert!([files.concat(), fs::read(&path).expect("a file")].concat() == sent, "all, once, in order");
+    exporter.shutdown().await.expect("shutdown");
+}
+
+/// Polls until there is something.
+async fn eventually<T>(look: impl Fn() -> Option<T>) -> T {
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(std::time::Instant::now() < deadline, "not in time");
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_file_gets_too_old_while_nothing_is_written() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("records.jsonl");
+    let settings = json!({ "path": path, "rotate": { "age": "300ms" } });
+    let exporter = create(&FilePlugin, settings, &Arc::new(Script::default())).expect("an exporter");
+    init(&*exporter).await.expect("init");
+    assert_eq!(exporter.export(&batch(1)).await, Delivery::Delivered);
+    let entries = || fs::read_dir(dir.path()).expect("a directory").count();
+    assert_eq!((exporter.health().await, entries()), (Health::Ok, 1), "young");
+    tokio::time::sleep(std::time::Duration::from_millis(400)).await;
+    assert_eq!((exporter.health().await, entries()), (Health::Ok, 2));
+    assert_eq!(fs::metadata(&path).expect("a new file").len(), 0);
+    tokio::time::sleep(std::time::Duration::from_millis(400)).await;
+    assert_eq!((exporter.health().await, entries()), (Health::Ok, 2), "an empty file is not put away");
+    assert!(exporter.health().await == Health::Ok && one_writer(&path).await, "the new one is locked");
+}
+
+/// Whether nobody else may write to the file.
+async fn one_writer(path: &Path) -> bool {
+    matches!(exporter(path).export(&batch(1)).await, Delivery::Refused { .. })
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn what_cannot_be_rotated_goes_on_and_says_so() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (path, real) = (dir.path().join("records.jsonl"), dir.path().join("elsewhere"));
+    fs::write(&real, "").expect("a file");
+    std::os::unix::fs::symlink(&real, &path).expect("a link");
+    let settings = json!({ "path": path, "rotate": { "size": 10 } });
+    let exporter = create(&FilePlugin, settings, &Arc::new(Script::default())).expect("an exporter");
+    for written in 1..4 {
+        assert_eq!(exporter.export(&batch(1)).await, Delivery::Delivered);
+        assert_eq!(lines(&real).len(), written);
+    }
+    let Health::Degraded(reason) = exporter.health().await else { panic!("degraded") };
+    assert!(
+        reason.contains("records.jsonl cannot be rotated") && reason.contains("symbolic link"),
+        "{reason}"
+    );
+}
+
 static SYNCED: AtomicUsize = AtomicUsize::new(0);
 
 #[test]
 fn every_batch_is_synced_when_asked_for() {
     let dir = tempfile::tempdir().expect("a directory");
-    let mut appender = Appender::new(dir.path().join("a"), true);
+    let mut appender = Appender::new(dir.path().join("a"), true, None);
     appender.sync = Some(|file| {
         SYNCED.fetch_add(1, Ordering::Relaxed);
         file.sync_data()
@@ -158,13 +262,13 @@ fn every_batch_is_synced_when_asked_for() {
     assert!(appender.append(line("1\n")).is_ok() && appender.append(line("2\n")).is_ok());
     assert_eq!(SYNCED.load(Ordering::Relaxed), 2);
     assert!(appender.close().is_ok());
-    assert!(Appender::new(dir.path().join("b"), false).sync.is_none());
+    assert!(Appender::new(dir.path().join("b"), false, None).sync.is_none());
 }
 
 #[test]
 fn a_failed_sync_is_not_a_delivery() {
     let dir = tempfile::tempdir().expect("a directory");
-    let mut appender = Appender::new(dir.path().join("a"), true);
+    let mut appender = Appender::new(dir.path().join("a"), true, None);
     appender.sync = Some(|_| Err(io::Error::from(ErrorKind::Other)));
     assert!(matches!(appender.append(line("1\n")), Err(Fault::Unclear(_))));
 }
