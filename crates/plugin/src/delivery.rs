@@ -37,6 +37,8 @@ pub enum ItemOutcome {
         /// What the back end said, without content.
         reason: String,
     },
+    /// Sent, but no answer came: it may be there twice after the retry. Counted.
+    Unknown,
 }
 
 /// An exporter's own judgement of its back end.

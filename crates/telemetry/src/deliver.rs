@@ -23,6 +23,8 @@ use crate::stop::StopSignal;
 const PROBE_SLACK: Duration = Duration::from_secs(5);
 /// Panics over one batch before it is halved to find the record that causes them.
 const MAX_PANICS: u32 = 3;
+/// Why what was sent is sent again.
+const UNANSWERED: &str = "sent, but no answer came";
 /// Rejections are logged at most this often.
 const REJECTION_LOG: Duration = Duration::from_secs(10);
 
@@ -219,7 +221,7 @@ impl Deliverer {
                 // While draining there is no time to wait for an operator.
                 if self.stop.order().is_some() { Next::GiveUp } else { Next::Wait(delay) }
             }
-            Guarded::Done(Delivery::Unknown) => self.ambiguous(parcel, "sent, but no answer came"),
+            Guarded::Done(Delivery::Unknown) => self.ambiguous(parcel, UNANSWERED),
             Guarded::TimedOut => self.ambiguous(parcel, "the export did not end in time"),
             Guarded::Panicked(message) => self.panicked(parcel, &message),
             Guarded::TooLate => {
@@ -234,10 +236,11 @@ impl Deliverer {
             return self.ambiguous(parcel, "the exporter did not answer for every record");
         }
         let (mut sent, mut rejected, mut rest) = (Vec::new(), Vec::new(), Vec::new());
+        let unanswered = outcomes.iter().filter(|outcome| **outcome == ItemOutcome::Unknown).count();
         for (item, outcome) in std::mem::take(&mut parcel.items).into_iter().zip(outcomes) {
             match outcome {
                 ItemOutcome::Delivered => sent.push(item),
-                ItemOutcome::Retry => rest.push(item),
+                ItemOutcome::Retry | ItemOutcome::Unknown => rest.push(item),
                 ItemOutcome::Rejected { reason } => {
                     self.say_rejected(&reason);
                     self.lane.bury(&item, &reason);
@@ -249,6 +252,7 @@ impl Deliverer {
         self.settle(parcel.origin, sent, Event::Sent);
         self.settle(parcel.origin, rejected, Event::Rejected);
         parcel.items = rest;
+        self.lane.count(Event::Ambiguous, unanswered);
         if progress {
             self.works();
         }
@@ -258,6 +262,7 @@ impl Deliverer {
                 self.lane.count(Event::Retried, left);
                 Next::Wait(self.backoff.next(None))
             }
+            (_, false) if unanswered > 0 => self.again(parcel, None, UNANSWERED),
             (_, false) => self.again(parcel, None, "the back end takes no record now"),
         }
     }

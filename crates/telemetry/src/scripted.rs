@@ -18,6 +18,8 @@ pub(crate) enum Answer {
     Delivered,
     /// Per record, by its place: Delivered, Retry, Rejected in turn, beginning with this one.
     Items(usize),
+    /// The first half is there, of the rest nobody knows.
+    HalfUnanswered,
     TooFewItems,
     Retry(Option<Duration>),
     TooLarge,
@@ -114,6 +116,15 @@ impl TelemetryExporter for Scripted {
                     _ => ItemOutcome::Rejected { reason: "bad".into() },
                 };
                 return Delivery::Items(batch.iter().enumerate().map(outcome).collect());
+            }
+            Answer::HalfUnanswered => {
+                let (there, rest) = batch.split_at(batch.len() / 2);
+                for record in there {
+                    script.acknowledge(record);
+                }
+                let outcomes =
+                    [vec![ItemOutcome::Delivered; there.len()], vec![ItemOutcome::Unknown; rest.len()]];
+                return Delivery::Items(outcomes.concat());
             }
             Answer::TooFewItems => return Delivery::Items(Vec::new()),
             Answer::Retry(after) => return Delivery::Retry { after },

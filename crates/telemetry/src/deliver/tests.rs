@@ -118,6 +118,13 @@ fn no_answer_is_counted_as_ambiguous_and_sent_again() {
 }
 
 #[test]
+fn of_a_batch_only_what_has_no_answer_is_ambiguous_and_sent_again() {
+    let (status, script) = status_of(vec![Answer::HalfUnanswered, Answer::HalfUnanswered], 6);
+    assert_eq!((status.sent, status.ambiguous, status.retried), (6, 5, 5));
+    assert_eq!(*script.batches.lock().unwrap(), [6, 3, 2]);
+}
+
+#[test]
 fn a_record_that_makes_the_exporter_panic_is_found_and_rejected() {
     // The batch three times, then its first half three times; the halves of one record get through.
     let (status, _) = status_of(vec![Answer::Panic; 6], 2);
@@ -223,6 +230,7 @@ fn answer() -> impl Strategy<Value = Answer> {
     prop_oneof![
         3 => Just(Answer::Delivered),
         4 => (0usize..3).prop_map(Answer::Items),
+        1 => Just(Answer::HalfUnanswered),
         1 => Just(Answer::TooFewItems),
         2 => Just(Answer::Retry(None)),
         2 => Just(Answer::TooLarge),
