@@ -13,10 +13,13 @@ mod deltas;
 mod document;
 pub mod elasticsearch;
 mod endpoint;
+pub mod exec;
 pub mod file;
 mod health;
+mod lines;
 pub mod newrelic;
 mod private_file;
+mod process;
 pub mod prometheus;
 mod requests;
 mod rotation;
@@ -27,7 +30,7 @@ pub use self::endpoint::Compression;
 /// The exporters of this crate, sorted. A program compares it at start with what has registered itself: a folder that
 /// the linker left out, or a name that two plug-ins claim, must not pass in silence.
 pub const NAMES: &[&str] =
-    &["console", "datadog", "elasticsearch", "file", "newrelic", "prometheus", "webhook"];
+    &["console", "datadog", "elasticsearch", "exec", "file", "newrelic", "prometheus", "webhook"];
 
 #[cfg(test)]
 mod testing;

@@ -1,0 +1,254 @@
+//! A child process of an exporter, spoken to in lines: how it begins and ends, and what it says besides.
+//!
+//! It has a process group of its own: a Ctrl-C at a terminal is the gateway's, which ends the child after its last
+//! batch; and what the child has started ends with it. However this value goes away, no process of the group stays.
+
+use std::collections::BTreeMap;
+use std::process::{ExitStatus, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use magicapi_plugin::Secret;
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::io::BufWriter;
+use tokio::process::{ChildStderr, ChildStdin, ChildStdout, Command};
+use tokio::time::{Instant, timeout, timeout_at};
+use tracing::{info, warn};
+
+use crate::lines::{Line, Lines};
+
+/// The longest line of standard output.
+const LONGEST_LINE: usize = 64 << 10;
+/// Longer lines of standard error are several in the log.
+const LONGEST_REMARK: usize = 1 << 10;
+/// How many remarks reach the log in one second, from each output.
+const REMARKS: u32 = 20;
+/// How long one that shall end may take to do so by itself, and one that takes no more may go on answering.
+pub(crate) const GRACE: Duration = Duration::from_secs(1);
+/// How long children may take to end when no more comes, and how long more after SIGTERM. The pipeline gives 2 s.
+const END: [Duration; 2] = [Duration::from_secs(1), Duration::from_millis(500)];
+
+/// What is run.
+pub(crate) struct CommandLine {
+    pub(crate) program: String,
+    pub(crate) arguments: Vec<String>,
+    /// All variables of the child.
+    pub(crate) env: BTreeMap<String, Secret>,
+}
+
+impl CommandLine {
+    /// Starts it; its standard error goes to our log. A failure is the operator's to mend.
+    pub(crate) fn spawn(&self) -> Result<Process, String> {
+        let program = self.program.as_str();
+        let explain = |why: String| format!("{program} cannot be started: {why}");
+        let mut command = Command::new(program);
+        command.args(&self.arguments).env_clear();
+        command.envs(self.env.iter().map(|(name, value)| (name, value.expose())));
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.kill_on_drop(true).process_group(0);
+        let mut child = command.spawn().map_err(|error| explain(error.to_string()))?;
+        let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take(), child.id());
+        let (Some(stdin), Some(stdout), Some(stderr), Some(pid)) = pipes else {
+            return Err(explain("it has no pipes".into()));
+        };
+        info!(program, pid, "exec: started");
+        tokio::spawn(relay(stderr, Remarks::new(program, pid, "stderr")));
+        let remarks = Remarks::new(program, pid, "stdout");
+        Ok(Process {
+            program: program.to_owned(),
+            pid,
+            stdin: Some(BufWriter::new(stdin)),
+            stdout: Output { lines: Lines::new(stdout, LONGEST_LINE), remarks },
+            child,
+            has_ended: false,
+        })
+    }
+}
+
+/// A child process.
+pub(crate) struct Process {
+    pub(crate) program: String,
+    pub(crate) pid: u32,
+    /// `None` once no more comes.
+    pub(crate) stdin: Option<BufWriter<ChildStdin>>,
+    pub(crate) stdout: Output,
+    child: tokio::process::Child,
+    has_ended: bool,
+}
+
+/// What it says on its standard output.
+pub(crate) struct Output {
+    lines: Lines<ChildStdout>,
+    /// For what nobody asked for.
+    pub(crate) remarks: Remarks,
+}
+
+impl Output {
+    /// The next line; an error is the end of all talk.
+    pub(crate) async fn next(&mut self) -> Result<Vec<u8>, String> {
+        match self.lines.next().await {
+            Ok(Some(Line::Whole(line))) => Ok(line),
+            Ok(Some(Line::Cut(_))) => Err(format!("it says a line of more than {LONGEST_LINE} bytes")),
+            Ok(None) => Err("it says no more".into()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+}
+
+impl Process {
+    /// How it has ended, if it has.
+    fn ended(&mut self) -> Option<String> {
+        let status = self.child.try_wait().ok().flatten()?;
+        Some(self.bury(status))
+    }
+
+    /// Waits for its end, which may never come.
+    async fn wait(&mut self) -> String {
+        match self.child.wait().await {
+            Ok(status) => self.bury(status),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    /// Makes sure that it has ended, says why it had to, and how it did.
+    pub(crate) async fn give_up(mut self, reason: &str) -> String {
+        self.stdin = None;
+        // One that is ending by itself has something to say with its exit code.
+        let ended = timeout(GRACE, self.wait()).await;
+        let how = if let Ok(how) = ended { how } else { self.kill().await };
+        warn!(program = self.program, pid = self.pid, reason, how, "exec: child given up");
+        format!("{}: {reason} ({how})", self.program)
+    }
+
+    async fn kill(&mut self) -> String {
+        self.signal(Signal::KILL);
+        self.wait().await
+    }
+
+    /// It has ended, and with it whatever it has started.
+    fn bury(&mut self, status: ExitStatus) -> String {
+        self.signal(Signal::KILL);
+        self.has_ended = true;
+        status.to_string()
+    }
+
+    /// To the whole group; not once the child is gone, when its number may be another's.
+    fn signal(&self, signal: Signal) {
+        let group = i32::try_from(self.pid).ok().and_then(Pid::from_raw).filter(|_| !self.has_ended);
+        // An error means that nobody is left in it.
+        let _sent = group.map(|group| kill_process_group(group, signal));
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.signal(Signal::KILL);
+    }
+}
+
+/// Children that wait for work.
+#[derive(Default)]
+pub(crate) struct Waiting(Mutex<Vec<Process>>);
+
+impl Waiting {
+    fn all(&self) -> MutexGuard<'_, Vec<Process>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One that can be given work.
+    pub(crate) fn take(&self) -> Option<Process> {
+        self.bury();
+        self.all().pop()
+    }
+
+    /// Gives one back.
+    pub(crate) fn put(&self, process: Process) {
+        self.all().push(process);
+    }
+
+    /// Looks after those that have ended by themselves; what to say of the last.
+    pub(crate) fn bury(&self) -> Option<String> {
+        let mut said = None;
+        self.all().retain_mut(|process| {
+            let Some(how) = process.ended() else { return true };
+            let Process { program, pid, .. } = process;
+            warn!(program, pid, how, "exec: child ended by itself");
+            said = Some(format!("{program} ended by itself ({how}); it is started again for the next batch"));
+            false
+        });
+        said
+    }
+
+    /// Ends all: no more comes, then SIGTERM, then SIGKILL.
+    pub(crate) async fn end(&self) {
+        let mut ending = std::mem::take(&mut *self.all());
+        for process in &mut ending {
+            process.stdin = None;
+        }
+        let mut deadline = Instant::now();
+        for patience in END {
+            deadline += patience;
+            for process in &mut ending {
+                let _in_time = timeout_at(deadline, process.wait()).await;
+            }
+            for process in &ending {
+                process.signal(Signal::TERM);
+            }
+        }
+        for process in &mut ending {
+            process.kill().await;
+        }
+    }
+}
+
+/// What a child says to people, at a bounded rate.
+pub(crate) struct Remarks {
+    program: String,
+    pid: u32,
+    output: &'static str,
+    since: Instant,
+    made: u32,
+    left_out: u64,
+}
+
+impl Remarks {
+    fn new(program: &str, pid: u32, output: &'static str) -> Self {
+        Self { program: program.to_owned(), pid, output, since: Instant::now(), made: 0, left_out: 0 }
+    }
+
+    /// Passes one on, or counts it.
+    pub(crate) fn make(&mut self, text: &str) {
+        if self.since.elapsed() >= Duration::from_secs(1) {
+            self.account();
+            (self.since, self.made) = (Instant::now(), 0);
+        }
+        self.made += 1;
+        if self.made > REMARKS {
+            self.left_out += 1;
+            return;
+        }
+        // Nothing of it is the terminal's.
+        let text = text.replace(|c: char| c.is_control() && c != '\t', "\u{fffd}");
+        info!(program = self.program, pid = self.pid, output = self.output, text, "exec: the child says");
+    }
+
+    fn account(&mut self) {
+        let lines = std::mem::take(&mut self.left_out);
+        if lines > 0 {
+            warn!(program = self.program, pid = self.pid, output = self.output, lines, "exec: left out");
+        }
+    }
+}
+
+impl Drop for Remarks {
+    fn drop(&mut self) {
+        self.account();
+    }
+}
+
+async fn relay(stderr: ChildStderr, mut remarks: Remarks) {
+    let mut lines = Lines::new(stderr, LONGEST_REMARK);
+    while let Ok(Some(Line::Whole(text) | Line::Cut(text))) = lines.next().await {
+        remarks.make(&String::from_utf8_lossy(&text));
+    }
+}
