@@ -41,34 +41,12 @@ pub(crate) struct Limit(pub(crate) Option<Duration>);
 
 /// Reads `30s`, `1h30m`.
 pub fn duration(text: &str) -> Option<Duration> {
-    let mut rest = text.trim();
-    let mut total: u64 = 0;
-    while !rest.is_empty() {
-        let (number, tail) = leading_number(rest)?;
-        let unit_end = tail.find(|c: char| c.is_ascii_digit()).unwrap_or(tail.len());
-        let (unit, tail) = tail.split_at(unit_end);
-        let (_, millis) = TIMES.iter().find(|(name, _)| *name == unit)?;
-        total = total.checked_add(number.checked_mul(*millis)?)?;
-        rest = tail;
-    }
-    (!text.trim().is_empty()).then(|| Duration::from_millis(total))
+    magicapi_plugin::Span::parse(text).map(|span| span.0)
 }
 
 /// Reads `64MiB`, `1MB`, `4096`.
 pub(crate) fn size(text: &str) -> Option<u64> {
-    let (number, unit) = leading_number(text.trim())?;
-    let unit = unit.trim();
-    if unit.is_empty() {
-        return Some(number);
-    }
-    let (_, bytes) = SIZES.iter().find(|(name, _)| name.eq_ignore_ascii_case(unit))?;
-    number.checked_mul(*bytes)
-}
-
-fn leading_number(text: &str) -> Option<(u64, &str)> {
-    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (digits, rest) = text.split_at(end);
-    Some((digits.parse().ok()?, rest))
+    magicapi_plugin::Size::parse(text).map(|size| size.0)
 }
 
 /// The shortest form of a duration.
