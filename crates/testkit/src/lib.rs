@@ -1,6 +1,6 @@
 //! For tests only: the real binary as a process before whatever plays the provider (`gateway`, `configuration`), what a
 //! test asks it and the records that it wrote (`ask`, `records`), clients that show the wire (`http`, `wire`), and
-//! back ends on strings (`asked`, `back_end`, `puppet`, `bulk`, `hook`) and a real one (`elasticsearch`).
+//! back ends on strings (`asked`, `back_end`, `puppet`, `bulk`, `hook`) and real ones (`elasticsearch`, `postgres`).
 //!
 //! Layer: none; no crate may depend on it outside of tests. It knows the gateway only as a caller or an operator does:
 //! environment, files, sockets, signals. Deadlines are generous: they end a hung test, they measure nothing.
@@ -17,6 +17,7 @@ pub mod elasticsearch;
 pub mod gateway;
 pub mod hook;
 pub mod http;
+pub mod postgres;
 pub mod puppet;
 pub mod records;
 pub mod wire;
