@@ -35,25 +35,25 @@ fn assemble(core: &Core, plan: &Plan, pending: Pending) {
     let level = most.min(pending.capture.limits.bodies);
     let (bodies, mut facts, mut share) = open(core, pending, level, body::read);
     facts.truncated = bodies.truncated;
-    let record = RequestMetrics::seal(
+    let record = Arc::new(RequestMetrics::seal(
         facts,
         core.config.clone(),
         bodies.request,
         bodies.response,
         bodies.streamed_data,
-    );
+    ));
     let forms = forms(&takers);
     let mut records: Vec<_> = forms.iter().map(|form| form.of(&record, level, core)).collect();
     let has_bodies = records.iter().any(|record| record.request().is_some() || record.response().is_some());
     if has_bodies && !fit(&mut share, &records) {
         let reason = ContentDropped::Memory;
         core.metrics.content_dropped(reason);
-        records = records.iter().map(|record| record.without_content(reason)).collect();
+        records = records.iter().map(|record| Arc::new(record.without_content(reason))).collect();
         share.shrink_to(RECORD_BYTES);
     }
     let share = Arc::new(share);
     for (record, form) in records.into_iter().zip(&forms) {
-        let item = Item::new(Arc::new(record), share.clone());
+        let item = Item::new(record, share.clone());
         for taker in takers.iter().filter(|taker| taker.form == *form) {
             taker.lane.push(item.clone());
         }
@@ -102,14 +102,18 @@ fn forms(takers: &[Taker<'_>]) -> Vec<Form> {
 }
 
 impl Form {
-    /// The record in this form, of one that holds this much.
-    fn of(self, record: &RequestMetrics, level: ContentLevel, core: &Core) -> RequestMetrics {
+    /// The record in this form, of one that holds this much; the very record when it is in this form already.
+    #[expect(clippy::float_cmp, reason = "one rate is written into both, none is computed")]
+    fn of(self, record: &Arc<RequestMetrics>, level: ContentLevel, core: &Core) -> Arc<RequestMetrics> {
+        if self.level >= level && self.sample_rate == record.facts().sample_rate {
+            return record.clone();
+        }
         let less = record.with_content(level.min(self.level));
         let mut facts = less.facts().clone();
         facts.sample_rate = self.sample_rate;
         let [request, response, streamed_data] =
             [less.request(), less.response(), less.streamed_data()].map(Option::<&_>::cloned);
-        RequestMetrics::seal(facts, core.config.clone(), request, response, streamed_data)
+        Arc::new(RequestMetrics::seal(facts, core.config.clone(), request, response, streamed_data))
     }
 }
 
@@ -137,9 +141,9 @@ fn open(
 }
 
 /// Makes the reservation what the records will hold: bodies once, an encoding for each of them.
-fn fit(share: &mut Reservation, records: &[RequestMetrics]) -> bool {
+fn fit(share: &mut Reservation, records: &[Arc<RequestMetrics>]) -> bool {
     let encodings = records.iter().skip(1).map(|record| record.memory() / 2 + RECORD_BYTES);
-    let needed = records.first().map_or(0, RequestMetrics::memory) + encodings.sum::<usize>();
+    let needed = records.first().map_or(0, |record| record.memory()) + encodings.sum::<usize>();
     let held = share.bytes();
     if needed <= held {
         share.shrink_to(needed);
@@ -150,9 +154,11 @@ fn fit(share: &mut Reservation, records: &[RequestMetrics]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use magicapi_plugin::{ContentDropped, ContentLevel, TelemetryConfig};
+    use std::sync::Arc;
 
-    use super::open;
+    use magicapi_plugin::{ContentDropped, ContentLevel, RequestMetrics, TelemetryConfig};
+
+    use super::{Form, open};
     use crate::core::Core;
     use crate::scripted::facts;
     use crate::settings::CaptureSettings;
@@ -170,5 +176,28 @@ mod tests {
         assert_eq!(facts.content_dropped, Some(ContentDropped::Panic));
         drop(share);
         assert_eq!(core.budget().used(), 0);
+    }
+
+    #[test]
+    fn a_form_that_changes_nothing_is_the_record_itself() {
+        use ContentLevel::{Full, Metadata, NoChunks};
+        let core = Core::new(TelemetryConfig::default(), CaptureSettings::default(), Arc::default(), None);
+        let body = |text: &'static str| Some(bytes::Bytes::from_static(text.as_bytes()));
+        let full = RequestMetrics::seal(facts(), core.config.clone(), body("{}"), body("{}"), body("[1]"));
+        let bare = RequestMetrics::seal(facts(), core.config.clone(), None, None, None);
+        let (full, bare) = (Arc::new(full), Arc::new(bare));
+        for (record, holds, level, sample_rate, same) in [
+            (&full, Full, Full, 1.0, true),
+            (&full, Full, Full, 0.5, false),
+            (&full, Full, NoChunks, 1.0, false),
+            (&full, Full, Metadata, 1.0, false),
+            // An exporter may want more than what was captured.
+            (&bare, Metadata, Full, 1.0, true),
+        ] {
+            let made = Form { level, sample_rate }.of(record, holds, &core);
+            assert_eq!(Arc::ptr_eq(&made, record), same, "{level:?} of {holds:?}, {sample_rate}");
+            assert_eq!(made.streamed_data().is_some(), level == Full && holds == Full);
+            assert!((made.facts().sample_rate - sample_rate).abs() < f64::EPSILON);
+        }
     }
 }
