@@ -13,8 +13,8 @@ use sha2::{Digest, Sha256};
 use crate::catalogue::Catalogue;
 use crate::load::{Sources, load};
 use crate::types::{
-    Admin, Auth, Config, ExporterEntry, Only, Pipeline, ProviderEntry, Reach, ReachAuth, ReachProxy, Server,
-    StoreUrl, Telemetry, Timeouts, Upstream,
+    Admin, Auth, Config, ExporterEntry, Only, Pipeline, ProviderEntry, Reach, ReachAuth, ReachProxy,
+    Redaction, Server, StoreUrl, Telemetry, Timeouts, Upstream,
 };
 use crate::units::{show_duration, show_size};
 
@@ -251,6 +251,23 @@ fn telemetry(list: &mut List, telemetry: &Telemetry) {
     list.size("telemetry.capture.max_response", capture.max_response as u64);
     list.size("telemetry.capture.max_chunks", capture.max_chunks as u64);
     list.size("telemetry.capture.memory", capture.memory as u64);
+    redaction(list, &telemetry.redaction);
+}
+
+fn redaction(list: &mut List, redaction: &Redaction) {
+    list.put("telemetry.redact.pii", redaction.pii.iter().map(word).collect::<Value>());
+    for (index, pattern) in redaction.patterns.iter().enumerate() {
+        list.put(format!("telemetry.redact.patterns[{index}].name"), pattern.name.as_str());
+        list.put(format!("telemetry.redact.patterns[{index}].regex"), pattern.regex.as_str());
+    }
+    if redaction.paths.is_empty() {
+        list.put("telemetry.redact.paths", Value::Array(Vec::new()));
+    }
+    for (index, path) in redaction.paths.iter().enumerate() {
+        list.put(format!("telemetry.redact.paths[{index}]"), path.as_str());
+    }
+    list.put("telemetry.redact.replace", word(redaction.replace));
+    list.secret("telemetry.redact.hash_key", redaction.hash_key.is_some());
 }
 
 fn exporter(list: &mut List, index: usize, entry: &ExporterEntry, catalogue: &Catalogue) {

@@ -21,6 +21,7 @@ mod reader;
 mod refuse;
 mod resolve;
 mod schema;
+mod secrets;
 mod types;
 mod units;
 mod yaml;

@@ -243,7 +243,15 @@ impl Reader<'_> {
                 closest = Some(attempt.problems);
             }
         }
-        self.problems.extend(closest.unwrap_or_default());
+        let mut closest = closest.unwrap_or_default();
+        let or_a_list = variants.iter().any(|variant| kind(variant) == Some("array"));
+        if let [only] = closest.as_mut_slice()
+            && or_a_list
+            && scalar(node).is_some()
+        {
+            only.remedy.get_or_insert_with(|| "or give a list: [ … ]".into());
+        }
+        self.problems.extend(closest);
         None
     }
 }

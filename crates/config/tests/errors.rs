@@ -70,6 +70,13 @@ fn exporters() {
 }
 
 #[test]
+fn redaction() {
+    let yaml = "telemetry:\n  redact:\n    pii: [email, phon]\n    patterns: [{ name: x }, { name: y, regx: z, regex: a }]\n    paths: $.request\n    replace: hsh\n    hash_key: [sk-very-secret-0123456789]\n";
+    file("redaction", &[], yaml);
+    file("redaction_pii", &[], "telemetry:\n  redact:\n    pii: email\n");
+}
+
+#[test]
 fn variables() {
     let all = [
         ("PORT", "http"),

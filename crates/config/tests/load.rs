@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use magicapi_config::{
-    AuthMode, Environment, Flags, ListenSource, LogFormat, OnFull, Origin, Source, Sources, StoreUrl, load,
+    AuthMode, Environment, Flags, ListenSource, LogFormat, OnFull, Origin, PersonalData, Source, Sources,
+    StoreUrl, load,
 };
 use magicapi_plugin::{ContentLevel, SettingsSpec};
 use serde_json::json;
@@ -49,6 +50,31 @@ fn an_empty_text_is_not_set() {
     assert!(empty.config == bare.config);
     let defaults = |key: &str| effective(&empty, key).origin == Origin::Default;
     assert!(defaults("server.heartbeat") && defaults("store.url") && defaults("data_dir"));
+}
+
+#[test]
+fn redaction_has_its_values_and_hides_its_key() {
+    let of = |yaml: &str| good(load_text(&[("K", "0123456789abcdef")], yaml));
+    let plain = of("telemetry:\n  redact:\n");
+    assert!(plain.config.telemetry.redaction.pii.is_empty());
+    assert_eq!(effective(&plain, "telemetry.redact.pii").value, "[]");
+    let all = of("telemetry: { redact: { pii: true } }").config.telemetry.redaction;
+    assert_eq!(all.pii, PersonalData::ALL);
+    let some = of(
+        "telemetry:\n  redact:\n    pii: [ip, email, ip]\n    patterns:\n      - { name: t, regex: 'T\\d' }\n    paths: [\"..a\"]\n    replace: hash\n    hash_key: \"${K}\"\n",
+    );
+    assert_eq!(some.config.telemetry.redaction.pii, [PersonalData::Email, PersonalData::Ip]);
+    let at = |line, column| Origin::File { line, column };
+    for (key, value, origin) in [
+        ("telemetry.redact.pii", r#"["email","ip"]"#, at(3, 5)),
+        ("telemetry.redact.patterns[0].regex", r"T\d", at(5, 20)),
+        ("telemetry.redact.paths[0]", "..a", at(6, 13)),
+        ("telemetry.redact.replace", "hash", at(7, 5)),
+        ("telemetry.redact.hash_key", "***", at(8, 5)),
+    ] {
+        let shown = effective(&some, key);
+        assert_eq!((shown.value.as_str(), &shown.origin), (value, &origin), "{key}");
+    }
 }
 
 #[test]

@@ -8,7 +8,7 @@ use magicapi_config::{Catalogue, Environment, Flags, Loaded, Sources, StoreUrl};
 use magicapi_model::price::ModelRow;
 
 use crate::cli::{self, Cli, Command, Common, Exporters, Keys, Models, Providers};
-use crate::{catalogue, demo, logs, parts, serve};
+use crate::{catalogue, demo, logs, parts, redaction, serve};
 
 mod exporters;
 mod spool;
@@ -79,6 +79,7 @@ fn block_on<T>(future: impl Future<Output = T>) -> Result<T, std::io::Error> {
 fn checked(sources: &Sources, catalogue: &Catalogue) -> Result<Loaded, String> {
     let loaded = magicapi_config::load(sources, catalogue).map_err(|problems| problems.to_string())?;
     parts::snapshot(&loaded)?;
+    redaction::redactor(&loaded, catalogue, None)?;
     let workshop = crate::exporters::Workshop { registry: std::sync::Arc::default(), data_dir: None };
     workshop.make(&loaded, None).map_err(|problems| problems.join("\n"))?;
     Ok(loaded)

@@ -18,6 +18,7 @@ mod logs;
 mod parts;
 mod pipeline;
 mod reach;
+mod redaction;
 mod reload;
 mod serve;
 mod signals;

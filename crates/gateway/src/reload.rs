@@ -5,13 +5,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use magicapi_config::{Catalogue, Loaded, Sources};
+use magicapi_model::Secret;
 use magicapi_server::{Shared, TlsAcceptor};
 use magicapi_store::Store;
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::Notify;
 
 use crate::exporters::{self, Workshop};
-use crate::parts;
+use crate::{parts, redaction};
 
 /// Editors write a file in several steps; this much quiet means that they are done.
 const QUIET: Duration = Duration::from_millis(250);
@@ -24,6 +25,8 @@ pub(crate) struct Reloader {
     pub(crate) store: Option<Arc<Store>>,
     pub(crate) tls: Option<TlsAcceptor>,
     pub(crate) workshop: Workshop,
+    /// The admin plane's: no record may show it.
+    pub(crate) token: Secret,
     /// What is in force.
     pub(crate) current: Mutex<Loaded>,
 }
@@ -95,9 +98,11 @@ impl Reloader {
         }
         let snapshot = parts::snapshot(&loaded).map_err(|problem| vec![problem])?;
         let made = self.workshop.make(&loaded, self.store.as_deref())?;
+        let redactor = redaction::redactor(&loaded, &self.catalogue, Some(&self.token))
+            .map_err(|problem| vec![problem])?;
         let telemetry = &self.shared.telemetry;
         telemetry
-            .reload(exporters::capture(&loaded.config), made)
+            .reload(exporters::capture(&loaded.config), Some(redactor), made)
             .map_err(|error| vec![error.to_string()])?;
         if let Some(store) = &self.store {
             let retention = &loaded.config.store.retention;

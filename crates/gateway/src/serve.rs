@@ -11,6 +11,7 @@ use magicapi_kernel::Ledger;
 use magicapi_plugin::MetricRegistry;
 use magicapi_server::{Phase, Shared, TlsAcceptor};
 use magicapi_store::{NoLedger, REQUEST_LOG, Store};
+use magicapi_telemetry::redact::Redactor;
 use magicapi_telemetry::{Telemetry, TelemetrySettings};
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
@@ -21,7 +22,7 @@ use crate::data_dir::{self, Data, DataDir, Note, Token};
 use crate::exporters::{self, Workshop};
 use crate::health::Health;
 use crate::reload::Reloader;
-use crate::{log, parts, signals};
+use crate::{log, parts, redaction, signals};
 
 /// How long exporters and the store may take to write what they hold, after the last request.
 const FLUSH: Duration = Duration::from_secs(10);
@@ -77,21 +78,17 @@ pub(crate) fn start(sources: Sources, catalogue: Catalogue, loaded: Loaded) -> R
         registry: Arc::new(MetricRegistry::default()),
         data_dir: dir.as_ref().map(|dir| dir.path().to_owned()),
     };
-    let telemetry = telemetry(&loaded, &workshop, store.as_deref())?;
+    let token = data_dir::admin_token(config.admin.token.as_ref(), dir.as_ref(), &mut degraded)?;
+    let redactor = redaction::redactor(&loaded, &catalogue, Some(token.secret()))?;
+    let telemetry = telemetry(&loaded, &workshop, redactor, store.as_deref())?;
     let snapshot = parts::snapshot(&loaded)?;
     let shared = Shared::new(snapshot, ledger(&config, store.as_deref()), telemetry);
     crate::health::observe(&workshop.registry, &shared);
-    let tls = config
-        .server
-        .tls
-        .as_ref()
-        .map(TlsAcceptor::new)
-        .transpose()
-        .map_err(|e| format!("server.tls: {e}"))?;
+    let tls = config.server.tls.as_ref().map(TlsAcceptor::new).transpose();
+    let tls = tls.map_err(|error| format!("server.tls: {error}"))?;
     let listeners = bind(&config.server.listen, "PORT or `server.listen`")?;
     let admin_listeners = bind(&config.admin.listen, "ADMIN_LISTEN or `admin.listen`")?;
     let (address, admin_address) = (url(&listeners, tls.is_some()), url(&admin_listeners, false));
-    let token = data_dir::admin_token(config.admin.token.as_ref(), dir.as_ref(), &mut degraded)?;
     let note = dir.as_ref().and_then(|dir| {
         let noted = dir.note(&admin_address, token.secret());
         noted.inspect_err(|error| tracing::warn!(%error, "commands will not find this gateway")).ok()
@@ -103,6 +100,7 @@ pub(crate) fn start(sources: Sources, catalogue: Catalogue, loaded: Loaded) -> R
         store: store.clone(),
         tls: tls.clone(),
         workshop,
+        token: token.secret().clone(),
         current: Mutex::new(loaded),
     });
     obey(&shared, reloader.clone())?;
@@ -163,7 +161,12 @@ fn obey(shared: &Arc<Shared>, reloader: Arc<Reloader>) -> Result<(), String> {
     Ok(())
 }
 
-fn telemetry(loaded: &Loaded, workshop: &Workshop, store: Option<&Store>) -> Result<Telemetry, String> {
+fn telemetry(
+    loaded: &Loaded,
+    workshop: &Workshop,
+    redactor: Arc<Redactor>,
+    store: Option<&Store>,
+) -> Result<Telemetry, String> {
     let config = &loaded.config;
     let made = workshop.make(loaded, store).map_err(|problems| problems.join("\n"))?;
     let mut names = config.telemetry.config.clone();
@@ -174,6 +177,7 @@ fn telemetry(loaded: &Loaded, workshop: &Workshop, store: Option<&Store>) -> Res
         config: names,
         threads: config.telemetry.threads,
         capture: exporters::capture(config),
+        redactor: Some(redactor),
         metrics_interval: config.telemetry.metrics_interval,
         spool_dir: workshop.data_dir.as_ref().map(|dir| dir.join("spool")),
     };

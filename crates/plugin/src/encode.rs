@@ -2,6 +2,8 @@
 //!
 //! Its bodies are never copied into it: the document is a row of pieces, what stands around the bodies among them.
 
+use std::collections::BTreeMap;
+
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::{Map, Value, json};
 
@@ -75,6 +77,7 @@ struct Metadata<'a> {
     edits: &'a [String],
     truncated: Option<&'a Truncated>,
     content_dropped: Option<ContentDropped>,
+    redacted: Option<&'a BTreeMap<String, u64>>,
     sample_rate: f64,
 }
 
@@ -257,6 +260,7 @@ fn metadata(facts: &Facts) -> Metadata<'_> {
         edits: &facts.edits,
         truncated: (!facts.truncated.is_empty()).then_some(&facts.truncated),
         content_dropped: facts.content_dropped,
+        redacted: (!facts.redacted.is_empty()).then_some(&facts.redacted),
         sample_rate: facts.sample_rate,
     }
 }

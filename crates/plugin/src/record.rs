@@ -1,5 +1,6 @@
 //! The record: what one request was, sealed once, shared by all exporters (design, section 2).
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
@@ -184,6 +185,9 @@ pub struct Facts {
     pub truncated: Truncated,
     /// Why bodies are missing.
     pub content_dropped: Option<ContentDropped>,
+    /// What redaction took out, and how often: `{"openai_key": 1, "email": 2}`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub redacted: BTreeMap<String, u64>,
     /// The share of records that sampling keeps; 1 without sampling.
     pub sample_rate: f64,
 }
@@ -265,6 +269,7 @@ impl Facts {
             edits: Vec::new(),
             truncated: Truncated::default(),
             content_dropped: None,
+            redacted: BTreeMap::new(),
             sample_rate: 1.0,
         }
     }

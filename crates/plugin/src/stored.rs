@@ -172,6 +172,18 @@ mod tests {
         assert_same(&RequestMetrics::from_stored(&stored).expect("a record"), &full());
     }
 
+    /// Fields that came after the first form: written, read, and absent from what was stored before.
+    #[test]
+    fn what_redaction_found_comes_back() {
+        let mut facts = full().facts().clone();
+        facts.redacted = [("email".to_owned(), 2)].into();
+        let record = RequestMetrics::seal(facts, Arc::default(), None, None, None);
+        assert_same(&RequestMetrics::from_stored(&record.to_stored().into()).expect("a record"), &record);
+        let log = record.to_otel_log();
+        assert_eq!(log["attributes"]["metadata"]["redacted"], serde_json::json!({ "email": 2 }));
+        assert!(full().to_otel_log()["attributes"]["metadata"]["redacted"].is_null());
+    }
+
     #[test]
     fn what_is_cut_short_is_no_record() {
         let stored = Bytes::from(full().to_stored());

@@ -252,10 +252,9 @@ impl Exchange {
         if let TapPlace::Shared(upload) = &self.tap {
             self.facts.request_size = upload.lock().unwrap_or_else(PoisonError::into_inner).bytes;
         }
-        self.shared
-            .ledger
-            .record(crate::finish::ledger_entry(&self.facts, std::mem::take(&mut self.attempts)));
-        crate::finish::access_line(&self.facts);
+        let (telemetry, attempts) = (&self.shared.telemetry, std::mem::take(&mut self.attempts));
+        self.shared.ledger.record(crate::finish::ledger_entry(&self.facts, attempts, telemetry));
+        crate::finish::access_line(&self.facts, telemetry);
         let mut tap = Tap::off();
         self.tap(|own| std::mem::swap(own, &mut tap));
         // The exchange ends here: its facts move on.

@@ -3,6 +3,7 @@
 use magicapi_kernel::{AttemptRow, LedgerEntry, Provider};
 use magicapi_model::price::{PriceTable, Terms};
 use magicapi_plugin::{CostSource, Facts};
+use magicapi_telemetry::Telemetry;
 
 /// Prices what was used. The table counts; what the provider reports is used when the table has no price.
 pub(crate) fn price(facts: &mut Facts, prices: &PriceTable, provider: &dyn Provider) {
@@ -24,17 +25,28 @@ pub(crate) fn price(facts: &mut Facts, prices: &PriceTable, provider: &dyn Provi
     facts.price_version = from_table.map(|_| prices.version().to_owned());
 }
 
-/// The rows of one request.
-pub(crate) fn ledger_entry(facts: &Facts, attempts: Vec<AttemptRow>) -> LedgerEntry {
+/// The rows of one request. A caller's names are what spend is counted by, so they stay what they are; but a secret
+/// among them is kept nowhere.
+pub(crate) fn ledger_entry(
+    facts: &Facts,
+    mut attempts: Vec<AttemptRow>,
+    telemetry: &Telemetry,
+) -> LedgerEntry {
+    let clean =
+        |name: &Option<String>| name.as_deref().map(|name| telemetry.without_secrets(name).into_owned());
+    let model = clean(&facts.model);
+    for attempt in &mut attempts {
+        attempt.model = if attempt.model == facts.model { model.clone() } else { clean(&attempt.model) };
+    }
     LedgerEntry {
         id: facts.id,
         timestamp: facts.timestamp,
         key_name: facts.key_name.clone(),
-        project_id: facts.project_id.clone(),
-        org_id: facts.org_id.clone(),
-        user_id: facts.user_id.clone(),
+        project_id: clean(&facts.project_id),
+        org_id: clean(&facts.org_id),
+        user_id: clean(&facts.user_id),
         provider: facts.provider.clone(),
-        model: facts.model.clone(),
+        model,
         operation: facts.operation.into(),
         outcome: facts.outcome,
         status_code: facts.status_code,
@@ -42,26 +54,30 @@ pub(crate) fn ledger_entry(facts: &Facts, attempts: Vec<AttemptRow>) -> LedgerEn
         usage_final: facts.usage_final,
         cost: facts.cost,
         price_version: facts.price_version.clone(),
-        service_tier: facts.service_tier.clone(),
+        service_tier: clean(&facts.service_tier),
         attempts,
     }
 }
 
-/// One line per request; never content.
-pub(crate) fn access_line(facts: &Facts) {
+/// One line per request; never content, and nothing that the record hides.
+pub(crate) fn access_line(facts: &Facts, telemetry: &Telemetry) {
     if !tracing::enabled!(target: "access", tracing::Level::INFO) {
         return;
     }
+    let shown = |text: &'_ Option<String>| match text {
+        Some(text) => telemetry.redacted(text).into_owned(),
+        None => "-".to_owned(),
+    };
     tracing::info!(
         target: "access",
         id = %facts.id,
-        client_request_id = facts.client_request_id.as_deref().unwrap_or("-"),
+        client_request_id = shown(&facts.client_request_id),
         key = facts.key_name.as_deref().unwrap_or("-"),
         credential = facts.credential.unwrap_or("-"),
         provider = facts.provider.as_deref().unwrap_or("-"),
-        model = facts.model.as_deref().unwrap_or("-"),
-        method = facts.method,
-        path = facts.path,
+        model = shown(&facts.model),
+        method = &*telemetry.redacted(&facts.method),
+        path = &*telemetry.redacted(&facts.path),
         status = facts.status_code,
         outcome = facts.outcome.as_str(),
         error = facts.error_type.unwrap_or("-"),

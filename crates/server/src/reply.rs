@@ -112,7 +112,12 @@ pub(crate) fn refuse(exchange: Box<Exchange>, error: Error) -> Response<AnswerBo
 
 /// As [`refuse`], with headers of the provider's.
 fn refuse_with(mut exchange: Box<Exchange>, error: Error, mut headers: HeaderMap) -> Response<AnswerBody> {
-    tracing::debug!(id = %exchange.facts.id, %error, source = ?error.source, "request failed");
+    if tracing::enabled!(tracing::Level::DEBUG) {
+        let (said, source) = (error.to_string(), format!("{:?}", error.source));
+        let telemetry = &exchange.shared.telemetry;
+        let (error, source) = (&*telemetry.redacted(&said), &*telemetry.redacted(&source));
+        tracing::debug!(id = %exchange.facts.id, error, source, "request failed");
+    }
     let rescued = rescue::rescue(&error);
     headers.extend(rescued.headers);
     exchange.head(rescued.status, &headers, BodyKind::Whole);

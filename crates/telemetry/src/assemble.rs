@@ -11,6 +11,7 @@ use crate::lane::Lane;
 use crate::memory::Reservation;
 use crate::metrics::{DropReason, Event};
 use crate::queue::Item;
+use crate::redact::Content;
 use crate::selection::Selected;
 use crate::tap::{Capture, Finished, Pending, RECORD_BYTES};
 
@@ -29,19 +30,13 @@ pub(crate) fn run(core: &Core) {
 }
 
 fn assemble(core: &Core, plan: &Plan, pending: Pending) {
-    core.metrics.observe(&pending.end.facts);
+    core.observe(&pending.end.facts);
     let takers = takers(plan, &pending.end.facts);
     let Some(most) = takers.iter().map(|taker| taker.form.level).max() else { return };
     let level = most.min(pending.capture.limits.bodies);
     let (bodies, mut facts, mut share) = open(core, pending, level, body::read);
-    facts.truncated = bodies.truncated;
-    let record = Arc::new(RequestMetrics::seal(
-        facts,
-        core.config.clone(),
-        bodies.request,
-        bodies.response,
-        bodies.streamed_data,
-    ));
+    let Content { request, response, streamed_data } = redact(core, plan, bodies, &mut facts);
+    let record = Arc::new(RequestMetrics::seal(facts, core.config.clone(), request, response, streamed_data));
     let forms = forms(&takers);
     let mut records: Vec<_> = forms.iter().map(|form| form.of(&record, level, core)).collect();
     let has_bodies = records.iter().any(|record| record.request().is_some() || record.response().is_some());
@@ -138,6 +133,19 @@ fn open(
     }
     facts.content_dropped = lost.or(facts.content_dropped);
     (bodies.unwrap_or_default(), facts, share)
+}
+
+/// Takes out of the record what must not be in it: here, once, for every exporter and form.
+fn redact(core: &Core, plan: &Plan, bodies: Bodies, facts: &mut Facts) -> Content {
+    let Bodies { request, response, streamed_data, truncated } = bodies;
+    facts.truncated = truncated;
+    let mut content = Content { request, response, streamed_data };
+    let outcome = plan.redact(&mut content, facts);
+    core.metrics.redacted(&outcome.found);
+    if outcome.failed {
+        core.metrics.content_dropped(ContentDropped::Redaction);
+    }
+    content
 }
 
 /// Makes the reservation what the records will hold: bodies once, an encoding for each of them.

@@ -10,6 +10,7 @@ use crate::intake::Intake;
 use crate::lane::{ExporterStatus, Lane};
 use crate::memory::Budget;
 use crate::metrics::{DropReason, GatewayMetrics};
+use crate::redact::{self, Content, Outcome, Redactor};
 use crate::settings::CaptureSettings;
 use crate::spool::Spooler;
 use crate::tap::{Pending, Tap};
@@ -22,10 +23,16 @@ pub(crate) struct Plan {
     pub(crate) limits: CaptureSettings,
     /// The content levels in use, the fullest first, and who gets them.
     pub(crate) levels: Vec<(ContentLevel, Vec<Arc<Lane>>)>,
+    /// What takes secrets out of records, and of what is said of them. `None` lets nothing through.
+    pub(crate) redactor: Option<Arc<Redactor>>,
 }
 
 impl Plan {
-    pub(crate) fn new(mut limits: CaptureSettings, lanes: &[Arc<Lane>]) -> Self {
+    pub(crate) fn new(
+        mut limits: CaptureSettings,
+        redactor: Option<Arc<Redactor>>,
+        lanes: &[Arc<Lane>],
+    ) -> Self {
         let mut levels = Vec::new();
         for level in [ContentLevel::Full, ContentLevel::NoChunks, ContentLevel::Metadata] {
             let takers: Vec<_> = lanes
@@ -38,7 +45,20 @@ impl Plan {
             }
         }
         limits.bodies = levels.first().map_or(ContentLevel::Metadata, |(level, _)| *level);
-        Self { off: lanes.is_empty(), limits, levels }
+        Self { off: lanes.is_empty(), limits, levels, redactor }
+    }
+
+    /// Takes out of a record what must not be in it.
+    pub(crate) fn redact(&self, content: &mut Content, facts: &mut Facts) -> Outcome {
+        match &self.redactor {
+            Some(redactor) => redactor.apply(content, facts),
+            None => redact::refuse(content, facts),
+        }
+    }
+
+    /// Whether nothing would be taken out of a text.
+    fn is_clean(&self, text: &str) -> bool {
+        self.redactor.as_ref().is_some_and(|redactor| redactor.text(text) == text)
     }
 }
 
@@ -66,7 +86,7 @@ impl Core {
         spooler: Option<Spooler>,
     ) -> Arc<Self> {
         Arc::new(Self {
-            plan: ArcSwap::from_pointee(Plan::new(capture, &[])),
+            plan: ArcSwap::from_pointee(Plan::new(capture, None, &[])),
             lanes: Mutex::default(),
             budget: Budget::new(capture.memory),
             intake: Intake::default(),
@@ -95,15 +115,25 @@ impl Core {
         self.plan.load_full()
     }
 
-    /// Puts exporters and capture limits in force; taps that are open keep theirs.
-    pub(crate) fn set_plan(&self, capture: CaptureSettings, lanes: Vec<Arc<Lane>>) {
+    /// Puts exporters, redaction and capture limits in force; taps that are open keep their limits.
+    pub(crate) fn set_plan(
+        &self,
+        capture: CaptureSettings,
+        redactor: Option<Arc<Redactor>>,
+        lanes: Vec<Arc<Lane>>,
+    ) {
         self.budget.set_limit(capture.memory);
-        self.plan.store(Arc::new(Plan::new(capture, &lanes)));
+        self.plan.store(Arc::new(Plan::new(capture, redactor, &lanes)));
         *self.lanes.lock().unwrap_or_else(PoisonError::into_inner) = lanes;
     }
 
     pub(crate) fn lanes(&self) -> Vec<Arc<Lane>> {
         self.lanes.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Counts a finished request. A name that holds a secret never becomes a label.
+    pub(crate) fn observe(&self, facts: &Facts) {
+        self.metrics.observe(facts, |name| self.plan.load().is_clean(name));
     }
 
     pub(crate) fn hand_over(&self, pending: Box<Pending>) {
@@ -114,7 +144,7 @@ impl Core {
 
     /// A record that gets no further than here. It still counts in the metrics.
     pub(crate) fn lose(&self, facts: &Facts, reason: DropReason) {
-        self.metrics.observe(facts);
+        self.observe(facts);
         self.metrics.record_dropped(reason);
     }
 

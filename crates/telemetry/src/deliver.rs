@@ -370,7 +370,7 @@ impl Rejections {
             self.unsaid += 1;
             return;
         }
-        let exporter = lane.name.as_str();
+        let (exporter, reason) = (lane.name.as_str(), &*lane.redacted(reason));
         tracing::warn!(exporter, reason, more = self.unsaid, "exporter: record rejected");
         lane.note(reason);
         (self.said_at, self.unsaid) = (Some(now), 0);

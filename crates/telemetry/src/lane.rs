@@ -2,6 +2,7 @@
 
 mod state;
 
+use std::borrow::Cow;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -16,6 +17,7 @@ use crate::core::Core;
 use crate::gate::Valve;
 use crate::metrics::{DropReason, Event};
 use crate::queue::{BatchLimits, Item, Queue};
+use crate::redact::{Redactor, UNREAD};
 use crate::settings::{ExporterSetup, PipelineSettings, WhenFull};
 use crate::spool::{Spool, SpoolFacts};
 use crate::tally::{Counted, Tally};
@@ -98,6 +100,8 @@ pub(crate) struct Lane {
     valve: Option<Arc<Valve>>,
     /// Tests that wait for its thread.
     pub(crate) trials: Trials,
+    /// Back ends and exporters may repeat what they were sent; the one in force when it was made.
+    redactor: Option<Arc<Redactor>>,
     tally: Arc<Tally>,
     condition: Mutex<Condition>,
     successor: OnceLock<Arc<Lane>>,
@@ -129,7 +133,7 @@ impl Condition {
 }
 
 impl Lane {
-    pub(crate) fn new(setup: ExporterSetup, core: &Core) -> Self {
+    pub(crate) fn new(setup: ExporterSetup, redactor: Option<Arc<Redactor>>, core: &Core) -> Self {
         let pipeline = setup.pipeline;
         let limits = BatchLimits {
             records: pipeline.batch_records.max(1),
@@ -163,6 +167,7 @@ impl Lane {
             spool,
             valve,
             trials: Trials::default(),
+            redactor,
             tally,
             condition: Mutex::new(Condition { state, last_error: None, last_error_at: None, said }),
             successor: OnceLock::new(),
@@ -248,7 +253,7 @@ impl Lane {
     /// Keeps a rejected record where a person can look at it.
     pub(crate) fn bury(&self, item: &Item, reason: &str) {
         if let Some(spool) = &self.spool {
-            spool.bury(item.record.clone(), item.share.clone(), reason);
+            spool.bury(item.record.clone(), item.share.clone(), &self.redacted(reason));
         }
     }
 
@@ -320,8 +325,9 @@ impl Lane {
 
     /// Changes the state and says so, once per change.
     pub(crate) fn enter(&self, state: ExporterState, reason: Option<&str>) {
+        let reason = reason.map(|reason| self.redacted(reason));
         let mut condition = self.condition();
-        if let Some(reason) = reason {
+        if let Some(reason) = &reason {
             condition.fail(reason);
         }
         let before = std::mem::replace(&mut condition.state, state);
@@ -329,7 +335,7 @@ impl Lane {
         if before == state {
             return;
         }
-        let (exporter, reason) = (self.name.as_str(), reason.unwrap_or_default());
+        let (exporter, reason) = (self.name.as_str(), reason.as_deref().unwrap_or_default());
         match state {
             ExporterState::Retrying | ExporterState::Refused => {
                 tracing::warn!(exporter, state = state.as_str(), reason, "exporter: records wait");
@@ -340,12 +346,22 @@ impl Lane {
 
     /// Notes what went wrong, without a change of state.
     pub(crate) fn note(&self, error: &str) {
-        self.condition().fail(error);
+        self.condition().fail(&self.redacted(error));
+    }
+
+    /// What an exporter or its back end says, for logs and pages.
+    pub(crate) fn redacted<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        self.redactor.as_ref().map_or(Cow::Borrowed(UNREAD), |redactor| redactor.text(text))
     }
 
     /// Keeps what the exporter says of its back end.
     pub(crate) fn note_health(&self, health: Health) {
-        self.condition().said = Some(health);
+        let hide = |text: String| self.redacted(&text).into_owned();
+        self.condition().said = Some(match health {
+            Health::Ok => Health::Ok,
+            Health::Degraded(why) => Health::Degraded(hide(why)),
+            Health::Down(why) => Health::Down(hide(why)),
+        });
     }
 
     pub(crate) fn state(&self) -> ExporterState {

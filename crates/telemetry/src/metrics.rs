@@ -16,6 +16,7 @@ use magicapi_plugin::{ContentDropped, Facts, Usage};
 use self::instruments::{Exporters, Records, Requests};
 use crate::breaker::BreakerState;
 use crate::lane::{ExporterState, ExporterStatus};
+use crate::redact::Found;
 
 /// Names that one label may take before the rest is `other`.
 const MAX_NAMES: usize = 200;
@@ -122,11 +123,11 @@ impl GatewayMetrics {
         self.in_flight.store(count, Ordering::Relaxed);
     }
 
-    /// Counts one finished request.
-    pub(crate) fn observe(&self, facts: &Facts) {
-        let provider = self.providers.label(facts.provider.as_deref(), facts.attempts > 0);
+    /// Counts one finished request. `is_clean` is asked about a name before it becomes a label.
+    pub(crate) fn observe(&self, facts: &Facts, is_clean: impl Fn(&str) -> bool) {
+        let provider = self.providers.label(facts.provider.as_deref(), facts.attempts > 0, &is_clean);
         let answered = (200..300).contains(&facts.provider_status_code);
-        let model = self.models.label(facts.model.as_deref(), answered);
+        let model = self.models.label(facts.model.as_deref(), answered, &is_clean);
         let who = [("provider", provider), ("model", model), ("operation", facts.operation)];
         let [by_provider, by_model, by_operation] = who;
         let outcome = ("outcome", facts.outcome.as_str());
@@ -159,6 +160,13 @@ impl GatewayMetrics {
 
     pub(crate) fn content_dropped(&self, reason: ContentDropped) {
         self.records.without_bodies.add(1, &[("reason", reason.as_str())]);
+    }
+
+    /// Counts what redaction took out of a record.
+    pub(crate) fn redacted(&self, found: &[Found]) {
+        for one in found {
+            self.records.redacted.add(one.count, &[("class", one.class.as_str()), ("name", &one.name)]);
+        }
     }
 
     pub(crate) fn exporter_event(&self, exporter: &str, event: Event, records: u64) {
@@ -238,13 +246,14 @@ impl GatewayMetrics {
 struct Names(RwLock<HashSet<String>>);
 
 impl Names {
-    /// The name itself when it is known or `real`; `other` otherwise, and when there are too many.
-    fn label<'a>(&self, name: Option<&'a str>, real: bool) -> &'a str {
+    /// The name itself when it is known or `real`; `other` otherwise, when there are too many, and when it holds
+    /// something that no record would show.
+    fn label<'a>(&self, name: Option<&'a str>, real: bool, is_clean: &impl Fn(&str) -> bool) -> &'a str {
         let Some(name) = name else { return "none" };
         if self.0.read().unwrap_or_else(PoisonError::into_inner).contains(name) {
             return name;
         }
-        if !real {
+        if !real || !is_clean(name) {
             return "other";
         }
         let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
@@ -315,7 +324,7 @@ mod tests {
         facts.error_type = Some("idle_timeout");
         facts.outcome = Outcome::TimedOut;
         facts.ttfb_ms = Some(120);
-        metrics.observe(&facts);
+        metrics.observe(&facts, |_| true);
         let one = |name: &str| series(&registry, name).remove(0);
         let who = "provider=groq model=llama-3.1-8b-instant";
         let counted = |labels: &str, number: f64| (labels.to_owned(), PointValue::Number(number));
@@ -339,13 +348,13 @@ mod tests {
             let mut facts = facts();
             facts.model = Some(format!("typo-{number}"));
             facts.provider_status_code = 404;
-            metrics.observe(&facts);
+            metrics.observe(&facts, |_| true);
             facts.model = Some(format!("answered-{number}"));
             facts.provider_status_code = 200;
-            metrics.observe(&facts);
+            metrics.observe(&facts, |_| true);
             facts.provider = Some(format!("nowhere-{number}"));
             facts.attempts = 0;
-            metrics.observe(&facts);
+            metrics.observe(&facts, |_| true);
         }
         assert!(series(&registry, "gateway_requests").len() <= 2 * 201);
     }

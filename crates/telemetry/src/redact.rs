@@ -13,6 +13,7 @@ mod check;
 mod checksum;
 mod document;
 mod hash;
+mod labels;
 mod matcher;
 mod numbers;
 mod paths;
@@ -25,6 +26,7 @@ mod tests;
 mod text;
 mod walk;
 
+use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, PoisonError};
 
@@ -33,12 +35,15 @@ use magicapi_plugin::{ContentDropped, Facts};
 use regex_automata::meta::Cache;
 
 use self::hash::Replacer;
+use self::labels::{Label, forget, labels};
 use self::matcher::{Known, Matcher};
 use self::paths::{Child, Paths, States};
 use self::patterns::Name;
 use self::search::{Search, Values};
+use self::text::replace_plain;
 use self::walk::{Here, Malformed};
 
+pub(crate) use self::labels::UNREAD;
 pub use self::patterns::Class;
 pub use self::settings::{CustomPattern, Pii, PiiSetting, RedactionError, RedactionSettings, Replace};
 
@@ -73,6 +78,20 @@ pub struct Outcome {
     pub failed: bool,
 }
 
+/// What a record loses when redaction goes wrong, or there is none.
+fn drop_content(content: &mut Content, facts: &mut Facts) {
+    *content = Content::default();
+    facts.content_dropped = Some(ContentDropped::Redaction);
+    facts.error_message = None;
+}
+
+/// Without a redactor nothing is let through: no content, no text from outside.
+pub(crate) fn refuse(content: &mut Content, facts: &mut Facts) -> Outcome {
+    drop_content(content, facts);
+    forget(facts);
+    Outcome { failed: true, ..Outcome::default() }
+}
+
 /// Finds and replaces. Compiled once; shared by all threads.
 pub struct Redactor {
     matcher: Matcher,
@@ -83,8 +102,12 @@ pub struct Redactor {
     caches: Mutex<Vec<Cache>>,
 }
 
-/// A text of the facts that a caller or a provider wrote, and where it stands in the record.
-type Label<'f> = (&'static [&'static str], &'f mut String);
+/// Shows nothing: its key and the gateway's own secrets are in it.
+impl fmt::Debug for Redactor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Redactor").finish_non_exhaustive()
+    }
+}
 
 impl Redactor {
     /// Compiles the settings.
@@ -101,7 +124,13 @@ impl Redactor {
     /// Redacts a record before it is sealed. When that fails, by an error or a panic, the bodies and the error message
     /// are gone and `content_dropped` says `redaction`; everything that is no content stays.
     pub fn apply(&self, content: &mut Content, facts: &mut Facts) -> Outcome {
-        self.guarded(content, facts, Self::run)
+        let outcome = self.guarded(content, facts, Self::run);
+        facts.redacted.clear();
+        for found in &outcome.found {
+            // A pattern of the user's may be called as one of ours.
+            *facts.redacted.entry(found.name.clone()).or_default() += found.count;
+        }
+        outcome
     }
 
     fn guarded(
@@ -113,17 +142,13 @@ impl Redactor {
         if let Ok(Ok(outcome)) = catch_unwind(AssertUnwindSafe(|| run(self, content, labels(facts)))) {
             return outcome;
         }
-        *content = Content::default();
-        facts.content_dropped = Some(ContentDropped::Redaction);
-        facts.error_message = None;
+        drop_content(content, facts);
         // The labels may be what broke it, so they get a try of their own.
         let alone = catch_unwind(AssertUnwindSafe(|| run(self, content, labels(facts))));
         let mut outcome = if let Ok(Ok(outcome)) = alone {
             outcome
         } else {
-            for (_, label) in labels(facts) {
-                label.clear();
-            }
+            forget(facts);
             Outcome::default()
         };
         outcome.failed = true;
@@ -131,9 +156,14 @@ impl Redactor {
     }
 
     fn run(&self, content: &mut Content, labels: Vec<Label<'_>>) -> Result<Outcome, Malformed> {
+        self.searching(|search| self.record(search, content, labels))
+    }
+
+    /// Lends a search with what it needs of its own. A search that panics takes that along.
+    fn searching<T>(&self, run: impl FnOnce(&mut Search<'_>) -> T) -> T {
         let cache = self.caches.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let mut search = Search::new(self, cache.unwrap_or_else(|| self.matcher.cache()));
-        let done = self.record(&mut search, content, labels);
+        let done = run(&mut search);
         self.caches.lock().unwrap_or_else(PoisonError::into_inner).push(search.into_cache());
         done
     }
@@ -244,15 +274,7 @@ impl Redactor {
             return;
         }
         self.look_at_label(search, path, label, values);
-        for span in search.spans_of(label.as_bytes(), search.found()).iter().rev() {
-            // Findings end at borders of characters, so this replaces just them.
-            if label.is_char_boundary(span.start) && label.is_char_boundary(span.end) {
-                label.replace_range(span.start..span.end, &span.with);
-            } else {
-                label.clear();
-                return;
-            }
-        }
+        replace_plain(label, &search.spans_of(label.as_bytes(), search.found()));
     }
 
     fn name(&self, name: Name) -> &str {
@@ -272,23 +294,4 @@ impl Redactor {
         });
         Outcome { found: found.collect(), failed: false }
     }
-}
-
-/// The texts of the facts that come from outside. Ids and names of the gateway's own, and closed words, are none.
-fn labels(facts: &mut Facts) -> Vec<Label<'_>> {
-    let optional: [(&'static [&'static str], &mut Option<String>); 9] = [
-        (&["thread_id"], &mut facts.thread_id),
-        (&["org_id"], &mut facts.org_id),
-        (&["user_id"], &mut facts.user_id),
-        (&["project_id"], &mut facts.project_id),
-        (&["experiment_id"], &mut facts.experiment_id),
-        (&["model"], &mut facts.model),
-        (&["metadata", "project_name"], &mut facts.project_name),
-        (&["metadata", "requested_model"], &mut facts.requested_model),
-        (&["metadata", "error_message"], &mut facts.error_message),
-    ];
-    let mut labels: Vec<Label<'_>> =
-        optional.into_iter().filter_map(|(path, label)| Some((path, label.as_mut()?))).collect();
-    labels.push((&["metadata", "path"], &mut facts.path));
-    labels
 }

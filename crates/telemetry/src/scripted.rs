@@ -10,6 +10,7 @@ use magicapi_plugin::{
     ScrapePage, Signals, TelemetryConfig, TelemetryExporter, async_trait,
 };
 
+use crate::redact::{RedactionSettings, Redactor};
 use crate::settings::{ExporterSetup, PipelineSettings};
 
 /// One answer.
@@ -172,4 +173,9 @@ pub(crate) fn facts() -> Facts {
     facts.operation = "chat";
     facts.outcome = magicapi_plugin::Outcome::Completed;
     facts
+}
+
+/// One that looks for secrets.
+pub(crate) fn redactor() -> Arc<Redactor> {
+    Arc::new(Redactor::new(&RedactionSettings::default()).expect("the built-in patterns"))
 }

@@ -1,10 +1,12 @@
 //! What the pipeline is told: by the file and the environment (through `gateway`), once and again at a reload.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use magicapi_plugin::{ContentLevel, Signals, TelemetryConfig, TelemetryExporter};
 
+use crate::redact::Redactor;
 pub use crate::selection::{Keep, Only, Sample};
 
 /// Everything that holds for the whole pipeline.
@@ -16,6 +18,8 @@ pub struct TelemetrySettings {
     pub threads: usize,
     /// What of the bodies is captured.
     pub capture: CaptureSettings,
+    /// What takes secrets and personal data out of records. `None`: one with the default settings, for secrets.
+    pub redactor: Option<Arc<Redactor>>,
     /// How often exporters with the signal `METRICS` get a snapshot (`telemetry.metrics.interval`).
     pub metrics_interval: Duration,
     /// Where records wait on disk (`DATA_DIR/spool`): one directory per exporter. `None`: nowhere.
@@ -28,6 +32,7 @@ impl Default for TelemetrySettings {
             config: TelemetryConfig::default(),
             threads: 1,
             capture: CaptureSettings::default(),
+            redactor: None,
             metrics_interval: Duration::from_secs(15),
             spool_dir: None,
         }

@@ -1,5 +1,6 @@
 //! The pipeline as the gateway sees it: start, tap, look, reload, end.
 
+use std::borrow::Cow;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,6 +14,7 @@ use crate::assemble;
 use crate::core::Core;
 use crate::lane::{ExporterState, ExporterStatus, Lane};
 use crate::metrics::{DropReason, GatewayMetrics};
+use crate::redact::{RedactionSettings, Redactor, UNREAD};
 use crate::settings::{CaptureSettings, ExporterSetup, TelemetrySettings};
 use crate::spool::{Spooler, Spools};
 use crate::stop::Stop;
@@ -67,6 +69,10 @@ impl Telemetry {
         if spooler.is_none() && !exporters.is_empty() {
             tracing::info!("no data directory: records that have no room in memory are dropped");
         }
+        let redactor = match settings.redactor {
+            Some(redactor) => redactor,
+            None => Arc::new(Redactor::new(&RedactionSettings::default()).map_err(io::Error::other)?),
+        };
         let core = Core::new(settings.config, settings.capture, registry, spooler);
         let telemetry = Self::with(core.clone(), settings.metrics_interval);
         for number in 0..settings.threads.max(1) {
@@ -76,7 +82,7 @@ impl Telemetry {
                 .spawn(move || assemble::run(&core))?;
             telemetry.control().assemblers.push(thread);
         }
-        telemetry.reload(settings.capture, exporters)?;
+        telemetry.reload(settings.capture, Some(redactor), exporters)?;
         if let Some(spools) = telemetry.spools() {
             spools.say_orphans();
         }
@@ -185,11 +191,29 @@ impl Telemetry {
         std::future::pending().await
     }
 
-    /// Puts these exporters and capture limits in force, without waiting. An exporter whose name and fingerprint are
+    /// A text for a log line, without what a record would not show either.
+    pub fn redacted<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        self.0.core.plan().redactor.as_ref().map_or(Cow::Borrowed(UNREAD), |redactor| redactor.text(text))
+    }
+
+    /// A text that spend is counted by, without secrets.
+    pub fn without_secrets<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        let plan = self.0.core.plan();
+        plan.redactor.as_ref().map_or(Cow::Borrowed(UNREAD), |redactor| redactor.without_secrets(text))
+    }
+
+    /// Puts these exporters, this redactor (`None`: the one in force) and these capture limits in force, without
+    /// waiting. A record is redacted by what is in force when it is assembled. An exporter whose name and fingerprint are
     /// known runs on untouched. A changed one delivers what it can in a few seconds, then its replacement takes over
     /// the rest; a removed one leaves the rest in the spool, or loses it, counted. On an error nothing has changed.
-    pub fn reload(&self, capture: CaptureSettings, exporters: Vec<ExporterSetup>) -> io::Result<()> {
+    pub fn reload(
+        &self,
+        capture: CaptureSettings,
+        redactor: Option<Arc<Redactor>>,
+        exporters: Vec<ExporterSetup>,
+    ) -> io::Result<()> {
         let core = &self.0.core;
+        let redactor = redactor.or_else(|| core.plan().redactor.clone());
         let mut control = self.control();
         control.leaving.retain(|handle| !handle.has_ended());
         let (mut lanes, mut made) = (Vec::new(), Vec::new());
@@ -204,11 +228,11 @@ impl Telemetry {
             let predecessors =
                 all.filter(|handle| handle.lane.name == setup.name).filter_map(Handle::predecessor).collect();
             let fingerprint = setup.fingerprint.clone();
-            let lane = Arc::new(Lane::new(setup, core));
+            let lane = Arc::new(Lane::new(setup, redactor.clone(), core));
             lanes.push(lane.clone());
             made.push(Some(Handle::start(lane, fingerprint, core, self.0.metrics_interval, predecessors)?));
         }
-        core.set_plan(capture, lanes.clone());
+        core.set_plan(capture, redactor, lanes.clone());
         control.exchange(&lanes, made, core);
         Ok(())
     }

@@ -160,6 +160,7 @@ impl Worker {
                     Guarded::TimedOut => format!("init did not end within {timeout:?}"),
                     Guarded::TooLate => return false,
                 };
+            let error = lane.redacted(&error).into_owned();
             lane.note(&error);
             if said.as_ref() != Some(&error) {
                 tracing::warn!(
@@ -275,6 +276,7 @@ impl Worker {
             Some(reason) => {
                 self.lane.note(reason);
                 if *working {
+                    let reason = &*self.lane.redacted(reason);
                     tracing::warn!(exporter, reason, "exporter: metrics are not delivered");
                 }
             }
@@ -303,6 +305,7 @@ impl Worker {
             };
             if let Some(error) = failure {
                 lane.note(&error);
+                let error = &*lane.redacted(&error);
                 tracing::warn!(exporter = lane.name.as_str(), error, "exporter: not ended cleanly");
             }
         }

@@ -4,6 +4,7 @@
 //! takes effect at the next start only. Defaults stand in `resolve`.
 
 mod pipeline;
+mod redaction;
 mod telemetry;
 
 use std::collections::BTreeMap;
@@ -17,6 +18,7 @@ use crate::types::{AuthMode, MetricsAccess, OnClientGone, OnFull};
 use crate::units::{Limit, Size, Span};
 
 pub(crate) use self::pipeline::{Batch, Buffer, Keep, Only, Pipeline, ReachAuth, Sample};
+pub(crate) use self::redaction::{Pattern as RedactPattern, Pii, Redact};
 pub(crate) use self::telemetry::{Capture, Telemetry};
 
 /// The configuration file of the MagicAPI gateway.

@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use super::Redact;
 use crate::units::{Size, Span};
 
 /// Records, metrics and exporters.
@@ -23,6 +24,8 @@ pub(crate) struct Telemetry {
     pub(crate) metrics: Metrics,
     /// What records may hold.
     pub(crate) capture: Capture,
+    /// What is taken out of records before any exporter sees them. Secrets always are.
+    pub(crate) redact: Redact,
     /// The exporters, each told by its `type`; default: `prometheus`. Not together with `ENABLED_EXPORTERS`. Their
     /// settings come from here alone, not from environment variables.
     pub(crate) exporters: Option<Vec<Map<String, Value>>>,

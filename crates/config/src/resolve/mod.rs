@@ -8,6 +8,7 @@ mod listen;
 mod pipeline;
 mod providers;
 mod reach;
+mod redaction;
 mod serving;
 mod settings;
 mod telemetry;

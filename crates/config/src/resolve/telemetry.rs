@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use magicapi_plugin::{Signals, TelemetryConfig};
 
-use super::{exporters, serving::bytes};
+use super::{exporters, redaction::redaction, serving::bytes};
 use crate::context::Context;
 use crate::raw;
 use crate::types::{Capture, ExporterEntry, Telemetry};
@@ -41,6 +41,7 @@ pub(super) fn telemetry(cx: &mut Context<'_>, file: raw::Telemetry) -> Telemetry
             Duration::from_secs(15),
         ),
         capture,
+        redaction: redaction(file.redact),
         exporters,
     }
 }

@@ -8,6 +8,7 @@
 mod access;
 mod pipeline;
 mod reach;
+mod redaction;
 mod serving;
 mod telemetry;
 
@@ -16,6 +17,7 @@ pub use self::access::{
 };
 pub use self::pipeline::{Batch, Buffer, Only, Pipeline, RateLimit, Retry, Sample, WhenFull};
 pub use self::reach::{Reach, ReachAuth, ReachProxy};
+pub use self::redaction::{PersonalData, Redaction, RedactionPattern, ReplaceWith};
 pub use self::serving::{
     Admin, Drain, Ledger, Limits, Listen, ListenSource, Log, LogFormat, MetricsAccess, OnFull, Prices,
     Retention, Server, Store, StoreUrl, TlsFiles,

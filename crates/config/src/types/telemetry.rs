@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use magicapi_plugin::{ContentLevel, Settings, TelemetryConfig};
 
-use super::{Pipeline, Reach};
+use super::{Pipeline, Reach, Redaction};
 
 /// Records, metrics and exporters.
 #[derive(Clone, PartialEq)]
@@ -21,6 +21,8 @@ pub struct Telemetry {
     pub metrics_interval: Duration,
     /// What records may hold.
     pub capture: Capture,
+    /// What is taken out of them.
+    pub redaction: Redaction,
     /// The exporters, in the user's order; their names are unique. `request_log` is not among them.
     pub exporters: Vec<ExporterEntry>,
 }

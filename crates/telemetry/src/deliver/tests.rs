@@ -13,7 +13,7 @@ use crate::core::Core;
 use crate::lane::{ExporterState, ExporterStatus, Lane};
 use crate::memory::Reservation;
 use crate::queue::Item;
-use crate::scripted::{Answer, Script, facts};
+use crate::scripted::{Answer, Script, facts, redactor};
 use crate::settings::{CaptureSettings, PipelineSettings};
 use crate::stop::{Stop, StopSender, StopSignal};
 
@@ -26,7 +26,7 @@ struct Bench {
 
 fn bench(script: &Arc<Script>, pipeline: PipelineSettings) -> Bench {
     let core = Core::new(TelemetryConfig::default(), CaptureSettings::default(), Arc::default(), None);
-    let lane = Arc::new(Lane::new(script.setup("x", pipeline), &core));
+    let lane = Arc::new(Lane::new(script.setup("x", pipeline), Some(redactor()), &core));
     let (stop, signal) = StopSignal::new();
     Bench { deliverer: Deliverer::new(lane.clone(), signal), core, lane, stop }
 }

@@ -69,6 +69,7 @@ impl Requests {
 pub(super) struct Records {
     pub(super) dropped: Counter<u64>,
     pub(super) without_bodies: Counter<u64>,
+    pub(super) redacted: Counter<u64>,
     pub(super) memory_used: Gauge<u64>,
     pub(super) memory_limit: Gauge<u64>,
 }
@@ -76,6 +77,7 @@ pub(super) struct Records {
 impl Records {
     pub(super) fn new(meter: &Meter) -> Self {
         const REASON: Labels = &["reason"];
+        const FOUND: Labels = &["class", "name"];
         let record = "{record}";
         Self {
             dropped: counter(meter, "records_dropped", record, REASON, "Records that reached no exporter"),
@@ -86,6 +88,7 @@ impl Records {
                 REASON,
                 "Records that lost bodies",
             ),
+            redacted: counter(meter, "redactions", "{finding}", FOUND, "Findings taken out of records"),
             memory_used: gauge(meter, "capture_memory_used_bytes", "By", &[], "Memory that records hold"),
             memory_limit: gauge(
                 meter,

@@ -131,7 +131,7 @@ impl Kinds {
 }
 
 /// Text of this sort passes if any part of it does.
-fn is_token(text: &[u8]) -> bool {
+pub(super) fn is_token(text: &[u8]) -> bool {
     let kinds = Kinds::of(text);
     kinds.distinct >= 8 && (kinds.upper || kinds.lower) && (kinds.digits > 0 || (kinds.upper && kinds.lower))
 }

@@ -26,8 +26,8 @@ impl Replacer {
                 "is of no use with `replace: mask`; set `replace: hash` or remove it",
             )),
             Replace::Hash if key.is_empty() => Err(RedactionError::new(
-                "hash_key",
-                "is missing; `replace: hash` needs a secret of 16 bytes or more",
+                "replace",
+                "`hash` needs a key; set `hash_key` to a secret of 16 bytes or more",
             )),
             Replace::Hash if key.len() < SHORTEST_KEY => Err(RedactionError::new(
                 "hash_key",

@@ -1,6 +1,9 @@
 //! One automaton for all patterns, and what it finds in a text.
 
+use std::collections::BTreeSet;
+
 use aho_corasick::{AhoCorasick, AhoCorasickKind};
+use magicapi_plugin::Secret;
 use regex_automata::meta::{Cache, Config, Regex};
 use regex_automata::util::syntax;
 use regex_automata::{Input, MatchKind};
@@ -24,6 +27,8 @@ const MOST_KNOWN: usize = 256;
 /// Longer ones (whole private keys) are found by their own marks.
 const LONGEST_KNOWN: usize = 4096;
 const MOST_KNOWN_BYTES: usize = 64 << 10;
+/// Of the gateway's own secrets.
+const SHORTEST_OWN: usize = 12;
 
 /// Where something was found in a text, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +82,11 @@ impl Matcher {
         let wanted = Wanted::of(has);
         let mut rules = Vec::new();
         let mut patterns = Vec::new();
+        let own: Vec<String> = own(&settings.own);
+        for text in &own {
+            rules.push((Name::builtin("configured_secret", Class::Secret), Check::Any));
+            patterns.push(text.as_str());
+        }
         for (at, custom) in settings.patterns.iter().enumerate() {
             check_custom(at, custom, &settings.patterns)?;
             rules.push((Name::Custom(at), Check::Any));
@@ -220,6 +230,18 @@ fn is_inside_character(text: &[u8], at: usize) -> bool {
     text.get(at).is_some_and(|byte| (byte & 0xc0) == 0x80)
 }
 
+/// Patterns of the gateway's own secrets. What may be a word is left out.
+fn own(secrets: &[Secret]) -> Vec<String> {
+    let texts = secrets.iter().map(|secret| secret.expose().trim());
+    let chosen: BTreeSet<&str> =
+        texts.filter(|text| text.len() >= SHORTEST_OWN && check::is_token(text.as_bytes())).collect();
+    // Longest first, so that of two that begin alike the whole is found.
+    let mut chosen: Vec<&str> = chosen.into_iter().collect();
+    chosen.sort_by_key(|text| std::cmp::Reverse(text.len()));
+    let literal = |text: &str| text.bytes().fold(String::new(), |all, byte| format!("{all}\\x{byte:02x}"));
+    chosen.into_iter().take(MOST_KNOWN).map(literal).collect()
+}
+
 fn syntax() -> syntax::Config {
     // Bytes and ASCII classes: no tables, and no case in which the fast automaton gives up.
     syntax::Config::new().unicode(false).utf8(false)
@@ -232,11 +254,20 @@ fn build(patterns: &[&str]) -> Result<Regex, String> {
         .which_captures(regex_automata::nfa::thompson::WhichCaptures::Implicit)
         .nfa_size_limit(Some(MOST_COMPILED))
         .hybrid_cache_capacity(STATES);
-    Regex::builder()
-        .syntax(syntax())
-        .configure(config)
-        .build_many(patterns)
-        .map_err(|error| error.syntax_error().map_or_else(|| error.to_string(), ToString::to_string))
+    Regex::builder().syntax(syntax()).configure(config).build_many(patterns).map_err(|error| {
+        error.syntax_error().map_or_else(|| error.to_string(), |error| said(&error.to_string()))
+    })
+}
+
+/// What is wrong with a pattern in one line. The parser draws it: the pattern, indented by 4, a `^` below the place, and
+/// `error: …`.
+fn said(drawn: &str) -> String {
+    let wrong = drawn.lines().find_map(|line| line.strip_prefix("error: ")).unwrap_or(drawn);
+    let is_mark = |line: &&str| line.trim_matches([' ', '^']).is_empty();
+    match drawn.lines().filter(is_mark).find_map(|line| line.find('^')?.checked_sub(3)) {
+        Some(place) => format!("{wrong}, at character {place}"),
+        None => wrong.to_owned(),
+    }
 }
 
 /// The length of the shortest text that the pattern matches; `None` when it cannot be read.
@@ -246,20 +277,26 @@ fn shortest(pattern: &str) -> Option<usize> {
 
 fn check_custom(at: usize, custom: &CustomPattern, all: &[CustomPattern]) -> Result<(), RedactionError> {
     const LONGEST_NAME: usize = 64;
-    let wrong = |reason: String| Err(RedactionError::new("patterns", format!("entry {at}: {reason}")));
+    let wrong = |key: &str, reason: String| Err(RedactionError::new(format!("patterns[{at}].{key}"), reason));
     let good = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
     let name = &custom.name;
     if name.is_empty() || name.len() > LONGEST_NAME || !name.bytes().all(good) {
-        return wrong(format!("`name` must be 1 to {LONGEST_NAME} letters, digits, `_` or `-`"));
+        return wrong(
+            "name",
+            format!("`{name}` is no name; give 1 to {LONGEST_NAME} letters, digits, `_` or `-`"),
+        );
     }
     if all.iter().take(at).any(|other| other.name == *name) {
-        return wrong(format!("the name `{name}` is given twice"));
+        return wrong("name", format!("the name `{name}` is given twice; choose another"));
     }
     if let Err(error) = build(&[&custom.regex]) {
-        return wrong(format!("`{name}` is no regular expression: {error}"));
+        return wrong(
+            "regex",
+            format!("no regular expression: {error}; look-around and back-references are not known"),
+        );
     }
     if shortest(&custom.regex) == Some(0) {
-        return wrong(format!("`{name}` can match the empty text; make it match at least one character"));
+        return wrong("regex", "can match the empty text; make it match at least one character".into());
     }
     Ok(())
 }

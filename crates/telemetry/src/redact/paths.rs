@@ -43,8 +43,9 @@ impl Step {
 impl Paths {
     /// Reads the paths of `telemetry.redact.paths`. What is not of the subset is an error that names the path.
     pub(super) fn parse(paths: &[String]) -> Result<Self, RedactionError> {
-        let parsed = paths.iter().map(|path| {
-            parse(path).map_err(|reason| RedactionError::new("paths", format!("the path `{path}` {reason}")))
+        let parsed = paths.iter().enumerate().map(|(at, path)| {
+            let wrong = |reason| RedactionError::new(format!("paths[{at}]"), format!("`{path}` {reason}"));
+            parse(path).map_err(wrong)
         });
         Ok(Self(parsed.collect::<Result<_, _>>()?))
     }

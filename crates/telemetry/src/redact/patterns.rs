@@ -17,6 +17,18 @@ pub enum Class {
     Path,
 }
 
+impl Class {
+    /// The class's word, in metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Secret => "secret",
+            Self::Pii => "pii",
+            Self::Custom => "custom",
+            Self::Path => "path",
+        }
+    }
+}
+
 /// What a finding is called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Name {

@@ -19,6 +19,10 @@ pub struct RedactionSettings {
     pub replace: Replace,
     /// The key of `replace: hash`; at least 16 bytes. Equal secrets get equal hashes as long as it stays the same.
     pub hash_key: Secret,
+    /// Secrets of the gateway's own, to be found whatever their form. Those that may be words are left out: a local
+    /// provider's key is often `not-needed`.
+    #[serde(skip)]
+    pub own: Vec<Secret>,
 }
 
 /// Never shows the key.
@@ -100,16 +104,16 @@ pub enum Replace {
 
 /// Settings that cannot be used: which key below `telemetry.redact`, and what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("telemetry.redact.{field}: {reason}")]
+#[error("telemetry.redact.{key}: {reason}")]
 pub struct RedactionError {
-    /// The key, such as `hash_key`.
-    pub field: &'static str,
+    /// The key, such as `hash_key` or `patterns[1].regex`.
+    pub key: String,
     /// What is wrong with it, and the remedy. Never the value of a secret.
     pub reason: String,
 }
 
 impl RedactionError {
-    pub(super) fn new(field: &'static str, reason: impl Into<String>) -> Self {
-        Self { field, reason: reason.into() }
+    pub(super) fn new(key: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self { key: key.into(), reason: reason.into() }
     }
 }

@@ -317,21 +317,23 @@ fn settings_that_cannot_be_used_say_which_and_why() {
     };
     let masked = RedactionSettings { replace: Replace::Mask, ..hash("0123456789abcdef") };
     for (settings, field, said) in [
-        (with(vec![pattern("a b", "x")]), "patterns", "entry 0: `name` must be"),
+        (with(vec![pattern("a b", "x")]), "patterns[0].name", "`a b` is no name"),
+        (with(vec![pattern("a", "x"), pattern("a", "y")]), "patterns[1].name", "`a` is given twice"),
         (
-            with(vec![pattern("a", "x"), pattern("a", "y")]),
-            "patterns",
-            "entry 1: the name `a` is given twice",
+            with(vec![pattern("a", "ab(c")]),
+            "patterns[0].regex",
+            "unclosed group, at character 3; look-around",
         ),
-        (with(vec![pattern("a", "(")]), "patterns", "entry 0: `a` is no regular expression"),
-        (with(vec![pattern("a", "x*")]), "patterns", "can match the empty text"),
-        (with(vec![pattern("a", "(x{1000}){1000}")]), "patterns", "entry 0"),
-        (hash(""), "hash_key", "is missing"),
+        (with(vec![pattern("a", "(?=x)")]), "patterns[0].regex", "look-around"),
+        (with(vec![pattern("a", "x*")]), "patterns[0].regex", "can match the empty text"),
+        (with(vec![pattern("a", "(x{1000}){1000}")]), "patterns[0].regex", "no regular expression"),
+        (hash(""), "replace", "needs a key"),
         (hash("short"), "hash_key", "has 5 bytes"),
         (masked, "hash_key", "of no use"),
     ] {
         let error = Redactor::new(&settings).err().expect(said);
-        assert!(error.field == field && error.to_string().contains(said), "{error}");
+        assert!(error.key == field && error.to_string().contains(said), "{error}");
+        assert!(!error.reason.contains('\n'), "{error}");
     }
     let read = |text: &str| serde_json::from_str::<RedactionSettings>(text);
     let settings =

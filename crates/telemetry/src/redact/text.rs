@@ -121,6 +121,19 @@ pub(super) fn replace(mut raw: &[u8], base: usize, spans: &[Span], out: &mut Vec
     }
 }
 
+/// Replaces the spans of a text that is no JSON.
+pub(super) fn replace_plain(text: &mut String, spans: &[Span]) {
+    for span in spans.iter().rev() {
+        // Findings end at borders of characters, so this replaces just them.
+        if text.is_char_boundary(span.start) && text.is_char_boundary(span.end) {
+            text.replace_range(span.start..span.end, &span.with);
+        } else {
+            text.clear();
+            return;
+        }
+    }
+}
+
 /// Whether this is a long run of base64, such as audio or an image: no text, and no place for a secret.
 pub(super) fn is_base64(text: &[u8]) -> bool {
     const SHORTEST: usize = 1024;

@@ -228,11 +228,13 @@ fn a_changed_exporter_takes_its_spool_over_and_a_removed_one_leaves_it() {
     send(&telemetry, 50);
     eventually("on disk", || telemetry.status().iter().all(|status| status.spooled >= 40));
     let changed = ExporterSetup { fingerprint: "2".into(), ..good.setup("x", small()) };
-    telemetry.reload(CaptureSettings::default(), vec![changed]).expect("threads");
+    telemetry.reload(CaptureSettings::default(), None, vec![changed]).expect("threads");
     eventually("the new one has all", || good.acknowledged() == 50);
     eventually("the removed one has ended", || down.ended.load(Ordering::Relaxed) == 2);
     let again = ExporterSetup { fingerprint: "2".into(), ..good.setup("x", small()) };
-    telemetry.reload(CaptureSettings::default(), vec![again, good.setup("y", small())]).expect("threads");
+    telemetry
+        .reload(CaptureSettings::default(), None, vec![again, good.setup("y", small())])
+        .expect("threads");
     eventually("its spool is delivered when it comes back", || good.acknowledged() == 100);
     telemetry.shutdown(SOON);
 }

@@ -300,6 +300,7 @@ fn a_reload_keeps_adds_changes_and_removes() {
     telemetry
         .reload(
             CaptureSettings::default(),
+            None,
             vec![changed(&new), unused.setup("kept", quick()), added.setup("added", quick())],
         )
         .expect("threads");
@@ -323,7 +324,7 @@ fn a_changed_exporters_rest_goes_to_its_replacement() {
     (0..20).for_each(|_| send(&telemetry));
     eventually("refused", || telemetry.status()[0].state == ExporterState::Refused);
     let setup = ExporterSetup { fingerprint: "2".into(), ..new.setup("x", quick()) };
-    telemetry.reload(CaptureSettings::default(), vec![setup]).expect("threads");
+    telemetry.reload(CaptureSettings::default(), None, vec![setup]).expect("threads");
     (0..20).for_each(|_| send(&telemetry));
     eventually("the new one has all", || new.acknowledged() == 40);
     assert_eq!(old.ended.load(Ordering::Relaxed), 1, "the old one ended first");
@@ -362,7 +363,7 @@ fn a_replacement_is_begun_beside_the_old_one_unless_it_is_exclusive() {
         (0..20).for_each(|_| send(&telemetry));
         eventually("on its way", || !old.batches.lock().unwrap().is_empty());
         let setup = ExporterSetup { fingerprint: "2".into(), exclusive, ..new.setup("x", quick()) };
-        telemetry.reload(CaptureSettings::default(), vec![setup]).expect("threads");
+        telemetry.reload(CaptureSettings::default(), None, vec![setup]).expect("threads");
         eventually("begun", || new.inits.load(Ordering::Relaxed) == 1);
         let old_had_ended = old.ended.load(Ordering::Relaxed) == 1;
         assert_eq!(old_had_ended, exclusive);

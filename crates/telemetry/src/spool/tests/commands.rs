@@ -164,7 +164,7 @@ fn an_exporter_that_is_ending_keeps_its_directory_to_itself() {
     let telemetry = start(root.path(), vec![slow.setup("x", small())]);
     send(&telemetry, 40);
     eventually("on disk", || only(&telemetry).spooled > 0);
-    telemetry.reload(CaptureSettings::default(), Vec::new()).expect("threads");
+    telemetry.reload(CaptureSettings::default(), None, Vec::new()).expect("threads");
     let ending = telemetry.spools().expect("a directory").purge("x", &Purge::default());
     assert_eq!(ending, Err(SpoolsError::Leaving("x".into())));
     telemetry.shutdown(SOON);

@@ -81,7 +81,7 @@ fn an_exporter_that_is_taken_away_refuses_nothing() {
     let down = Script::always(Answer::Retry(None));
     let telemetry = start(root.path(), vec![down.setup("x", refusing())]);
     fill(&telemetry);
-    telemetry.reload(CaptureSettings::default(), Vec::new()).expect("threads");
+    telemetry.reload(CaptureSettings::default(), None, Vec::new()).expect("threads");
     eventually("the gate opens", || !telemetry.refuses());
     telemetry.shutdown(SOON);
 }

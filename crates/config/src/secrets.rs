@@ -1,0 +1,51 @@
+//! Every secret that a configuration holds, for those who must keep them out of what they write.
+
+use magicapi_model::Secret;
+use serde_json::Value;
+
+use crate::catalogue::Catalogue;
+use crate::types::{Config, ExporterEntry};
+
+impl Config {
+    /// Keys, tokens and passwords: of providers, exporters, proxies, the admin plane, redaction. Of an exporter's settings
+    /// those that its plug-in calls secrets, and the values of mappings, which are headers.
+    pub fn secrets(&self, catalogue: &Catalogue) -> Vec<Secret> {
+        let mut secrets = Vec::new();
+        secrets.extend(self.admin.token.clone());
+        secrets.extend(self.telemetry.redaction.hash_key.clone());
+        for provider in &self.providers {
+            secrets.extend(provider.api_key.clone());
+            secrets.extend(provider.base_url.as_deref().and_then(password));
+        }
+        let upstream = &self.upstream;
+        let proxies = [&upstream.proxy, &upstream.http_proxy, &upstream.https_proxy];
+        secrets.extend(proxies.into_iter().filter_map(|proxy| proxy.as_deref().and_then(password)));
+        self.telemetry.exporters.iter().for_each(|entry| of_exporter(entry, catalogue, &mut secrets));
+        secrets
+    }
+}
+
+fn of_exporter(entry: &ExporterEntry, catalogue: &Catalogue, secrets: &mut Vec<Secret>) {
+    let plugin = catalogue.plugin(&entry.kind);
+    for (name, value) in entry.settings.values() {
+        let is_secret = plugin.is_none_or(|plugin| plugin.is_secret(name));
+        match value {
+            Value::String(text) if is_secret => secrets.push(Secret::new(text.as_str())),
+            Value::String(text) => secrets.extend(password(text)),
+            Value::Object(members) => {
+                let texts = members.values().filter_map(Value::as_str);
+                secrets.extend(texts.map(Secret::new));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The password in `http://user:password@host`.
+fn password(url: &str) -> Option<Secret> {
+    let (_, rest) = url.split_once("://")?;
+    let authority = rest.split(['/', '?', '#']).next()?;
+    let (user, _) = authority.rsplit_once('@')?;
+    let (_, password) = user.split_once(':')?;
+    Some(Secret::new(password))
+}

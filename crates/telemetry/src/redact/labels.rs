@@ -1,0 +1,84 @@
+//! Single texts: those of a record's facts that come from outside, and those that go into logs and status pages.
+
+use std::borrow::Cow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use magicapi_plugin::Facts;
+
+use super::Redactor;
+use super::patterns::{Class, Name};
+use super::text::replace_plain;
+
+/// What stands for a text that could not be looked at.
+pub(crate) const UNREAD: &str = "[REDACTED]";
+
+/// A text of the facts that a caller or a provider wrote, and where it stands in the record.
+pub(super) type Label<'f> = (&'static [&'static str], &'f mut String);
+
+/// The texts of the facts that come from outside. Ids and names of the gateway's own, and closed words, are none.
+pub(super) fn labels(facts: &mut Facts) -> Vec<Label<'_>> {
+    let optional: [(&'static [&'static str], &mut Option<String>); 12] = [
+        (&["thread_id"], &mut facts.thread_id),
+        (&["org_id"], &mut facts.org_id),
+        (&["user_id"], &mut facts.user_id),
+        (&["project_id"], &mut facts.project_id),
+        (&["experiment_id"], &mut facts.experiment_id),
+        (&["model"], &mut facts.model),
+        (&["metadata", "project_name"], &mut facts.project_name),
+        (&["metadata", "requested_model"], &mut facts.requested_model),
+        (&["metadata", "client_request_id"], &mut facts.client_request_id),
+        (&["metadata", "provider_request_id"], &mut facts.provider_request_id),
+        (&["metadata", "service_tier"], &mut facts.service_tier),
+        (&["metadata", "error_message"], &mut facts.error_message),
+    ];
+    let mut labels: Vec<Label<'_>> =
+        optional.into_iter().filter_map(|(path, label)| Some((path, label.as_mut()?))).collect();
+    labels.push((&["metadata", "path"], &mut facts.path));
+    labels.push((&["metadata", "method"], &mut facts.method));
+    let reasons = facts.finish_reasons.iter_mut();
+    labels.extend(reasons.map(|reason| (&["metadata", "finish_reasons"][..], reason)));
+    labels
+}
+
+/// Gives up all of them.
+pub(super) fn forget(facts: &mut Facts) {
+    for (_, label) in labels(facts) {
+        UNREAD.clone_into(label);
+    }
+}
+
+impl Redactor {
+    /// A text for a log or a page, without what a record would not show either.
+    pub fn text<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        self.hide(text, |_| true)
+    }
+
+    /// A text that other things are counted by: without secrets; personal data and whatever the user's own patterns
+    /// find stay.
+    pub fn without_secrets<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        self.hide(text, |class| class == Class::Secret)
+    }
+
+    fn hide<'t>(&self, text: &'t str, wanted: fn(Class) -> bool) -> Cow<'t, str> {
+        let look = || {
+            self.searching(|search| {
+                search.plain(text.as_bytes(), None);
+                let wanted = |name| match name {
+                    Name::Builtin(_, class) => wanted(class),
+                    Name::Custom(_) => wanted(Class::Custom),
+                };
+                let found: Vec<_> = search.found().iter().filter(|one| wanted(one.name)).copied().collect();
+                search.spans_of(text.as_bytes(), &found)
+            })
+        };
+        match catch_unwind(AssertUnwindSafe(look)) {
+            Ok(spans) if spans.is_empty() => Cow::Borrowed(text),
+            Ok(spans) => {
+                let mut hidden = text.to_owned();
+                replace_plain(&mut hidden, &spans);
+                Cow::Owned(hidden)
+            }
+            Err(_) => Cow::Borrowed(UNREAD),
+        }
+    }
+}
