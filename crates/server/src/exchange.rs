@@ -13,7 +13,7 @@ use bytes::Bytes;
 use http::{HeaderMap, header};
 use magicapi_dialects::openai_chat::Operation;
 use magicapi_kernel::{AttemptRow, Credential, Identity, Provider};
-use magicapi_model::{Error, ErrorKind, Outcome, RequestId, Usage};
+use magicapi_model::{Error, ErrorKind, Outcome, RequestId, Secret, Usage};
 use magicapi_plugin::Facts;
 use magicapi_telemetry::{BodyKind, Finished, Tap};
 
@@ -84,6 +84,7 @@ pub(crate) struct Exchange {
     response_type: Option<String>,
     response_coding: Option<String>,
     response_kind: BodyKind,
+    caller_key: Option<Secret>,
     finished: bool,
 }
 
@@ -123,6 +124,7 @@ impl Exchange {
             response_type: None,
             response_coding: None,
             response_kind: BodyKind::Whole,
+            caller_key: None,
             finished: false,
         })
     }
@@ -186,6 +188,10 @@ impl Exchange {
         self.facts.attempts += 1;
         self.facts.provider = Some(provider.name().to_owned());
         self.facts.credential = Some(credential.as_str());
+        self.caller_key = match credential {
+            Credential::Caller(key) => Some(key.clone()),
+            Credential::Gateway(_) | Credential::None => None,
+        };
         self.facts.provider_status_code = 0;
         self.attempt = Some(Attempt { provider: provider.clone(), started: Instant::now(), answered: None });
     }
@@ -267,6 +273,7 @@ impl Exchange {
             response_type: self.response_type.take(),
             response_coding: self.response_coding.take(),
             response_kind: self.response_kind,
+            caller_key: self.caller_key.take(),
         });
     }
 

@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use magicapi_plugin::{ContentDropped, ContentLevel, Facts, RequestMetrics};
+use magicapi_plugin::{ContentDropped, ContentLevel, Facts, RequestMetrics, Secret};
 
 use crate::body::{self, Bodies};
 use crate::core::{Core, Plan};
@@ -29,13 +29,15 @@ pub(crate) fn run(core: &Core) {
     }
 }
 
-fn assemble(core: &Core, plan: &Plan, pending: Pending) {
+fn assemble(core: &Core, plan: &Plan, mut pending: Pending) {
+    let caller_key = pending.end.caller_key.take();
     core.observe(&pending.end.facts);
     let takers = takers(plan, &pending.end.facts);
     let Some(most) = takers.iter().map(|taker| taker.form.level).max() else { return };
     let level = most.min(pending.capture.limits.bodies);
     let (bodies, mut facts, mut share) = open(core, pending, level, body::read);
-    let Content { request, response, streamed_data } = redact(core, plan, bodies, &mut facts);
+    let Content { request, response, streamed_data } =
+        redact(core, plan, caller_key.as_ref(), bodies, &mut facts);
     let record = Arc::new(RequestMetrics::seal(facts, core.config.clone(), request, response, streamed_data));
     let forms = forms(&takers);
     let mut records: Vec<_> = forms.iter().map(|form| form.of(&record, level, core)).collect();
@@ -136,11 +138,17 @@ fn open(
 }
 
 /// Takes out of the record what must not be in it: here, once, for every exporter and form.
-fn redact(core: &Core, plan: &Plan, bodies: Bodies, facts: &mut Facts) -> Content {
+fn redact(
+    core: &Core,
+    plan: &Plan,
+    caller_key: Option<&Secret>,
+    bodies: Bodies,
+    facts: &mut Facts,
+) -> Content {
     let Bodies { request, response, streamed_data, truncated } = bodies;
     facts.truncated = truncated;
     let mut content = Content { request, response, streamed_data };
-    let outcome = plan.redact(&mut content, facts);
+    let outcome = plan.redact(caller_key, &mut content, facts);
     core.metrics.redacted(&outcome.found);
     if outcome.failed {
         core.metrics.content_dropped(ContentDropped::Redaction);

@@ -3,7 +3,9 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
-use magicapi_plugin::{ContentLevel, Facts, MetricRegistry, MetricsSnapshot, Signals, TelemetryConfig};
+use magicapi_plugin::{
+    ContentLevel, Facts, MetricRegistry, MetricsSnapshot, Secret, Signals, TelemetryConfig,
+};
 
 use crate::gate::Gate;
 use crate::intake::Intake;
@@ -49,9 +51,14 @@ impl Plan {
     }
 
     /// Takes out of a record what must not be in it.
-    pub(crate) fn redact(&self, content: &mut Content, facts: &mut Facts) -> Outcome {
+    pub(crate) fn redact(
+        &self,
+        caller_key: Option<&Secret>,
+        content: &mut Content,
+        facts: &mut Facts,
+    ) -> Outcome {
         match &self.redactor {
-            Some(redactor) => redactor.apply(content, facts),
+            Some(redactor) => redactor.apply_knowing(caller_key, content, facts),
             None => redact::refuse(content, facts),
         }
     }

@@ -13,6 +13,7 @@ mod check;
 mod checksum;
 mod document;
 mod hash;
+mod known;
 mod labels;
 mod matcher;
 mod numbers;
@@ -31,12 +32,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
-use magicapi_plugin::{ContentDropped, Facts};
+use magicapi_plugin::{ContentDropped, Facts, Secret};
 use regex_automata::meta::Cache;
 
 use self::hash::Replacer;
+use self::known::Known;
 use self::labels::{Label, forget, labels};
-use self::matcher::{Known, Matcher};
+use self::matcher::Matcher;
 use self::paths::{Child, Paths, States};
 use self::patterns::Name;
 use self::search::{Search, Values};
@@ -124,7 +126,23 @@ impl Redactor {
     /// Redacts a record before it is sealed. When that fails, by an error or a panic, the bodies and the error message
     /// are gone and `content_dropped` says `redaction`; everything that is no content stays.
     pub fn apply(&self, content: &mut Content, facts: &mut Facts) -> Outcome {
-        let outcome = self.guarded(content, facts, Self::run);
+        self.apply_knowing(None, content, facts)
+    }
+
+    /// The same where one secret of the record is known beforehand: the key that its caller sent along.
+    pub fn apply_knowing(
+        &self,
+        secret: Option<&Secret>,
+        content: &mut Content,
+        facts: &mut Facts,
+    ) -> Outcome {
+        let known = secret.and_then(|secret| known::repeated(secret, content, facts));
+        let outcome = self.guarded(content, facts, |this, content, labels| {
+            this.searching(|search| {
+                search.known = known.clone();
+                this.record(search, content, labels)
+            })
+        });
         facts.redacted.clear();
         for found in &outcome.found {
             // A pattern of the user's may be called as one of ours.
@@ -137,7 +155,7 @@ impl Redactor {
         &self,
         content: &mut Content,
         facts: &mut Facts,
-        run: fn(&Self, &mut Content, Vec<Label<'_>>) -> Result<Outcome, Malformed>,
+        run: impl Fn(&Self, &mut Content, Vec<Label<'_>>) -> Result<Outcome, Malformed>,
     ) -> Outcome {
         if let Ok(Ok(outcome)) = catch_unwind(AssertUnwindSafe(|| run(self, content, labels(facts)))) {
             return outcome;
@@ -153,10 +171,6 @@ impl Redactor {
         };
         outcome.failed = true;
         outcome
-    }
-
-    fn run(&self, content: &mut Content, labels: Vec<Label<'_>>) -> Result<Outcome, Malformed> {
-        self.searching(|search| self.record(search, content, labels))
     }
 
     /// Lends a search with what it needs of its own. A search that panics takes that along.

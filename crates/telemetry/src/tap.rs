@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use magicapi_plugin::{ContentLevel, Facts};
+use magicapi_plugin::{ContentLevel, Facts, Secret};
 
 use crate::core::Core;
 use crate::memory::Reservation;
@@ -33,7 +33,7 @@ pub enum BodyKind {
 }
 
 /// How a request ended: every number is already computed.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Finished {
     /// Everything but the bodies. What the capture leaves out is noted in it by the pipeline.
     pub facts: Facts,
@@ -47,6 +47,8 @@ pub struct Finished {
     pub response_coding: Option<String>,
     /// What the response body is.
     pub response_kind: BodyKind,
+    /// The caller's own key, where it went to the provider, which may repeat it: no record shows it, whatever its form.
+    pub caller_key: Option<Secret>,
 }
 
 impl Finished {
@@ -59,6 +61,7 @@ impl Finished {
             response_type: None,
             response_coding: None,
             response_kind: BodyKind::Whole,
+            caller_key: None,
         }
     }
 }

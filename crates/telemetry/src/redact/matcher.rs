@@ -1,9 +1,6 @@
 //! One automaton for all patterns, and what it finds in a text.
 
-use std::collections::BTreeSet;
-
-use aho_corasick::{AhoCorasick, AhoCorasickKind};
-use magicapi_plugin::Secret;
+use super::known::{self, Known};
 use regex_automata::meta::{Cache, Config, Regex};
 use regex_automata::util::syntax;
 use regex_automata::{Input, MatchKind};
@@ -21,14 +18,6 @@ const SPARE_WORK: usize = 64 << 10;
 const MOST_COMPILED: usize = 16 << 20;
 /// Of the states that are built while it runs, per thread, in bytes.
 const STATES: usize = 8 << 20;
-/// Values found once are looked for everywhere in their record, when they are at least so long, and up to so many.
-const SHORTEST_KNOWN: usize = 8;
-const MOST_KNOWN: usize = 256;
-/// Longer ones (whole private keys) are found by their own marks.
-const LONGEST_KNOWN: usize = 4096;
-const MOST_KNOWN_BYTES: usize = 64 << 10;
-/// Of the gateway's own secrets.
-const SHORTEST_OWN: usize = 12;
 
 /// Where something was found in a text, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,42 +36,13 @@ pub(super) struct Matcher {
     wanted: Wanted,
 }
 
-/// Texts that were found in a record, to be found again where their context is missing.
-pub(super) struct Known {
-    automaton: AhoCorasick,
-    names: Vec<Name>,
-}
-
-impl Known {
-    /// `None` when nothing is worth looking for, or it cannot be.
-    pub(super) fn new(values: &[(Vec<u8>, Name)]) -> Option<Self> {
-        let mut left = MOST_KNOWN_BYTES;
-        let mut fits = |length: usize| {
-            let fits = (SHORTEST_KNOWN..=LONGEST_KNOWN.min(left)).contains(&length);
-            left -= if fits { length } else { 0 };
-            fits
-        };
-        let values: Vec<_> = values.iter().filter(|(text, _)| fits(text.len())).take(MOST_KNOWN).collect();
-        if values.is_empty() {
-            return None;
-        }
-        let automaton = AhoCorasick::builder()
-            .match_kind(aho_corasick::MatchKind::LeftmostLongest)
-            // Built for one record: what is built fastest is best.
-            .kind(Some(AhoCorasickKind::NoncontiguousNFA))
-            .build(values.iter().map(|(text, _)| text))
-            .ok()?;
-        Some(Self { automaton, names: values.iter().map(|(_, name)| *name).collect() })
-    }
-}
-
 impl Matcher {
     pub(super) fn new(settings: &RedactionSettings) -> Result<Self, RedactionError> {
         let has = |kind| settings.pii.has(kind);
         let wanted = Wanted::of(has);
         let mut rules = Vec::new();
         let mut patterns = Vec::new();
-        let own: Vec<String> = own(&settings.own);
+        let own = known::literals(&settings.own);
         for text in &own {
             rules.push((Name::builtin("configured_secret", Class::Secret), Check::Any));
             patterns.push(text.as_str());
@@ -131,11 +91,7 @@ impl Matcher {
         let begin = out.len();
         self.search(text, cache, out);
         if let Some(known) = known {
-            let literal = known.automaton.find_iter(text).filter_map(|found| {
-                let name = known.names.get(found.pattern().as_usize())?;
-                Some(Finding { start: found.start(), end: found.end(), name: *name })
-            });
-            out.extend(literal);
+            known.find(text, out);
         }
         if out.len() > begin {
             let mut found = out.split_off(begin);
@@ -228,18 +184,6 @@ pub(super) fn tidy(text: &[u8], found: &mut Vec<Finding>) {
 
 fn is_inside_character(text: &[u8], at: usize) -> bool {
     text.get(at).is_some_and(|byte| (byte & 0xc0) == 0x80)
-}
-
-/// Patterns of the gateway's own secrets. What may be a word is left out.
-fn own(secrets: &[Secret]) -> Vec<String> {
-    let texts = secrets.iter().map(|secret| secret.expose().trim());
-    let chosen: BTreeSet<&str> =
-        texts.filter(|text| text.len() >= SHORTEST_OWN && check::is_token(text.as_bytes())).collect();
-    // Longest first, so that of two that begin alike the whole is found.
-    let mut chosen: Vec<&str> = chosen.into_iter().collect();
-    chosen.sort_by_key(|text| std::cmp::Reverse(text.len()));
-    let literal = |text: &str| text.bytes().fold(String::new(), |all, byte| format!("{all}\\x{byte:02x}"));
-    chosen.into_iter().take(MOST_KNOWN).map(literal).collect()
 }
 
 fn syntax() -> syntax::Config {

@@ -7,7 +7,8 @@ use regex_automata::meta::Cache;
 
 use super::Redactor;
 use super::document::PATH;
-use super::matcher::{Finding, Known, Matcher};
+use super::known::Known;
+use super::matcher::{Finding, Matcher};
 use super::paths::Paths;
 use super::patterns::{Class, Name};
 use super::text::{Span, unescape};

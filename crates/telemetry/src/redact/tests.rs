@@ -523,3 +523,42 @@ fn text_made_to_cost_time_loses_content() {
         assert!(text.len() <= 512 << 10, "{unit}");
     }
 }
+
+#[test]
+fn keys_without_a_form_are_found_where_they_are_known() {
+    let (ours, theirs) = (hex(32), body(30));
+    let redactor =
+        redactor(|settings| settings.own = vec![Secret::new(ours.as_str()), Secret::new("not-needed")]);
+    let text = format!("not-needed, {ours}, {theirs}");
+    let mask = "not-needed, [REDACTED:configured_secret]";
+    assert_eq!(redacted(&redactor, &text).0, format!("{mask}, {theirs}"));
+    assert_eq!(redactor.text(&text), format!("{mask}, {theirs}"));
+    for at in [1, 12, text.len() - 12, text.len() - 1] {
+        let (response, streamed) = chat_stream(&[&text[..at], &text[at..]]);
+        let mut content =
+            Content { response: Some(response), streamed_data: Some(streamed), ..Content::default() };
+        let mut facts = facts();
+        facts.error_message = Some(format!("wrong key {theirs}"));
+        redactor.apply_knowing(Some(&Secret::new(theirs.as_str())), &mut content, &mut facts);
+        let (joined, slices) = chat_texts(&content);
+        assert_eq!(joined, format!("{mask}, [REDACTED:caller_key]"));
+        assert_eq!(slices.concat(), joined);
+        assert_eq!(facts.error_message.as_deref(), Some("wrong key [REDACTED:caller_key]"));
+    }
+    let mut content = Content { request: Some(bytes(&json!(["gateway"]))), ..Content::default() };
+    let outcome = redactor.apply_knowing(Some(&Secret::new("gateway")), &mut content, &mut facts());
+    assert_eq!(outcome, Outcome::default(), "a word");
+}
+
+#[test]
+fn a_text_for_the_log_hides_more_than_one_that_spend_is_counted_by() {
+    let redactor = with_pii();
+    let text = format!("jane@example.com {}", body_key());
+    assert_eq!(redactor.text(&text), "[REDACTED:email] [REDACTED:openai_key]");
+    assert_eq!(redactor.without_secrets(&text), "jane@example.com [REDACTED:openai_key]");
+    assert!(matches!(redactor.text("gpt-4o-mini"), std::borrow::Cow::Borrowed("gpt-4o-mini")));
+}
+
+fn body_key() -> String {
+    format!("sk-proj-{}", body(40))
+}
