@@ -174,8 +174,10 @@ mod tests {
 
     use magicapi_plugin::{ContentDropped, ContentLevel, RequestMetrics, TelemetryConfig};
 
-    use super::{Form, open};
+    use super::{Form, open, redact};
+    use crate::body::Bodies;
     use crate::core::Core;
+    use crate::redact::Content;
     use crate::scripted::facts;
     use crate::settings::CaptureSettings;
     use crate::tap::{Finished, Pending, Tap};
@@ -215,5 +217,22 @@ mod tests {
             assert_eq!(made.streamed_data().is_some(), level == Full && holds == Full);
             assert!((made.facts().sample_rate - sample_rate).abs() < f64::EPSILON);
         }
+    }
+
+    #[test]
+    fn without_redaction_there_is_no_content_and_that_is_counted() {
+        let core = Core::new(TelemetryConfig::default(), CaptureSettings::default(), Arc::default(), None);
+        let mut facts = facts();
+        (facts.user_id, facts.error_message) = (Some("jane".into()), Some("no".into()));
+        let bodies = Bodies { request: Some("{}".into()), response: Some("{}".into()), ..Bodies::default() };
+        let content = redact(&core, &core.plan(), None, bodies, &mut facts);
+        assert_eq!(content, Content::default());
+        assert_eq!(facts.content_dropped, Some(ContentDropped::Redaction));
+        assert_eq!((facts.user_id.as_deref(), facts.error_message), (Some("[REDACTED]"), None));
+        assert_eq!((facts.status_code, facts.operation), (200, "chat"), "what is no text stays");
+        let snapshot = core.snapshot();
+        let metric = snapshot.metrics.iter().find(|metric| metric.name == "gateway_records_without_bodies");
+        let points = &metric.expect("the metric").points;
+        assert_eq!(points[0].labels, [("reason", "redaction".to_owned())]);
     }
 }

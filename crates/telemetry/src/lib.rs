@@ -1,11 +1,11 @@
 //! From tap to exporter: assemble, fan out, queue, batch, deliver (invariants 4, 6 and 9).
 //!
 //! ```text
-//! request path          assembly thread                             one thread per exporter
-//! Tap -> finish() -> Intake -> select -> bodies -> RequestMetrics -> Queue -> batch -> export -> judge Delivery
-//!        never waits            metrics observe it here      bounded | ^                            |
-//!                                                                    v | oldest first               v
-//!                                                  spool thread:  DATA_DIR/spool/<exporter>  <- breaker open
+//! request path          assembly thread                              one thread per exporter
+//! Tap -> finish() -> Intake -> select -> bodies -> redact -> seal -> Queue -> batch -> export -> judge Delivery
+//!        never waits            metrics observe it here    bounded | ^                            |
+//!                                                                  v | oldest first               v
+//!                                                spool thread:  DATA_DIR/spool/<exporter>  <- breaker open
 //! ```
 //!
 //! Every record holds a part of one memory budget from its tap to its last exporter. The pipeline computes no number of

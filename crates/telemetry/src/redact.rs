@@ -139,7 +139,7 @@ impl Redactor {
         let known = secret.and_then(|secret| known::repeated(secret, content, facts));
         let outcome = self.guarded(content, facts, |this, content, labels| {
             this.searching(|search| {
-                search.known = known.clone();
+                search.known.clone_from(&known);
                 this.record(search, content, labels)
             })
         });

@@ -60,6 +60,9 @@ impl Redactor {
     }
 
     fn hide<'t>(&self, text: &'t str, wanted: fn(Class) -> bool) -> Cow<'t, str> {
+        if self.matcher.holds_nothing(text.as_bytes()) {
+            return Cow::Borrowed(text);
+        }
         let look = || {
             self.searching(|search| {
                 search.plain(text.as_bytes(), None);

@@ -83,9 +83,14 @@ impl Matcher {
         self.regex.create_cache()
     }
 
+    /// Whether a text is too short for any pattern.
+    pub(super) fn holds_nothing(&self, text: &[u8]) -> bool {
+        text.len() < self.shortest
+    }
+
     /// Appends what is found in `text` to `out`: in order, without overlaps, at borders of characters.
     pub(super) fn find(&self, text: &[u8], known: Option<&Known>, cache: &mut Cache, out: &mut Vec<Finding>) {
-        if (text.len() < self.shortest && known.is_none()) || is_base64(text) {
+        if (self.holds_nothing(text) && known.is_none()) || is_base64(text) {
             return;
         }
         let begin = out.len();

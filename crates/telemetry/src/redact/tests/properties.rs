@@ -1,6 +1,7 @@
 //! Properties of redaction: a secret in pieces, in any dialect's events, appears in no record; JSON stays JSON.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use magicapi_plugin::{Facts, RequestMetrics, Secret, TelemetryConfig};
 use proptest::prelude::*;
@@ -8,7 +9,10 @@ use serde_json::{Value, json};
 
 use super::{bytes, chat_stream, chat_texts, joined, redactor, secrets, with_pii};
 use crate::redact::{Content, Replace};
-use crate::scripted::facts;
+use crate::scripted::{Script, facts};
+use crate::settings::{PipelineSettings, TelemetrySettings};
+use crate::tap::{BodyKind, Finished};
+use crate::telemetry::Telemetry;
 
 /// The dialects' events for a text in pieces.
 fn events(dialect: usize, pieces: &[String]) -> Vec<Value> {
@@ -73,6 +77,61 @@ fn a_secret_cut_at_every_offset_appears_in_no_record() {
             assert!(!joined.contains(&secret) && joined.contains("[REDACTED:"), "{joined}");
             assert_eq!(joined, slices.concat(), "{pieces:?}");
         }
+    }
+}
+
+/// The whole way: bytes of a stream through a tap, joined, redacted, sealed, handed to an exporter. Every sort of secret,
+/// its first cut at every offset, over one to five chunks.
+#[test]
+fn a_secret_that_streams_by_appears_in_no_record_that_an_exporter_gets() {
+    let script = Script::new([]);
+    let setup = script.setup("x", PipelineSettings::default());
+    let telemetry =
+        Telemetry::start(TelemetrySettings::default(), Arc::default(), vec![setup]).expect("threads");
+    let secrets = secrets();
+    let mut sent = 0;
+    for (number, (_, secret)) in secrets.iter().enumerate() {
+        for first in 0..=secret.len() {
+            let mut cuts = vec![0, first, secret.len()];
+            // Up to three more, elsewhere each time.
+            cuts.extend((1..=first % 4).map(|more| (first * (7 * more + 3) + 5) % (secret.len() + 1)));
+            cuts.sort_unstable();
+            let mut stream = String::new();
+            for pair in cuts.windows(2) {
+                let delta = json!({ "content": &secret[pair[0]..pair[1]] });
+                let event = json!({ "id": "c", "choices": [{ "index": 0, "delta": delta }] });
+                stream += &format!("data: {event}\n\n");
+            }
+            stream += "data: [DONE]\n\n";
+            let mut facts = facts();
+            facts.thread_id = Some(number.to_string());
+            let mut tap = telemetry.tap();
+            tap.request(bytes(&json!({ "messages": [{ "content": secret }] })));
+            stream.as_bytes().chunks(11).for_each(|piece| tap.response_chunk(piece));
+            tap.finish(Finished { response_kind: BodyKind::EventStream, ..Finished::new(facts) });
+            sent += 1;
+        }
+    }
+    telemetry.shutdown(Duration::from_mins(1));
+    let seen = script.seen.lock().expect("records");
+    assert_eq!(seen.len(), sent);
+    for record in seen.iter() {
+        let number: usize =
+            record.facts().thread_id.as_deref().and_then(|id| id.parse().ok()).expect("its number");
+        let secret = serde_json::to_string(&secrets[number].1).expect("json");
+        let secret = secret.trim_matches('"').as_bytes();
+        for form in [record.otel_log_json().to_vec(), record.to_stored()] {
+            assert!(memchr::memmem::find(&form, secret).is_none(), "{}", String::from_utf8_lossy(&form));
+        }
+        let log = record.to_otel_log();
+        let mut joined = String::new();
+        strings(&log["attributes"]["response"]["choices"], &mut joined);
+        let (mut slices, mut found) = (String::new(), String::new());
+        strings(&log["attributes"]["response"]["streamed_data"], &mut slices);
+        strings(&log["attributes"]["request"], &mut found);
+        assert_eq!((&joined, &found), (&slices, &slices));
+        assert!(joined.starts_with("[REDACTED:") && joined.ends_with(']'), "{joined}");
+        assert_eq!(record.facts().redacted.values().sum::<u64>(), 2, "{:?}", record.facts().redacted);
     }
 }
 
