@@ -25,7 +25,11 @@ pub struct GatewayOptions {
     environment: BTreeMap<String, String>,
     config: Option<String>,
     data_dir: Option<Arc<TempDir>>,
+    keeps_stdout: bool,
 }
+
+/// Where [`GatewayOptions::keep_stdout`] puts it, below the working directory.
+pub const STDOUT: &str = "stdout";
 
 // === impl GatewayOptions ===
 
@@ -40,6 +44,7 @@ impl GatewayOptions {
             environment: ports.into_iter().map(|(name, value)| (name.into(), value.into())).collect(),
             config: None,
             data_dir: None,
+            keeps_stdout: false,
         }
     }
 
@@ -81,6 +86,12 @@ impl GatewayOptions {
     /// Starts it with this configuration file, which then is [`Gateway::config_path`].
     pub fn config(mut self, yaml: impl Into<String>) -> Self {
         self.config = Some(yaml.into());
+        self
+    }
+
+    /// Keeps what it writes to stdout, in the file [`STDOUT`].
+    pub fn keep_stdout(mut self) -> Self {
+        self.keeps_stdout = true;
         self
     }
 
@@ -142,8 +153,12 @@ impl Gateway {
     /// When it ends, or does not listen within [`DEADLINE`]: with what it logged.
     pub async fn start(options: GatewayOptions) -> Self {
         let (mut command, data_dir) = options.command();
-        let mut child =
-            command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the gateway's binary");
+        let stdout = if options.keeps_stdout {
+            fs::File::create(data_dir.path().join(STDOUT)).expect("a file").into()
+        } else {
+            Stdio::null()
+        };
+        let mut child = command.stdout(stdout).stderr(Stdio::piped()).spawn().expect("the gateway's binary");
         let log = Log::read(child.stderr.take().expect("stderr"));
         let pid = child.id();
         let mut this =

@@ -12,6 +12,7 @@ pub mod ask;
 pub mod asked;
 pub mod back_end;
 pub mod bulk;
+pub mod canary;
 pub mod configuration;
 pub mod elasticsearch;
 pub mod gateway;
