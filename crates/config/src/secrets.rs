@@ -4,7 +4,7 @@ use magicapi_model::Secret;
 use serde_json::Value;
 
 use crate::catalogue::Catalogue;
-use crate::types::{Config, ExporterEntry};
+use crate::types::{Config, ExporterEntry, Reach, ReachAuth, ReachProxy};
 
 impl Config {
     /// Keys, tokens and passwords: of providers, exporters, proxies, the admin plane, redaction. Of an exporter's settings
@@ -26,6 +26,7 @@ impl Config {
 }
 
 fn of_exporter(entry: &ExporterEntry, catalogue: &Catalogue, secrets: &mut Vec<Secret>) {
+    on_the_way(&entry.reach, secrets);
     let plugin = catalogue.plugin(&entry.kind);
     for (name, value) in entry.settings.values() {
         let is_secret = plugin.is_none_or(|plugin| plugin.is_secret(name));
@@ -38,6 +39,17 @@ fn of_exporter(entry: &ExporterEntry, catalogue: &Catalogue, secrets: &mut Vec<S
             }
             _ => {}
         }
+    }
+}
+
+fn on_the_way(reach: &Reach, secrets: &mut Vec<Secret>) {
+    secrets.extend(match &reach.auth {
+        Some(ReachAuth::Basic { password, .. }) => Some(password.clone()),
+        Some(ReachAuth::Bearer(secret) | ReachAuth::Header { value: secret, .. }) => Some(secret.clone()),
+        None => None,
+    });
+    if let ReachProxy::Url(url) = &reach.proxy {
+        secrets.extend(password(url.expose()));
     }
 }
 

@@ -68,7 +68,7 @@ fn nowhere() -> SocketAddr {
 }
 
 /// Where secrets are, by number.
-const PLACES: [&str; 24] = [
+const PLACES: [&str; 25] = [
     "the provider's key",
     "the admin token",
     "the hash key",
@@ -77,6 +77,7 @@ const PLACES: [&str; 24] = [
     "the webhook's address",
     "the webhook's header",
     "the proxy's password",
+    "the bearer token for a back end",
     "authorization",
     "x-api-key",
     "api-key",
@@ -139,7 +140,7 @@ async fn changes() -> Value {
             "api_url": format!("http://{forbidden}"), "batch": quick },
         { "type": "newrelic", "license_key": NEW_RELIC, "url": format!("http://{bad_request}"), "batch": quick },
         { "type": "webhook", "url": format!("http://{bad_request}/{}", secret("the webhook's address")),
-            "secret": WEBHOOK, "headers": { "x-token": secret("the webhook's header") }, "batch": quick },
+            "secret": WEBHOOK, "auth": { "bearer": secret("the bearer token for a back end") }, "headers": { "x-token": secret("the webhook's header") }, "batch": quick },
     ]);
     json!({
         "admin": { "token": secret("the admin token") },
@@ -317,10 +318,21 @@ async fn no_secret_comes_out_anywhere() {
         assert!(records.len() > 100_000, "{written}: {}", records.len());
         canary.look(written, records);
     }
-    for command in ["check", "config", "schema"] {
+    for command in ["check", "config"] {
         let output = options(&config, &variables).data_dir(&directory).arg(command).output();
         assert!(output.status.success(), "{}", stderr(&output));
         canary.look(command, stdout(&output) + &stderr(&output));
+    }
+    for exporter in ["refusing", "datadog", "newrelic", "webhook"] {
+        let test =
+            options(&config, &variables).data_dir(&directory).arg("exporters").arg("test").arg(exporter);
+        let output = test.output();
+        assert!(
+            !output.status.success() && stdout(&output).contains("HTTP 40"),
+            "{exporter}: {}",
+            stdout(&output)
+        );
+        canary.look("exporters test", stdout(&output) + &stderr(&output));
     }
     assert!(canary.looked() > 2_000_000, "{}", canary.looked());
     canary.silent();

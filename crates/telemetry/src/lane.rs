@@ -320,7 +320,11 @@ impl Lane {
     pub(crate) async fn try_out(&self, record: Arc<RequestMetrics>) -> Vec<TrialStep> {
         let starting = self.state() == ExporterState::Starting;
         let until_begun = if starting { self.pipeline.init_timeout } else { Duration::ZERO };
-        self.trials.ask(record, until_begun, self.pipeline.timeout + trial::BESIDE).await
+        let mut steps = self.trials.ask(record, until_begun, self.pipeline.timeout + trial::BESIDE).await;
+        for says in steps.iter_mut().filter_map(|step| step.says.as_mut()) {
+            *says = self.redacted(says).into_owned();
+        }
+        steps
     }
 
     /// Changes the state and says so, once per change.

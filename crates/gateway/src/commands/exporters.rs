@@ -19,6 +19,7 @@ use super::way::{Way, gateway, read};
 use super::{answer, block_on, fail};
 use crate::exporters::Workshop;
 use crate::logs::{escaped, printable};
+use crate::redaction;
 
 /// The record did not arrive.
 const NOT_ARRIVED: u8 = 1;
@@ -106,7 +107,13 @@ fn alone(name: &str, loaded: &Loaded, has_dir: bool) -> Result<TrialView, String
     };
     let names = loaded.config.telemetry.config.clone();
     // Nothing has been counted, but gauges have values: enough for a back end to take.
-    let trial = magicapi_telemetry::try_alone(setup, names, Telemetry::disabled().snapshot());
+    let catalogue = crate::catalogue::catalogue().map_err(|error| error.to_string())?;
+    let redactor = redaction::redactor(loaded, &catalogue, None)?;
+    let mut trial = magicapi_telemetry::try_alone(setup, names, Telemetry::disabled().snapshot());
+    for says in trial.steps.iter_mut().filter_map(|step| step.says.as_mut()) {
+        // A back end may repeat what it was sent.
+        *says = redactor.text(says).into_owned();
+    }
     if let Some(store) = store {
         store.close(CLOSE).map_err(|error| error.to_string())?;
     }

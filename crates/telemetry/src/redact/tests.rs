@@ -331,7 +331,7 @@ fn settings_that_cannot_be_used_say_which_and_why() {
         (hash("short"), "hash_key", "has 5 bytes"),
         (masked, "hash_key", "of no use"),
     ] {
-        let error = Redactor::new(&settings).err().expect(said);
+        let error = Redactor::new(&settings).expect_err(said);
         assert!(error.key == field && error.to_string().contains(said), "{error}");
         assert!(!error.reason.contains('\n'), "{error}");
     }

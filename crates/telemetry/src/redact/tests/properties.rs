@@ -100,7 +100,7 @@ fn a_secret_that_streams_by_appears_in_no_record_that_an_exporter_gets() {
             for pair in cuts.windows(2) {
                 let delta = json!({ "content": &secret[pair[0]..pair[1]] });
                 let event = json!({ "id": "c", "choices": [{ "index": 0, "delta": delta }] });
-                stream += &format!("data: {event}\n\n");
+                stream.extend(["data: ", &event.to_string(), "\n\n"]);
             }
             stream += "data: [DONE]\n\n";
             let mut facts = facts();
