@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use magicapi_config::{Config, ExporterEntry, Loaded};
-use magicapi_plugin::{ConfigError, Host, MetricRegistry, Signals, TelemetryPlugin};
+use magicapi_plugin::{ConfigError, Host, MetricRegistry, Needs, Signals, TelemetryPlugin};
 use magicapi_store::{REQUEST_LOG, Store};
 use magicapi_telemetry::{CaptureSettings, ExporterSetup, PipelineSettings, WhenFull};
 use magicapi_upstream::{ClientOptions, ExporterOptions, exporter_http};
@@ -67,6 +67,7 @@ impl Workshop {
             exporter,
             pipeline: pipeline::settings(&entry.pipeline),
             signals: signals(plugin),
+            needs: plugin.settings().needed(),
             exclusive: plugin.settings().is_exclusive(),
             fingerprint,
         })
@@ -105,6 +106,7 @@ fn request_log(store: &Store) -> ExporterSetup {
             ..PipelineSettings::default()
         },
         signals: Signals::RECORDS,
+        needs: Needs::default(),
         exclusive: true,
         fingerprint: REQUEST_LOG.into(),
     }

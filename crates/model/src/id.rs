@@ -14,6 +14,17 @@ impl RequestId {
         Self(uuid::Uuid::now_v7())
     }
 
+    /// The trace id of a request whose caller is in no trace: all of the UUID.
+    pub fn trace_id(&self) -> [u8; 16] {
+        self.0.into_bytes()
+    }
+
+    /// The id of the request's own span: the UUID's second half, 62 random bits, never zero. Whoever names the span,
+    /// now or in a later process, names the same.
+    pub fn span_id(&self) -> [u8; 8] {
+        self.0.as_u64_pair().1.to_be_bytes()
+    }
+
     /// Reads the text form back; `None` for anything else.
     pub fn parse(text: &str) -> Option<Self> {
         text.strip_prefix("msg_").and_then(|id| uuid::Uuid::try_parse(id).ok()).map(Self)

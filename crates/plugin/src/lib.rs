@@ -5,6 +5,7 @@
 //! TLS, proxies and self-metrics are the pipeline's.
 
 mod config;
+mod conversation;
 mod delivery;
 mod encode;
 mod exporter;
@@ -18,6 +19,7 @@ mod stored;
 mod units;
 
 pub use self::config::TelemetryConfig;
+pub use self::conversation::{Conversation, Message, Parameters, Part, Source, Tool};
 pub use self::delivery::{ConfigError, Delivery, ExportError, Health, ItemOutcome};
 pub use self::exporter::{
     EachRecord, RecordExporter, RecordExporter as MetricsExporter, ScrapePage, TelemetryExporter,
@@ -31,7 +33,7 @@ pub use self::metrics::{
 };
 pub use self::record::{ContentDropped, ContentLevel, CostSource, Facts, RequestMetrics, Truncated, Word};
 pub use self::registry::{Registration, plugins};
-pub use self::settings::{Settings, SettingsKey, SettingsSpec, Signals, ValueKind};
+pub use self::settings::{Needs, Settings, SettingsKey, SettingsSpec, Signals, ValueKind};
 pub use self::stored::StoredError;
 pub use self::units::{Size, Span};
 

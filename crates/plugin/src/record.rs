@@ -8,9 +8,9 @@ use bytes::Bytes;
 use magicapi_model::{Money, Outcome, RequestId, Usage};
 use serde::{Deserialize, Serialize};
 
-use crate::TelemetryConfig;
 use crate::encode::{self, Frame};
 use crate::stored::{self, StoredError};
+use crate::{Conversation, TelemetryConfig};
 
 /// How much of the bodies an exporter gets.
 #[derive(
@@ -283,6 +283,7 @@ pub struct RequestMetrics {
     request: Option<Bytes>,
     response: Option<Bytes>,
     streamed_data: Option<Bytes>,
+    conversation: Option<Arc<Conversation>>,
     frame: OnceLock<Frame>,
     joined: OnceLock<Bytes>,
 }
@@ -298,7 +299,7 @@ impl RequestMetrics {
         streamed_data: Option<Bytes>,
     ) -> Self {
         let (frame, joined) = (OnceLock::new(), OnceLock::new());
-        Self { facts, resource, request, response, streamed_data, frame, joined }
+        Self { facts, resource, request, response, streamed_data, conversation: None, frame, joined }
     }
 
     /// Everything but the bodies.
@@ -329,6 +330,23 @@ impl RequestMetrics {
     /// The stream's events, as a JSON array.
     pub fn streamed_data(&self) -> Option<&Bytes> {
         self.streamed_data.as_ref()
+    }
+
+    /// The same record with what was said in it; the pipeline's own call, for exporters that need it.
+    pub fn with_conversation(mut self, conversation: Option<Arc<Conversation>>) -> Self {
+        self.conversation = conversation;
+        self
+    }
+
+    /// What was said, as plain data; `None` when the exporter did not ask for it ([`crate::SettingsSpec::needs`]), when
+    /// the record has no bodies, or when they hold no messages.
+    pub fn conversation(&self) -> Option<&Conversation> {
+        self.conversation.as_deref()
+    }
+
+    /// A handle to the same.
+    pub fn shared_conversation(&self) -> Option<Arc<Conversation>> {
+        self.conversation.clone()
     }
 
     /// The record as an OpenTelemetry-compatible log document. A body that [`serde_json::Value`] cannot hold (a number
@@ -378,6 +396,7 @@ impl RequestMetrics {
             keep(&self.response, ContentLevel::NoChunks),
             keep(&self.streamed_data, ContentLevel::Full),
         )
+        .with_conversation(self.conversation.clone().filter(|_| level > ContentLevel::Metadata))
     }
 
     /// The same record without bodies, for this reason.
@@ -393,6 +412,6 @@ impl RequestMetrics {
         let body = |body: &Option<Bytes>| body.as_ref().map_or(0, Bytes::len);
         let bodies = body(&self.request) + body(&self.response) + body(&self.streamed_data);
         // An exporter may hold the bodies once more, in a document or in a batch.
-        FACTS + 2 * bodies
+        FACTS + 2 * bodies + self.conversation().map_or(0, Conversation::memory)
     }
 }

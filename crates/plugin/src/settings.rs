@@ -36,6 +36,20 @@ impl BitOr for Signals {
     }
 }
 
+/// What an exporter needs of records besides what they always hold; it costs time and memory, so it is asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Needs(u8);
+
+impl Needs {
+    /// [`crate::RequestMetrics::conversation`].
+    pub const CONVERSATION: Self = Self(1);
+
+    /// Whether all of `other` is in it.
+    pub const fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+}
+
 /// What a setting's value looks like.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ValueKind {
@@ -80,6 +94,7 @@ pub struct SettingsSpec {
     schema: Value,
     keys: Vec<SettingsKey>,
     signals: Signals,
+    needs: Needs,
     exclusive: bool,
     speaks_http: bool,
 }
@@ -101,7 +116,8 @@ impl SettingsSpec {
             .and_then(Value::as_object)
             .map(|properties| properties.iter().map(|(name, property)| read_key(name, property)).collect())
             .unwrap_or_default();
-        Self { schema, keys, signals: Signals::RECORDS, exclusive: false, speaks_http: true }
+        let (signals, needs) = (Signals::RECORDS, Needs::default());
+        Self { schema, keys, signals, needs, exclusive: false, speaks_http: true }
     }
 
     /// Sets the signals that the exporter takes.
@@ -136,6 +152,17 @@ impl SettingsSpec {
     /// The signals that the exporter takes.
     pub fn takes(&self, signals: Signals) -> bool {
         self.signals.contains(signals)
+    }
+
+    /// Sets what the exporter needs of records.
+    pub fn needs(mut self, needs: Needs) -> Self {
+        self.needs = needs;
+        self
+    }
+
+    /// What the exporter needs of records.
+    pub fn needed(&self) -> Needs {
+        self.needs
     }
 
     /// The keys, in the struct's order.

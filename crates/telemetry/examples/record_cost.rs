@@ -120,6 +120,7 @@ fn measure(load: &Load, path: &std::path::Path) {
         exporter: FilePlugin.create_exporter(settings, host).expect("settings"),
         pipeline: PipelineSettings::default(),
         signals: Signals::RECORDS,
+        needs: magicapi_plugin::Needs::default(),
         exclusive: false,
         fingerprint: String::new(),
     };

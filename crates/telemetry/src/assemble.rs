@@ -6,6 +6,7 @@ use std::sync::Arc;
 use magicapi_plugin::{ContentDropped, ContentLevel, Facts, RequestMetrics, Secret};
 
 use crate::body::{self, Bodies};
+use crate::conversation;
 use crate::core::{Core, Plan};
 use crate::lane::Lane;
 use crate::memory::Reservation;
@@ -38,7 +39,8 @@ fn assemble(core: &Core, plan: &Plan, mut pending: Pending) {
     let (bodies, mut facts, mut share) = open(core, pending, level, body::read);
     let Content { request, response, streamed_data } =
         redact(core, plan, caller_key.as_ref(), bodies, &mut facts);
-    let record = Arc::new(RequestMetrics::seal(facts, core.config.clone(), request, response, streamed_data));
+    let record = RequestMetrics::seal(facts, core.config.clone(), request, response, streamed_data);
+    let record = Arc::new(with_what_was_said(record, &takers));
     let forms = forms(&takers);
     let mut records: Vec<_> = forms.iter().map(|form| form.of(&record, level, core)).collect();
     let has_bodies = records.iter().any(|record| record.request().is_some() || record.response().is_some());
@@ -110,8 +112,17 @@ impl Form {
         facts.sample_rate = self.sample_rate;
         let [request, response, streamed_data] =
             [less.request(), less.response(), less.streamed_data()].map(Option::<&_>::cloned);
-        Arc::new(RequestMetrics::seal(facts, core.config.clone(), request, response, streamed_data))
+        let sealed = RequestMetrics::seal(facts, core.config.clone(), request, response, streamed_data);
+        Arc::new(sealed.with_conversation(less.shared_conversation()))
     }
+}
+
+/// The record with its conversation, when a taker needs it.
+fn with_what_was_said(record: RequestMetrics, takers: &[Taker<'_>]) -> RequestMetrics {
+    if !takers.iter().any(|taker| taker.lane.needs_conversation()) {
+        return record;
+    }
+    conversation::complete(record)
 }
 
 /// Turns the captured bytes into documents. A body that makes this panic costs the record its bodies.

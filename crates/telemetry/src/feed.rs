@@ -91,7 +91,8 @@ impl Feed {
                 return Some(Batch { origin: None, items });
             }
         }
-        let (origin, items) = self.lane.spool.as_ref()?.take(&self.budget)?;
+        let (origin, items) =
+            self.lane.spool.as_ref()?.take(&self.budget, &|record| self.lane.complete(record))?;
         self.spool_next = false;
         Some(Batch { origin: Some(origin), items })
     }

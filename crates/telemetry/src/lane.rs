@@ -7,12 +7,14 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use magicapi_plugin::{
-    ContentDropped, ContentLevel, Health, RequestMetrics, Signals, TelemetryConfig, TelemetryExporter,
+    ContentDropped, ContentLevel, Health, Needs, RequestMetrics, Signals, TelemetryConfig,
+    TelemetryExporter,
 };
 use tokio::time::Instant;
 
 pub use self::state::ExporterState;
 use crate::breaker::{Breaker, BreakerState};
+use crate::conversation;
 use crate::core::Core;
 use crate::gate::Valve;
 use crate::metrics::{DropReason, Event};
@@ -87,6 +89,7 @@ pub(crate) struct Lane {
     pub(crate) name: String,
     pub(crate) kind: &'static str,
     pub(crate) signals: Signals,
+    pub(crate) needs: Needs,
     pub(crate) exclusive: bool,
     pub(crate) pipeline: PipelineSettings,
     pub(crate) exporter: Arc<dyn TelemetryExporter>,
@@ -157,6 +160,7 @@ impl Lane {
             name: setup.name,
             kind: setup.kind,
             signals: setup.signals,
+            needs: setup.needs,
             exclusive: setup.exclusive,
             // Without a disk the queue is all there is.
             queue: if valve.is_some() && !has_disk { queue.keeping_all() } else { queue },
@@ -181,6 +185,16 @@ impl Lane {
 
     pub(crate) fn takes(&self, signal: Signals) -> bool {
         self.signals.contains(signal)
+    }
+
+    /// Whether it needs what was said in a record.
+    pub(crate) fn needs_conversation(&self) -> bool {
+        self.needs.contains(Needs::CONVERSATION) && self.pipeline.content > ContentLevel::Metadata
+    }
+
+    /// A record that comes from elsewhere than assembly, with what this exporter needs of it.
+    pub(crate) fn complete(&self, record: RequestMetrics) -> RequestMetrics {
+        if self.needs_conversation() { conversation::complete(record) } else { record }
     }
 
     /// Whether it needs a worker.
@@ -276,6 +290,10 @@ impl Lane {
         }
         let level = self.pipeline.content;
         for mut item in waiting {
+            if self.needs_conversation() && item.record.conversation().is_none() {
+                let record = item.record.with_content(ContentLevel::Full);
+                item = Item::new(Arc::new(self.complete(record)), item.share);
+            }
             if level < predecessor.pipeline.content {
                 item = Item::new(Arc::new(item.record.with_content(level)), item.share);
             }

@@ -15,6 +15,7 @@ mod assemble;
 mod backoff;
 mod body;
 mod breaker;
+mod conversation;
 mod core;
 mod deliver;
 mod feed;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use magicapi_plugin::{
-    Delivery, ExportError, Facts, Health, ItemOutcome, MetricsSnapshot, RequestId, RequestMetrics,
+    Delivery, ExportError, Facts, Health, ItemOutcome, MetricsSnapshot, Needs, RequestId, RequestMetrics,
     ScrapePage, Signals, TelemetryConfig, TelemetryExporter, async_trait,
 };
 
@@ -69,6 +69,7 @@ impl Script {
             exporter: Box::new(Scripted(self.clone())),
             pipeline,
             signals: Signals::RECORDS,
+            needs: Needs::default(),
             exclusive: false,
             fingerprint: "1".into(),
         }

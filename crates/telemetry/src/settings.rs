@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use magicapi_plugin::{ContentLevel, Signals, TelemetryConfig, TelemetryExporter};
+use magicapi_plugin::{ContentLevel, Needs, Signals, TelemetryConfig, TelemetryExporter};
 
 use crate::redact::Redactor;
 pub use crate::selection::{Keep, Only, Sample};
@@ -161,6 +161,8 @@ pub struct ExporterSetup {
     pub pipeline: PipelineSettings,
     /// What it takes.
     pub signals: Signals,
+    /// What it needs of records.
+    pub needs: Needs,
     /// Whether its `init` must wait until the exporter that it replaces has ended.
     pub exclusive: bool,
     /// Stands for all settings of this entry, the pipeline's among them: at a reload an exporter whose name and

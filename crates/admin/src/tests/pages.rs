@@ -47,6 +47,7 @@ fn telemetry(signals: Signals) -> Telemetry {
         exporter: Box::new(Fake),
         pipeline: PipelineSettings::default(),
         signals,
+        needs: magicapi_plugin::Needs::default(),
         exclusive: false,
         fingerprint: String::new(),
     };

@@ -15,13 +15,18 @@ use crate::queue::Item;
 
 impl Spool {
     /// The oldest batch that is not on its way: from the files, or, when those cannot be written, from the hand-over.
-    pub(crate) fn take(&self, budget: &Arc<Budget>) -> Option<(Origin, Vec<Item>)> {
+    /// A file has of a record what cannot be made again; `complete` adds the rest.
+    pub(crate) fn take(
+        &self,
+        budget: &Arc<Budget>,
+        complete: &dyn Fn(RequestMetrics) -> RequestMetrics,
+    ) -> Option<(Origin, Vec<Item>)> {
         while let Some((id, stored)) = self.read_oldest() {
             let mut items = Vec::with_capacity(stored.len());
             let mut unreadable = 0;
             for bytes in &stored {
                 match RequestMetrics::from_stored(bytes) {
-                    Ok(record) => items.push(restored(record, budget)),
+                    Ok(record) => items.push(restored(complete(record), budget)),
                     Err(error) => {
                         unreadable += 1;
                         tracing::warn!(exporter = self.tally.name(), %error, "spool: a record cannot be read");

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use magicapi_plugin::RequestMetrics;
+use magicapi_plugin::{Needs, Part, RequestMetrics};
 use magicapi_spool::Batches;
 use tempfile::TempDir;
 
@@ -96,6 +96,28 @@ fn an_outage_longer_than_the_memory_loses_nothing_and_sends_nothing_twice() {
     balanced(&only(&telemetry));
     assert_eq!(only(&telemetry).dropped, 0);
     assert!(files(&root.path().join("x")).is_empty());
+}
+
+/// The file has the bodies alone; what was said is read out of them again.
+#[test]
+fn what_was_said_comes_back_from_the_disk() {
+    let root = TempDir::new().expect("a directory");
+    let needs = Needs::CONVERSATION;
+    let with =
+        |script: &Arc<Script>| ExporterSetup { needs, ..script.setup("x", PipelineSettings::default()) };
+    let down = Script::always(Answer::Retry(None));
+    let telemetry = start(root.path(), vec![with(&down)]);
+    let mut tap = telemetry.tap();
+    tap.request(Bytes::from_static(b"{\"messages\":[{\"role\":\"user\",\"content\":\"hello\"}]}"));
+    tap.finish(Finished::new(facts()));
+    telemetry.shutdown(Duration::from_millis(100));
+    let up = Script::new([]);
+    let telemetry = start(root.path(), vec![with(&up)]);
+    eventually("it arrives", || up.acknowledged() == 1);
+    let seen = up.seen.lock().unwrap().clone();
+    let said = seen[0].conversation().expect("a conversation");
+    assert_eq!(said.input[0].parts, [Part::Text("hello".into())]);
+    telemetry.shutdown(SOON);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use magicapi_plugin::{
-    ContentDropped, ContentLevel, Health, MetricsSnapshot, PointValue, RequestMetrics, Signals,
+    ContentDropped, ContentLevel, Health, MetricsSnapshot, Needs, PointValue, RequestMetrics, Signals,
 };
 use proptest::prelude::*;
 
@@ -94,6 +94,31 @@ fn without_exporters_a_tap_is_nothing() {
         assert_eq!(number(&telemetry.snapshot(), "gateway_requests"), 0);
         telemetry.shutdown(Duration::ZERO);
     }
+}
+
+#[test]
+fn what_was_said_is_read_for_those_who_need_it() {
+    let (needs, level) = (Needs::CONVERSATION, ContentLevel::Metadata);
+    let scripts = [Script::new([]), Script::new([]), Script::new([])];
+    let [messages, metadata, alone] = &scripts;
+    let send_chat = |telemetry: &Telemetry| {
+        let mut tap = telemetry.tap();
+        tap.request(Bytes::from_static(b"{\"messages\":[{\"role\":\"user\",\"content\":\"hello\"}]}"));
+        tap.finish(Finished::new(facts()));
+    };
+    let telemetry = start(vec![
+        ExporterSetup { needs, ..messages.setup("messages", quick()) },
+        ExporterSetup { needs, ..metadata.setup("metadata", PipelineSettings { content: level, ..quick() }) },
+    ]);
+    send_chat(&telemetry);
+    let nobody_needs = start(vec![alone.setup("alone", quick())]);
+    send_chat(&nobody_needs);
+    eventually("all arrive", || scripts.iter().all(|script| script.acknowledged() == 1));
+    let said = |script: &Script| {
+        let seen = script.seen.lock().unwrap();
+        seen[0].conversation().map(|said| said.input[0].role.clone())
+    };
+    assert_eq!([said(messages), said(metadata), said(alone)], [Some("user".into()), None, None]);
 }
 
 #[test]
