@@ -9,6 +9,7 @@ mod conversation;
 mod delivery;
 mod encode;
 mod exporter;
+mod gen_ai;
 mod host;
 mod http;
 mod metrics;
@@ -25,6 +26,7 @@ pub use self::exporter::{
     EachRecord, RecordExporter, RecordExporter as MetricsExporter, ScrapePage, TelemetryExporter,
     TelemetryPlugin,
 };
+pub use self::gen_ai::gen_ai_provider;
 pub use self::host::Host;
 pub use self::http::{Http, HttpError, HttpTransport, Trailers};
 pub use self::metrics::{

@@ -98,7 +98,7 @@ impl Core {
             budget: Budget::new(capture.memory),
             intake: Intake::default(),
             gate: Arc::default(),
-            metrics: Arc::new(GatewayMetrics::new(&registry.meter("gateway"))),
+            metrics: Arc::new(GatewayMetrics::new(&registry.meter("gateway"), &registry.meter(""))),
             registry,
             config: Arc::new(config),
             spooler,

@@ -3,6 +3,7 @@
 //! Label values come from closed sets: outcomes, error types and operations are words of ours; a provider counts once it
 //! was really asked, a model once a provider answered for it with a 2xx.
 
+mod gen_ai;
 mod instruments;
 
 use std::collections::HashSet;
@@ -13,6 +14,7 @@ use std::time::SystemTime;
 use magicapi_kernel::Meter;
 use magicapi_plugin::{ContentDropped, Facts, Usage};
 
+use self::gen_ai::GenAi;
 use self::instruments::{Exporters, Records, Requests};
 use crate::breaker::BreakerState;
 use crate::lane::{ExporterState, ExporterStatus};
@@ -81,6 +83,7 @@ pub struct GatewayMetrics {
     requests: Requests,
     records: Records,
     exporters: Exporters,
+    gen_ai: GenAi,
     in_flight: AtomicU64,
     models: Names,
     providers: Names,
@@ -106,12 +109,14 @@ pub(crate) enum Event {
 }
 
 impl GatewayMetrics {
-    /// Registers the metrics; their names begin with the meter's prefix (`gateway`).
-    pub fn new(meter: &Meter) -> Self {
+    /// Registers the metrics; their names begin with the meter's prefix (`gateway`), those of the semantic conventions
+    /// with none.
+    pub fn new(meter: &Meter, plain: &Meter) -> Self {
         Self {
             requests: Requests::new(meter),
             records: Records::new(meter),
             exporters: Exporters::new(meter),
+            gen_ai: GenAi::new(plain),
             in_flight: AtomicU64::new(0),
             models: Names::default(),
             providers: Names::default(),
@@ -152,6 +157,7 @@ impl GatewayMetrics {
             let nano = u64::try_from(cost.pico_usd() / PICO_PER_NANO).unwrap_or_default();
             self.requests.cost.add(nano, &[by_provider, by_model]);
         }
+        self.gen_ai.observe(facts, provider, model);
     }
 
     pub(crate) fn record_dropped(&self, reason: DropReason) {
@@ -316,7 +322,7 @@ mod tests {
     #[test]
     fn a_request_counts_once_in_every_metric() {
         let registry = Arc::new(MetricRegistry::default());
-        let metrics = GatewayMetrics::new(&registry.meter("gateway"));
+        let metrics = GatewayMetrics::new(&registry.meter("gateway"), &registry.meter(""));
         let mut facts = facts();
         facts.usage.input = Some(38);
         facts.usage.output = Some(0);
@@ -338,12 +344,30 @@ mod tests {
         assert_eq!(one("gateway_cost_nanodollars"), counted(who, 1900.0));
         assert_eq!(series(&registry, "gateway_time_to_first_byte_seconds").len(), 1);
         assert_eq!(series(&registry, "gateway_provider_latency_seconds").len(), 0, "unknown is not 0");
+        let who =
+            "gen_ai.operation.name=chat gen_ai.provider.name=groq gen_ai.request.model=llama-3.1-8b-instant";
+        let (labels, value) = one("gen_ai.client.operation.duration");
+        assert_eq!(labels, format!("{who} error.type=idle_timeout"));
+        let PointValue::Histogram(value) = value else { panic!("a histogram") };
+        assert_eq!(
+            (value.bounds.len(), value.bounds.first(), value.bounds.last()),
+            (14, Some(&0.01), Some(&81.92))
+        );
+        let tokens = series(&registry, "gen_ai.client.token.usage");
+        let kinds: Vec<_> =
+            tokens.iter().filter_map(|(labels, _)| labels.rsplit_once('=')).map(|(_, kind)| kind).collect();
+        assert_eq!(kinds, ["input", "output"], "0 tokens are known");
+        assert_eq!(
+            series(&registry, "gen_ai.client.operation.time_to_first_chunk").len(),
+            0,
+            "it was no stream"
+        );
     }
 
     #[test]
     fn callers_cannot_mint_series() {
         let registry = Arc::new(MetricRegistry::default());
-        let metrics = GatewayMetrics::new(&registry.meter("gateway"));
+        let metrics = GatewayMetrics::new(&registry.meter("gateway"), &registry.meter(""));
         for number in 0..500 {
             let mut facts = facts();
             facts.model = Some(format!("typo-{number}"));
