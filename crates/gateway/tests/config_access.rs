@@ -134,10 +134,25 @@ async fn providers_on_client_gone_drain_reads_to_the_end() {
 #[tokio::test]
 async fn providers_trace_sends_the_trace_along() {
     let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
-    for (word, sent) in [(false, None), (true, Some(trace))] {
-        let scene = Scene::start(json!({ "providers": { "openai": { "trace": word } } })).await;
-        assert_eq!(scene.ask(&json!({}), &[("traceparent", trace)]).await.status, 200);
-        assert_eq!(scene.received().header("traceparent"), sent, "{word}");
+    let state = ("tracestate", "vendor=1");
+    let silent = Scene::start(json!({ "providers": { "openai": { "trace": false } } })).await;
+    assert_eq!(silent.ask(&json!({}), &[("traceparent", trace), state]).await.status, 200);
+    assert_eq!(silent.received().header("traceparent"), None);
+    assert_eq!(silent.received().header("tracestate"), None);
+    let scene = Scene::start(json!({ "providers": { "openai": { "trace": true } } })).await;
+    for (number, (sent, own)) in
+        [(Some(trace), false), (None, true), (Some("00-bad"), true)].iter().enumerate()
+    {
+        let headers: Vec<_> = sent.map(|trace| ("traceparent", trace)).into_iter().chain([state]).collect();
+        assert_eq!(scene.ask(&json!({}), &headers).await.status, 200);
+        // The span is the record's own, and so is the trace unless the caller began one.
+        let id = scene.last_of(number + 1).await["id"].as_str().expect("an id").to_owned();
+        let id: String = id["msg_".len()..].split('-').collect();
+        let trace = if *own { &id } else { &trace[3..35] };
+        let expected = format!("00-{trace}-{}-01", &id[16..]);
+        let received = scene.received();
+        assert_eq!(received.header("traceparent"), Some(expected.as_str()), "{sent:?}");
+        assert_eq!(received.header("tracestate"), (!own).then_some(state.1), "{sent:?}");
     }
 }
 

@@ -106,6 +106,9 @@ pub struct Facts {
     pub experiment_id: Option<String>,
     /// The provider asked last.
     pub provider: Option<String>,
+    /// Host of the provider's address, and its port.
+    #[serde(default)]
+    pub server: Option<(String, u16)>,
     /// The model sent upstream last.
     pub model: Option<String>,
     /// The model as the caller named it.
@@ -232,6 +235,7 @@ impl Facts {
             project_name: None,
             experiment_id: None,
             provider: None,
+            server: None,
             model: None,
             requested_model: None,
             latency_ms: 0,

@@ -209,9 +209,11 @@ pub(crate) fn build(
     let uri = provider.base_url().join(&call.below_base, parts.uri.query()).map_err(|error| {
         Error::client(ErrorKind::InvalidRequest, "the path cannot be sent on as it is").source(error)
     })?;
+    let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("http") { 80 } else { 443 });
+    exchange.facts.server = uri.host().map(|host| (host.to_owned(), port));
     let mut headers = std::mem::take(&mut parts.headers);
     let streams = matches!(&content, Content::Held { facts, .. } if facts.stream);
-    headers::to_provider(&mut headers, provider.as_ref(), &credential, streams);
+    headers::to_provider(&mut headers, provider.as_ref(), &credential, &exchange.facts, streams);
     let edited = edit(exchange, provider.as_ref(), choice, content, call.operation, &mut headers)?;
     let mut request = Request::new(edited.body);
     *request.method_mut() = parts.method.clone();

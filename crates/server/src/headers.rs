@@ -3,6 +3,7 @@
 use http::header::{self, HeaderName};
 use http::{HeaderMap, HeaderValue};
 use magicapi_kernel::{Credential, Provider};
+use magicapi_plugin::Facts;
 
 use crate::identify::CREDENTIAL_HEADERS;
 
@@ -64,6 +65,7 @@ pub(crate) fn to_provider(
     headers: &mut HeaderMap,
     provider: &dyn Provider,
     credential: &Credential,
+    facts: &Facts,
     streams: bool,
 ) {
     remove_hop_by_hop(headers);
@@ -73,7 +75,9 @@ pub(crate) fn to_provider(
     headers.remove(header::COOKIE);
     remove_all(headers, &CREDENTIAL_HEADERS);
     remove_all(headers, &OURS);
-    if !provider.trace() {
+    if provider.trace() {
+        continue_trace(headers, facts);
+    } else {
         remove_all(headers, &TRACE);
     }
     if !matches!(credential, Credential::Caller(_)) {
@@ -82,6 +86,23 @@ pub(crate) fn to_provider(
     let codings = if streams { None } else { readable_codings(headers) };
     headers.insert(header::ACCEPT_ENCODING, codings.unwrap_or(HeaderValue::from_static("identity")));
     provider.authorize(credential, headers);
+}
+
+/// Names the request's own span as the one that called the provider, in the caller's trace or in one of its own. What
+/// the caller's tracer wrote beside a trace that it began goes along, and so does its wish to have it recorded.
+fn continue_trace(headers: &mut HeaderMap, facts: &Facts) {
+    let [parent, state] = &TRACE;
+    let hex = |bytes: &[u8]| bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
+    let own = || hex(&facts.id.trace_id());
+    let flags = headers.get(parent).filter(|_| facts.trace_id.is_some()).and_then(|text| text.to_str().ok());
+    let flags = flags.and_then(|text| text.trim().split('-').nth(3)).filter(|flags| flags.len() == 2);
+    let flags = flags.unwrap_or("01").to_owned();
+    if facts.trace_id.is_none() {
+        headers.remove(state);
+    }
+    let trace = facts.trace_id.clone().unwrap_or_else(own);
+    let text = format!("00-{trace}-{}-{flags}", hex(&facts.id.span_id()));
+    headers.insert(parent, value(&text));
 }
 
 /// What the caller accepts and we can read.

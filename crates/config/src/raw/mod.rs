@@ -244,7 +244,7 @@ pub(crate) struct Provider {
     pub(crate) base_url: Option<String>,
     /// What happens to a call whose client has left (default `cancel`).
     pub(crate) on_client_gone: Option<OnClientGone>,
-    /// Whether `traceparent` and `tracestate` are sent to it (default false).
+    /// Whether it gets a `traceparent` that names the request's own span, and the caller's `tracestate` (default false).
     pub(crate) trace: Option<bool>,
 }
 
