@@ -18,6 +18,7 @@ pub mod file;
 mod health;
 mod lines;
 pub mod newrelic;
+pub mod otlp;
 pub mod postgres;
 mod private_file;
 mod process;
@@ -30,8 +31,18 @@ pub use self::endpoint::Compression;
 
 /// The exporters of this crate, sorted. A program compares it at start with what has registered itself: a folder that
 /// the linker left out, or a name that two plug-ins claim, must not pass in silence.
-pub const NAMES: &[&str] =
-    &["console", "datadog", "elasticsearch", "exec", "file", "newrelic", "postgres", "prometheus", "webhook"];
+pub const NAMES: &[&str] = &[
+    "console",
+    "datadog",
+    "elasticsearch",
+    "exec",
+    "file",
+    "newrelic",
+    "otlp",
+    "postgres",
+    "prometheus",
+    "webhook",
+];
 
 #[cfg(test)]
 mod testing;

@@ -13,7 +13,7 @@ use flate2::Compression;
 use flate2::write::{GzEncoder, ZlibEncoder};
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response};
-use magicapi_plugin::{Delivery, Health, Http, HttpError, ItemOutcome};
+use magicapi_plugin::{Delivery, Health, Http, HttpError, ItemOutcome, async_trait};
 
 use crate::health::LastHealth;
 
@@ -50,6 +50,8 @@ pub(crate) enum Verdict {
     Delivered,
     /// It will never take all of it.
     Rejected(String),
+    /// It read all of it and keeps nothing; not to be sent again, in parts neither.
+    TakenAndRejected(String),
     /// Again, not before that.
     Retry(Option<Duration>),
     /// Too large.
@@ -74,76 +76,111 @@ pub(crate) struct Intake {
     pub(crate) health: LastHealth,
 }
 
+/// Sends the records of a part together.
+#[async_trait]
+pub(crate) trait Courier: Sync {
+    /// What the back end says of it.
+    async fn send(&self, part: &[usize]) -> Verdict;
+}
+
+/// Sends parts in order, and looks for what the back end will never take. What could not be sent after something was
+/// taken is to be sent again; before that, the answer counts for the whole batch. `outcomes` has what is decided already.
+pub(crate) async fn deliver(
+    mut outcomes: Vec<Option<ItemOutcome>>,
+    mut parts: VecDeque<Vec<usize>>,
+    courier: &dyn Courier,
+) -> Delivery {
+    let (mut searches, mut progress) = (0, false);
+    while let Some(mut part) = parts.pop_front() {
+        let (failure, outcome) = match courier.send(&part).await {
+            Verdict::Delivered => (None, Some(ItemOutcome::Delivered)),
+            Verdict::TooLarge if part.len() > 1 => (None, None),
+            Verdict::Rejected(_) if part.len() > 1 && searches < SEARCHES => {
+                searches += 1;
+                (None, None)
+            }
+            Verdict::Rejected(reason) | Verdict::TakenAndRejected(reason) => {
+                (None, Some(ItemOutcome::Rejected { reason }))
+            }
+            Verdict::Retry(after) => (Some(Delivery::Retry { after }), None),
+            Verdict::TooLarge => (Some(Delivery::TooLarge), None),
+            Verdict::Refused(reason) => (Some(Delivery::Refused { reason }), None),
+            Verdict::Unknown => (Some(Delivery::Unknown), None),
+        };
+        if let Some(failure) = failure {
+            let rejected = |outcome: &ItemOutcome| matches!(outcome, ItemOutcome::Rejected { .. });
+            if !progress && !outcomes.iter().flatten().any(rejected) {
+                return failure;
+            }
+            break;
+        }
+        if let Some(outcome) = outcome {
+            progress = true;
+            let slots =
+                outcomes.iter_mut().enumerate().filter(|(index, _)| part.binary_search(index).is_ok());
+            slots.for_each(|(_, slot)| *slot = Some(outcome.clone()));
+        } else {
+            let second = part.split_off(part.len() / 2);
+            parts.push_front(second);
+            parts.push_front(part);
+        }
+    }
+    let outcomes: Vec<_> =
+        outcomes.into_iter().map(|outcome| outcome.unwrap_or(ItemOutcome::Retry)).collect();
+    if outcomes.iter().all(|outcome| *outcome == ItemOutcome::Delivered) {
+        Delivery::Delivered
+    } else {
+        Delivery::Items(outcomes)
+    }
+}
+
+/// What goes together, by positions: of each entry its length, `None` for what is not sent. `around` bytes stand around
+/// the entries of one request.
+pub(crate) fn parts(
+    lengths: impl Iterator<Item = Option<usize>>,
+    limits: Limits,
+    around: usize,
+) -> VecDeque<Vec<usize>> {
+    let mut parts: VecDeque<Vec<usize>> = VecDeque::new();
+    let mut bytes = 0;
+    for (index, length) in lengths.enumerate() {
+        let Some(length) = length else { continue };
+        match parts.back_mut() {
+            Some(part) if part.len() < limits.entries && bytes + length < limits.plain => {
+                part.push(index);
+                bytes += length + 1;
+            }
+            _ => {
+                parts.push_back(vec![index]);
+                bytes = around + length;
+            }
+        }
+    }
+    parts
+}
+
+/// Entries on their way to an intake.
+struct Posted<'a>(&'a Intake, &'a [Entry]);
+
+#[async_trait]
+impl Courier for Posted<'_> {
+    async fn send(&self, part: &[usize]) -> Verdict {
+        let verdict = self.0.send(self.1, part).await;
+        self.0.remember(&verdict);
+        verdict
+    }
+}
+
 impl Intake {
-    /// Sends entries in as many requests as the limits demand, in order. What could not be sent after something was
-    /// taken is to be sent again; before that, the answer counts for the whole batch.
+    /// Sends entries in as many requests as the limits demand, in order; see [`deliver`].
     pub(crate) async fn deliver(&self, entries: Vec<Entry>) -> Delivery {
-        let mut outcomes: Vec<Option<ItemOutcome>> = entries
+        let outcomes = entries
             .iter()
             .map(|entry| entry.as_ref().err().map(|reason| ItemOutcome::Rejected { reason: reason.clone() }))
             .collect();
-        let mut parts = self.parts(&entries);
-        let mut searches = 0;
-        while let Some(mut part) = parts.pop_front() {
-            let verdict = self.send(&entries, &part).await;
-            self.remember(&verdict);
-            let (failure, outcome) = match verdict {
-                Verdict::Delivered => (None, Some(ItemOutcome::Delivered)),
-                Verdict::TooLarge if part.len() > 1 => (None, None),
-                Verdict::Rejected(_) if part.len() > 1 && searches < SEARCHES => {
-                    searches += 1;
-                    (None, None)
-                }
-                Verdict::Rejected(reason) => (None, Some(ItemOutcome::Rejected { reason })),
-                Verdict::Retry(after) => (Some(Delivery::Retry { after }), None),
-                Verdict::TooLarge => (Some(Delivery::TooLarge), None),
-                Verdict::Refused(reason) => (Some(Delivery::Refused { reason }), None),
-                Verdict::Unknown => (Some(Delivery::Unknown), None),
-            };
-            if let Some(failure) = failure {
-                if outcomes.iter().all(Option::is_none) {
-                    return failure;
-                }
-                break;
-            }
-            if let Some(outcome) = outcome {
-                let slots =
-                    outcomes.iter_mut().enumerate().filter(|(index, _)| part.binary_search(index).is_ok());
-                slots.for_each(|(_, slot)| *slot = Some(outcome.clone()));
-            } else {
-                let second = part.split_off(part.len() / 2);
-                parts.push_front(second);
-                parts.push_front(part);
-            }
-        }
-        let outcomes: Vec<_> =
-            outcomes.into_iter().map(|outcome| outcome.unwrap_or(ItemOutcome::Retry)).collect();
-        if outcomes.iter().all(|outcome| *outcome == ItemOutcome::Delivered) {
-            Delivery::Delivered
-        } else {
-            Delivery::Items(outcomes)
-        }
-    }
-
-    /// The entries that go together, by their positions.
-    fn parts(&self, entries: &[Entry]) -> VecDeque<Vec<usize>> {
-        let frame = self.frame.0.len() + self.frame.1.len();
-        let mut parts: VecDeque<Vec<usize>> = VecDeque::new();
-        let mut bytes = 0;
-        for (index, entry) in entries.iter().enumerate() {
-            let Ok(entry) = entry else { continue };
-            match parts.back_mut() {
-                Some(part) if part.len() < self.limits.entries && bytes + entry.len() < self.limits.plain => {
-                    part.push(index);
-                    bytes += entry.len() + 1;
-                }
-                _ => {
-                    parts.push_back(vec![index]);
-                    bytes = frame + entry.len();
-                }
-            }
-        }
-        parts
+        let lengths = entries.iter().map(|entry| entry.as_ref().ok().map(Vec::len));
+        let parts = parts(lengths, self.limits, self.frame.0.len() + self.frame.1.len());
+        deliver(outcomes, parts, &Posted(self, &entries)).await
     }
 
     async fn send(&self, entries: &[Entry], part: &[usize]) -> Verdict {
@@ -179,17 +216,24 @@ impl Intake {
     }
 
     fn remember(&self, verdict: &Verdict) {
-        self.health.set(match verdict {
-            Verdict::Delivered => Health::Ok,
-            Verdict::TooLarge => return,
-            Verdict::Rejected(reason) => Health::Degraded(format!("rejects records: {reason}")),
-            Verdict::Refused(reason) => Health::Down(reason.clone()),
-            // An error that kept the answer away says more.
-            Verdict::Retry(_) | Verdict::Unknown if matches!(self.health.get(), Health::Down(_)) => return,
-            Verdict::Retry(_) => Health::Degraded("puts records off".into()),
-            Verdict::Unknown => Health::Degraded("does not say what became of records".into()),
-        });
+        remember(&self.health, verdict);
     }
+}
+
+/// Keeps what a verdict says of the back end.
+pub(crate) fn remember(health: &LastHealth, verdict: &Verdict) {
+    health.set(match verdict {
+        Verdict::Delivered => Health::Ok,
+        Verdict::TooLarge => return,
+        Verdict::Rejected(reason) | Verdict::TakenAndRejected(reason) => {
+            Health::Degraded(format!("rejects records: {reason}"))
+        }
+        Verdict::Refused(reason) => Health::Down(reason.clone()),
+        // An error that kept the answer away says more.
+        Verdict::Retry(_) | Verdict::Unknown if matches!(health.get(), Health::Down(_)) => return,
+        Verdict::Retry(_) => Health::Degraded("puts records off".into()),
+        Verdict::Unknown => Health::Degraded("does not say what became of records".into()),
+    });
 }
 
 /// Sends a body whose headers are complete but for its length.

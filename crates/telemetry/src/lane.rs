@@ -7,8 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use magicapi_plugin::{
-    ContentDropped, ContentLevel, Health, Needs, RequestMetrics, Signals, TelemetryConfig,
-    TelemetryExporter,
+    ContentDropped, ContentLevel, Health, Needs, RequestMetrics, Signals, TelemetryConfig, TelemetryExporter,
 };
 use tokio::time::Instant;
 

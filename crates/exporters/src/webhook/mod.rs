@@ -79,6 +79,9 @@ impl TelemetryExporter for WebhookExporter {
             }
             // The receiver does not say which record it means: halves tell.
             Verdict::Rejected(_) | Verdict::TooLarge => Delivery::TooLarge,
+            Verdict::TakenAndRejected(reason) => {
+                Delivery::Items(vec![ItemOutcome::Rejected { reason }; batch.len()])
+            }
             Verdict::Retry(after) => Delivery::Retry { after },
             Verdict::Refused(reason) => Delivery::Refused { reason },
             Verdict::Unknown => Delivery::Unknown,

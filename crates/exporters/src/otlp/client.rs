@@ -1,0 +1,193 @@
+//! One signal's way to the server: items to requests, answers to verdicts, by HTTP or gRPC.
+
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER, TE, USER_AGENT};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Version};
+use magicapi_plugin::{
+    Counter, Delivery, ExportError, Health, Http, HttpError, ItemOutcome, TelemetryConfig, async_trait,
+};
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
+use prost::Message;
+use tracing::warn;
+
+use super::config::{Protocol, Signal};
+use super::{envelope, grpc};
+use crate::endpoint::Compression;
+use crate::health::LastHealth;
+use crate::requests::{self, Coding, Courier, Limits, Verdict, pack, unanswered};
+
+pub(super) const CREDENTIAL: &str = "check headers (OTEL_EXPORTER_OTLP_HEADERS)";
+pub(super) const ADDRESS: &str =
+    "check endpoint (OTEL_EXPORTER_OTLP_ENDPOINT) and protocol (OTEL_EXPORTER_OTLP_PROTOCOL)";
+
+/// What a request's envelope measures, about.
+const AROUND: usize = 1024;
+
+/// One signal's way to the server.
+pub(super) struct Wire {
+    pub(super) http: Http,
+    pub(super) signal: Signal,
+    pub(super) protocol: Protocol,
+    /// With path.
+    pub(super) url: String,
+    /// The user's own, marked as sensitive.
+    pub(super) headers: HeaderMap,
+    pub(super) compression: Compression,
+    pub(super) timeout: Duration,
+    pub(super) request_bytes: usize,
+    pub(super) rejected: Counter<u64>,
+    pub(super) health: LastHealth,
+}
+
+/// Items on their way.
+struct Posted<'a> {
+    wire: &'a Wire,
+    items: &'a [Option<Bytes>],
+    names: &'a [&'a TelemetryConfig],
+}
+
+#[async_trait]
+impl Courier for Posted<'_> {
+    async fn send(&self, part: &[usize]) -> Verdict {
+        let item = |index: &usize| Some((self.items.get(*index)?.as_ref()?, *self.names.get(*index)?));
+        let body = envelope::request(part.iter().filter_map(item));
+        let (verdict, message) = self.wire.send(&body).await;
+        requests::remember(&self.wire.health, &verdict);
+        match verdict {
+            Verdict::Delivered => self.wire.partial(message, part.len()),
+            other => other,
+        }
+    }
+}
+
+impl Wire {
+    /// Sends items in as many requests as their size demands; `None` is not sent, and counts as delivered.
+    pub(super) async fn deliver(&self, items: &[Option<Bytes>], names: &[&TelemetryConfig]) -> Delivery {
+        let limits = Limits { entries: usize::MAX, plain: self.request_bytes, packed: usize::MAX };
+        let parts = requests::parts(items.iter().map(|item| item.as_ref().map(Bytes::len)), limits, AROUND);
+        if parts.is_empty() {
+            return Delivery::Delivered;
+        }
+        let outcomes = items.iter().map(|item| item.is_none().then_some(ItemOutcome::Delivered)).collect();
+        requests::deliver(outcomes, parts, &Posted { wire: self, items, names }).await
+    }
+
+    /// Asks whether the server is there and takes the credential.
+    pub(super) async fn probe(&self) -> Result<(), ExportError> {
+        let (verdict, _) = self.send(&[]).await;
+        let url = &self.url;
+        requests::remember(&self.health, &verdict);
+        match verdict {
+            Verdict::Refused(reason) => Err(format!("{url}: {reason}").into()),
+            Verdict::Retry(_) | Verdict::Unknown => match self.health.get() {
+                Health::Down(reason) => Err(format!("{url}: {reason}").into()),
+                _ => Ok(()),
+            },
+            _ => Ok(()),
+        }
+    }
+
+    /// What the server says of a request that it took. Which items it threw away it does not say.
+    fn partial(&self, message: Option<Bytes>, items: usize) -> Verdict {
+        // The other services' answers have the same shape.
+        let said = message.and_then(|message| ExportTraceServiceResponse::decode(message).ok());
+        let Some(partial) = said.and_then(|said| said.partial_success) else { return Verdict::Delivered };
+        let count = u64::try_from(partial.rejected_spans).unwrap_or_default();
+        if count == 0 && partial.error_message.is_empty() {
+            return Verdict::Delivered;
+        }
+        let signal = self.signal.word();
+        let reason: String = partial.error_message.chars().filter(|c| !c.is_control()).take(200).collect();
+        self.rejected.add(count, &[("signal", signal)]);
+        warn!(
+            signal,
+            rejected = count,
+            sent = items,
+            reason,
+            "otlp: the server does not keep all of a request"
+        );
+        self.health.set(Health::Degraded(format!("{signal}: keeps {count} of {items} items less: {reason}")));
+        if count >= items as u64 && count > 0 {
+            return Verdict::TakenAndRejected(format!("the server keeps none of the request: {reason}"));
+        }
+        Verdict::Delivered
+    }
+
+    /// One request; the message of its answer when it was taken.
+    async fn send(&self, message: &[u8]) -> (Verdict, Option<Bytes>) {
+        let Some(request) = self.request(message) else { return (Verdict::Refused(ADDRESS.into()), None) };
+        let answer = match tokio::time::timeout(self.timeout, self.http.send(request)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(HttpError::NoAnswer(format!("not within {:?}", self.timeout))),
+        };
+        match (answer, self.protocol) {
+            (Ok(answer), Protocol::Grpc) => grpc::judge(&answer),
+            (Ok(answer), Protocol::HttpProtobuf) => (judge(&answer), Some(answer.into_body())),
+            (Err(error), _) => {
+                self.health.set(Health::Down(error.to_string()));
+                (unanswered(&error), None)
+            }
+        }
+    }
+
+    fn request(&self, message: &[u8]) -> Option<Request<Bytes>> {
+        let packed = if self.compression == Compression::Gzip { pack(message, Coding::Gzip) } else { None };
+        let (is_packed, body) = match packed {
+            Some((packed, _)) => (true, packed),
+            None => (false, Bytes::copy_from_slice(message)),
+        };
+        let mut headers = self.headers.clone();
+        let agent = concat!("magicapi-ai-gateway-otlp/", env!("CARGO_PKG_VERSION"));
+        headers.entry(USER_AGENT).or_insert(HeaderValue::from_static(agent));
+        let gzip = HeaderValue::from_static("gzip");
+        if self.protocol == Protocol::HttpProtobuf {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf"));
+            if is_packed {
+                headers.insert(CONTENT_ENCODING, gzip);
+            }
+            headers.insert(http::header::CONTENT_LENGTH, body.len().into());
+            return self.build(Version::HTTP_11, headers, body);
+        }
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+        // At most eight digits (gRPC over HTTP/2, "Timeout").
+        let timeout = self.timeout.as_millis().min(99_999_999).to_string() + "m";
+        if let Ok(timeout) = HeaderValue::from_str(&timeout) {
+            headers.insert(HeaderName::from_static("grpc-timeout"), timeout);
+        }
+        if is_packed {
+            headers.insert(HeaderName::from_static("grpc-encoding"), gzip);
+        }
+        self.build(Version::HTTP_2, headers, grpc::frame(&body, is_packed))
+    }
+
+    fn build(&self, version: Version, headers: HeaderMap, body: Bytes) -> Option<Request<Bytes>> {
+        let request = Request::builder().method(Method::POST).uri(&self.url).version(version).body(body);
+        let mut request = request.ok()?;
+        *request.headers_mut() = headers;
+        Some(request)
+    }
+}
+
+/// What an answer over HTTP means (OTLP specification, "Failures": four statuses are tried again, no other is).
+fn judge(answer: &Response<Bytes>) -> Verdict {
+    match answer.status().as_u16() {
+        200..=299 => Verdict::Delivered,
+        429 | 502..=504 => Verdict::Retry(delay(answer.headers(), SystemTime::now())),
+        413 => Verdict::TooLarge,
+        status @ (401 | 403) => Verdict::Refused(format!("HTTP {status}: {CREDENTIAL}")),
+        status @ (300..=399 | 404 | 405 | 415) => Verdict::Refused(format!("HTTP {status}: {ADDRESS}")),
+        status => Verdict::Rejected(format!("HTTP {status}")),
+    }
+}
+
+/// The server's own delay: seconds, or a date.
+fn delay(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    Some(httpdate::parse_http_date(text).ok()?.duration_since(now).unwrap_or_default())
+}

@@ -1,0 +1,188 @@
+//! Sends records as spans and log events, and the gateway's metrics, over OTLP: HTTP with protobuf, or gRPC.
+//!
+//! **When to use it**: for an OpenTelemetry Collector and everything else that speaks its protocol. Spans, events and
+//! metrics are named as the semantic conventions for generative AI have it.
+//!
+//! **Guarantee**: at least once. OTLP has no key by which a back end would know a span again; a span's ids follow from
+//! the record's, so a batch that is sent twice is the same spans twice. What a server takes in part it does not name;
+//! that is counted, and not sent again, as the specification says.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use magicapi_plugin::{
+    ConfigError, Delivery, ExportError, Health, Host, ItemOutcome, MetricsSnapshot, Needs, RequestId,
+    RequestMetrics, Settings, SettingsSpec, Signals, TelemetryConfig, TelemetryExporter, TelemetryPlugin,
+    async_trait,
+};
+
+pub use self::config::OtlpSettings;
+use self::config::{Signal, Target};
+use self::metrics::Reader;
+
+mod attributes;
+mod client;
+mod config;
+mod envelope;
+mod grpc;
+mod messages;
+mod metrics;
+mod records;
+#[cfg(test)]
+mod tests;
+
+/// Records of which one signal is settled and another is not, at most.
+const HALF_SENT: usize = 20_000;
+
+/// The plug-in `otlp`.
+pub struct OtlpPlugin;
+
+magicapi_plugin::register!(OtlpPlugin);
+
+impl TelemetryPlugin for OtlpPlugin {
+    fn name(&self) -> &'static str {
+        "otlp"
+    }
+
+    fn settings(&self) -> SettingsSpec {
+        SettingsSpec::of::<OtlpSettings>()
+            .signals(Signals::RECORDS | Signals::METRICS)
+            .needs(Needs::CONVERSATION)
+    }
+
+    fn create_exporter(
+        &self,
+        settings: Settings,
+        host: Host,
+    ) -> Result<Box<dyn TelemetryExporter>, ConfigError> {
+        let target = settings.read::<OtlpSettings>()?.validate(&host)?;
+        let metrics = Mutex::new(Reader::new(target.temporality, SystemTime::now()));
+        Ok(Box::new(OtlpExporter { target, metrics, resource: OnceLock::new(), half_sent: Mutex::default() }))
+    }
+}
+
+struct OtlpExporter {
+    target: Target,
+    metrics: Mutex<Reader>,
+    /// Of the gateway's metrics.
+    resource: OnceLock<TelemetryConfig>,
+    /// What became of records under one signal, until it is known under every other.
+    half_sent: Mutex<BTreeMap<(RequestId, Signal), ItemOutcome>>,
+}
+
+#[async_trait]
+impl TelemetryExporter for OtlpExporter {
+    fn name(&self) -> &'static str {
+        "otlp"
+    }
+
+    /// Asks with empty requests, which a server answers as it answers others.
+    async fn init(&self, config: &TelemetryConfig) -> Result<(), ExportError> {
+        self.resource.get_or_init(|| config.clone());
+        for wire in self.target.wires.values() {
+            wire.probe().await?;
+        }
+        Ok(())
+    }
+
+    async fn export(&self, batch: &[Arc<RequestMetrics>]) -> Delivery {
+        for signal in [Signal::Traces, Signal::Logs] {
+            let Some(wire) = self.target.wires.get(&signal) else { continue };
+            let items: Vec<Option<Bytes>> = batch
+                .iter()
+                .map(|record| {
+                    let known = self.half_sent().contains_key(&(record.id(), signal));
+                    (!known).then(|| records::encode(record, signal, &self.target).into())
+                })
+                .collect();
+            let resources: Vec<_> = batch.iter().map(|record| record.resource()).collect();
+            match wire.deliver(&items, &resources).await {
+                Delivery::Delivered => self.remember(batch, signal, &items, |_| ItemOutcome::Delivered),
+                Delivery::Items(outcomes) => self.remember(batch, signal, &items, |index| {
+                    outcomes.get(index).cloned().unwrap_or(ItemOutcome::Retry)
+                }),
+                failure => return failure,
+            }
+        }
+        let outcomes: Vec<_> = batch.iter().map(|record| self.settle(record.id())).collect();
+        if outcomes.iter().all(|outcome| *outcome == ItemOutcome::Delivered) {
+            return Delivery::Delivered;
+        }
+        Delivery::Items(outcomes)
+    }
+
+    async fn export_metrics(&self, snapshot: &MetricsSnapshot) -> Delivery {
+        let Some(wire) = self.target.wires.get(&Signal::Metrics) else { return Delivery::Delivered };
+        let (names, read) = {
+            let mut metrics = self.metrics.lock().unwrap_or_else(PoisonError::into_inner);
+            (self.resource.get().cloned().unwrap_or_default(), metrics.read(snapshot))
+        };
+        let items: Vec<_> = read.encoded().into_iter().map(Some).collect();
+        if items.is_empty() {
+            return Delivery::Delivered;
+        }
+        let delivery = wire.deliver(&items, &vec![&names; items.len()]).await;
+        self.metrics.lock().unwrap_or_else(PoisonError::into_inner).settle(read, &delivery);
+        delivery
+    }
+
+    async fn health(&self) -> Health {
+        let all = self.target.wires.values().map(|wire| wire.health.get());
+        all.max_by_key(|health| match health {
+            Health::Ok => 0,
+            Health::Degraded(_) => 1,
+            Health::Down(_) => 2,
+        })
+        .unwrap_or(Health::Ok)
+    }
+}
+
+impl OtlpExporter {
+    fn half_sent(&self) -> std::sync::MutexGuard<'_, BTreeMap<(RequestId, Signal), ItemOutcome>> {
+        self.half_sent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps what is decided about the records that were sent under a signal.
+    fn remember(
+        &self,
+        batch: &[Arc<RequestMetrics>],
+        signal: Signal,
+        items: &[Option<Bytes>],
+        outcome: impl Fn(usize) -> ItemOutcome,
+    ) {
+        let mut known = self.half_sent();
+        for (index, (record, _)) in
+            batch.iter().zip(items).enumerate().filter(|(_, (_, item))| item.is_some())
+        {
+            let outcome = outcome(index);
+            if outcome != ItemOutcome::Retry {
+                known.insert((record.id(), signal), outcome);
+            }
+        }
+        // The oldest ids are the smallest; to forget one costs no more than that its span is sent twice.
+        while known.len() > HALF_SENT {
+            known.pop_first();
+        }
+    }
+
+    /// What became of a record under all signals; it is forgotten once that is known.
+    fn settle(&self, id: RequestId) -> ItemOutcome {
+        let mut known = self.half_sent();
+        let signals: Vec<_> = [Signal::Traces, Signal::Logs]
+            .into_iter()
+            .filter(|signal| self.target.wires.contains_key(signal))
+            .collect();
+        if signals.iter().any(|signal| !known.contains_key(&(id, *signal))) {
+            return ItemOutcome::Retry;
+        }
+        let outcomes: Vec<_> =
+            signals.into_iter().filter_map(|signal| Some((signal, known.remove(&(id, signal))?))).collect();
+        let rejected = outcomes.into_iter().find_map(|(signal, outcome)| match outcome {
+            ItemOutcome::Rejected { reason } => Some(format!("{}: {reason}", signal.word())),
+            _ => None,
+        });
+        rejected.map_or(ItemOutcome::Delivered, |reason| ItemOutcome::Rejected { reason })
+    }
+}

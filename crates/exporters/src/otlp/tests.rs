@@ -1,0 +1,682 @@
+use std::io::Read;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response, Version};
+use magicapi_plugin::{
+    Conversation, Delivery, HttpError, ItemOutcome, Message, MetricRegistry, Outcome, Part, RequestMetrics,
+    SettingsSpec, Source, TelemetryConfig, TelemetryExporter, Tool, Trailers, ValueKind,
+};
+use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+use opentelemetry_proto::tonic::collector::trace::v1::{
+    ExportTracePartialSuccess, ExportTraceServiceRequest, ExportTraceServiceResponse,
+};
+use opentelemetry_proto::tonic::common::v1::KeyValue;
+use opentelemetry_proto::tonic::common::v1::any_value::Value as Any;
+use opentelemetry_proto::tonic::metrics::v1::metric::Data;
+use opentelemetry_proto::tonic::trace::v1::Span;
+use prost::Message as _;
+use serde_json::{Value, json};
+
+use super::{OtlpPlugin, OtlpSettings};
+use crate::testing::{Script, batch, create, known};
+
+fn exporter(script: &Arc<Script>, settings: Value) -> Box<dyn TelemetryExporter> {
+    create(&OtlpPlugin, settings, script).expect("settings")
+}
+
+/// Of traces alone.
+fn traces(script: &Arc<Script>) -> Box<dyn TelemetryExporter> {
+    exporter(script, json!({ "signals": ["traces"] }))
+}
+
+fn spans(request: &Request<Bytes>) -> Vec<Span> {
+    let request = ExportTraceServiceRequest::decode(&request.body()[..]).expect("a request");
+    request.resource_spans.into_iter().flat_map(|r| r.scope_spans).flat_map(|s| s.spans).collect()
+}
+
+fn value(list: &[KeyValue], key: &str) -> Option<Any> {
+    let found: Vec<_> = list.iter().filter(|attribute| attribute.key == key).collect();
+    assert!(found.len() < 2, "{key} is there twice");
+    found.first()?.value.clone()?.value
+}
+
+fn text(list: &[KeyValue], key: &str) -> String {
+    match value(list, key) {
+        Some(Any::StringValue(text)) => text,
+        other => panic!("{key}: {other:?}"),
+    }
+}
+
+/// A conversation with every kind of part.
+fn conversation() -> Conversation {
+    let mut said = Conversation::default();
+    let call = Part::ToolCall {
+        id: Some("c1".into()),
+        name: "weather".into(),
+        arguments: "{\"in\":\"Paris\"}".into(),
+    };
+    let image = Part::Media {
+        modality: "image",
+        mime_type: Some("image/png".into()),
+        source: Source::Inline { bytes: 26 },
+        transcript: None,
+    };
+    let uri = Part::Media {
+        modality: "image",
+        mime_type: None,
+        source: Source::Uri("https://x/i.png".into()),
+        transcript: None,
+    };
+    said.instructions = vec![Part::Text("Be brief.".into())];
+    said.input = vec![
+        Message::new("user", vec![Part::Text("Weather?".into()), image, uri]),
+        Message::new("assistant", vec![call]),
+        Message::new("tool", vec![Part::ToolResult { id: Some("c1".into()), result: "57°F".into() }]),
+    ];
+    let mut answer = Message::new("assistant", vec![Part::Reasoning("hm".into()), Part::Text("Wet.".into())]);
+    answer.finish_reason = Some("tool_calls".into());
+    said.output = vec![answer];
+    let mut tool = Tool::default();
+    (tool.kind, tool.name) = ("function".into(), "weather".into());
+    tool.parameters = Some("{\"type\":\"object\"}".into());
+    said.tools = vec![tool];
+    said.parameters.temperature = Some(0.5);
+    said.parameters.choices = Some(1);
+    said.response_id = Some("chatcmpl-1".into());
+    said
+}
+
+fn record(change: impl FnOnce(&mut magicapi_plugin::Facts)) -> Arc<RequestMetrics> {
+    let known = known();
+    let mut facts = known.facts().clone();
+    facts.operation = "chat";
+    facts.server = Some(("api.openai.com".into(), 443));
+    facts.usage.cache_read = Some(2);
+    change(&mut facts);
+    let resource = Arc::new(known.resource().clone());
+    let sealed =
+        RequestMetrics::seal(facts, resource, known.request().cloned(), known.response().cloned(), None);
+    Arc::new(sealed.with_conversation(Some(Arc::new(conversation()))))
+}
+
+#[tokio::test]
+async fn a_span_is_named_as_the_conventions_say() {
+    let script = Arc::new(Script::default());
+    script.answer(200, "");
+    let record = record(|facts| facts.parent_span_id = Some("b7ad6b7169203331".into()));
+    assert_eq!(traces(&script).export(std::slice::from_ref(&record)).await, Delivery::Delivered);
+    let [request] = script.seen().try_into().expect("one request");
+    assert_eq!(
+        (request.method().as_str(), request.uri().to_string().as_str()),
+        ("POST", "http://localhost:4318/v1/traces")
+    );
+    assert_eq!(request.headers()["content-type"], "application/x-protobuf");
+    assert_eq!(request.headers()["content-length"], request.body().len().to_string().as_str());
+    let whole = ExportTraceServiceRequest::decode(&request.body()[..]).expect("a request");
+    let resource = whole.resource_spans[0].resource.clone().expect("a resource").attributes;
+    assert_eq!(text(&resource, "service.name"), "noveum_ai_gateway");
+    assert_eq!(text(&resource, "deployment.environment.name"), "production");
+    assert_eq!(text(&resource, "k8s.pod.name"), "pod-1");
+    let scope = whole.resource_spans[0].scope_spans[0].scope.clone().expect("a scope");
+    assert_eq!(scope.name, "magicapi-ai-gateway");
+    let [span] = spans(&request).try_into().expect("one span");
+    assert_eq!((span.name.as_str(), span.kind), ("chat gpt, 4o", 3));
+    assert_eq!(
+        span.trace_id,
+        [0x4b, 0xf9, 0x2f, 0x35, 0x77, 0xb3, 0x4d, 0xa6, 0xa3, 0xce, 0x92, 0x9d, 0x0e, 0x0e, 0x47, 0x36]
+    );
+    assert_eq!((span.span_id.as_slice(), span.parent_span_id[0]), (&record.id().span_id()[..], 0xb7));
+    assert_eq!((span.end_time_unix_nano - span.start_time_unix_nano, span.flags), (6_250_000_000, 0x301));
+    assert!(span.status.is_none(), "unset is success");
+    let list = &span.attributes;
+    for (key, expected) in [
+        ("gen_ai.operation.name", "chat"),
+        ("gen_ai.provider.name", "openai"),
+        ("gen_ai.request.model", "gpt, 4o"),
+        ("gen_ai.response.id", "chatcmpl-1"),
+        ("server.address", "api.openai.com"),
+        ("gateway.id", "msg_01956700-0000-7000-8000-000000000001"),
+    ] {
+        assert_eq!(text(list, key), expected, "{key}");
+    }
+    assert_eq!(
+        value(list, "gen_ai.usage.input_tokens"),
+        Some(Any::IntValue(50)),
+        "cached tokens are among them"
+    );
+    assert_eq!(value(list, "gen_ai.usage.cache_read.input_tokens"), Some(Any::IntValue(2)));
+    assert_eq!(value(list, "gen_ai.request.temperature"), Some(Any::DoubleValue(0.5)));
+    assert_eq!(value(list, "server.port"), Some(Any::IntValue(443)));
+    for absent in
+        ["error.type", "gen_ai.request.choice.count", "gen_ai.request.stream", "gateway.messages_cut"]
+    {
+        assert_eq!(value(list, absent), None, "{absent}");
+    }
+    let messages: Value = serde_json::from_str(&text(list, "gen_ai.input.messages")).expect("json");
+    insta::assert_json_snapshot!(json!({
+        "input": messages,
+        "output": serde_json::from_str::<Value>(&text(list, "gen_ai.output.messages")).expect("json"),
+        "instructions": serde_json::from_str::<Value>(&text(list, "gen_ai.system_instructions")).expect("json"),
+        "tools": serde_json::from_str::<Value>(&text(list, "gen_ai.tool.definitions")).expect("json"),
+    }));
+}
+
+#[tokio::test]
+async fn a_failure_has_status_and_error_type_and_a_trace_of_its_own() {
+    let script = Arc::new(Script::default());
+    script.answer(200, "").answer(200, "");
+    let exporter = traces(&script);
+    let record = record(|facts| {
+        (facts.trace_id, facts.parent_span_id) = (None, Some("b7ad6b7169203331".into()));
+        (facts.outcome, facts.error_type) = (Outcome::TimedOut, Some("idle_timeout"));
+        facts.error_message = Some("no word for 30 s".into());
+        (facts.streamed, facts.ttfb_ms) = (true, Some(120));
+    });
+    for _ in 0..2 {
+        assert_eq!(exporter.export(std::slice::from_ref(&record)).await, Delivery::Delivered);
+    }
+    let seen = script.seen();
+    assert_eq!(seen[0].body(), seen[1].body(), "a second time it is the same span");
+    let [span] = spans(&seen[0]).try_into().expect("one span");
+    assert_eq!(span.trace_id, record.id().trace_id());
+    assert!(span.parent_span_id.is_empty(), "a parent belongs to a trace");
+    let status = span.status.expect("a status");
+    assert_eq!((status.code, status.message.as_str()), (2, "no word for 30 s"));
+    assert_eq!(text(&span.attributes, "error.type"), "idle_timeout");
+    let first = value(&span.attributes, "gen_ai.response.time_to_first_chunk");
+    assert_eq!(first, Some(Any::DoubleValue(0.12)));
+}
+
+#[tokio::test]
+async fn an_event_is_structured_and_tells_its_span() {
+    let script = Arc::new(Script::default());
+    script.answer(200, "").answer(200, "");
+    let settings = json!({ "signals": ["logs"], "compression": "gzip", "headers": "x-tenant=t%2C1,authorization=Bearer%20s" });
+    let record = record(|_| {});
+    assert_eq!(exporter(&script, settings).export(std::slice::from_ref(&record)).await, Delivery::Delivered);
+    let [request] = script.seen().try_into().expect("one request");
+    assert_eq!(request.uri().path(), "/v1/logs");
+    assert_eq!(
+        (&request.headers()["x-tenant"], &request.headers()["authorization"]),
+        (&"t,1".parse().unwrap(), &"Bearer s".parse().unwrap())
+    );
+    assert!(request.headers()["authorization"].is_sensitive());
+    assert_eq!(request.headers()["content-encoding"], "gzip");
+    let mut body = Vec::new();
+    flate2::read::GzDecoder::new(&request.body()[..]).read_to_end(&mut body).expect("gzip");
+    let request = ExportLogsServiceRequest::decode(&body[..]).expect("a request");
+    let log = request.resource_logs[0].scope_logs[0].log_records[0].clone();
+    assert_eq!(log.event_name, "gen_ai.client.inference.operation.details");
+    assert_eq!((log.severity_number, log.severity_text.as_str()), (9, "INFO"));
+    assert_eq!((log.span_id, log.trace_id.len()), (record.id().span_id().to_vec(), 16));
+    let Some(Any::ArrayValue(messages)) = value(&log.attributes, "gen_ai.input.messages") else {
+        panic!("a list")
+    };
+    let Some(Any::KvlistValue(first)) = messages.values[0].value.clone() else { panic!("a message") };
+    assert_eq!(text(&first.values, "role"), "user");
+}
+
+#[tokio::test]
+async fn messages_go_where_they_are_wanted() {
+    for (signals, messages, expected) in [
+        (json!(["traces", "logs"]), "auto", [true, false]),
+        (json!(["traces", "logs"]), "span", [true, false]),
+        (json!(["traces", "logs"]), "event", [false, true]),
+        (json!(["traces", "logs"]), "both", [true, true]),
+        (json!(["traces", "logs"]), "none", [false, false]),
+    ] {
+        let script = Arc::new(Script::default());
+        script.answer(200, "").answer(200, "");
+        let exporter = exporter(&script, json!({ "signals": signals, "messages": messages }));
+        assert_eq!(exporter.export(&[record(|_| {})]).await, Delivery::Delivered);
+        let holds = |request: &Request<Bytes>| {
+            request.body().windows(21).any(|part| part == b"gen_ai.input.messages")
+        };
+        let seen: Vec<bool> = script.seen().iter().map(holds).collect();
+        assert_eq!(seen, expected, "{messages}");
+    }
+}
+
+#[tokio::test]
+async fn long_messages_are_cut_and_say_so() {
+    let script = Arc::new(Script::default());
+    script.answer(200, "").answer(200, "");
+    let exporter = exporter(&script, json!({ "signals": ["traces"], "attribute_bytes": 4095 }));
+    let mut said = conversation();
+    said.input = vec![Message::new("user", vec![Part::Text("ä".repeat(100_000))])];
+    let long = |said: Conversation| {
+        let record = record(|_| {});
+        Arc::new(
+            record.with_content(magicapi_plugin::ContentLevel::Full).with_conversation(Some(Arc::new(said))),
+        )
+    };
+    let mut many = conversation();
+    many.input = (0..500).map(|n| Message::new("user", vec![Part::Text(format!("message {n}"))])).collect();
+    for said in [said, many] {
+        assert_eq!(exporter.export(&[long(said)]).await, Delivery::Delivered);
+    }
+    let seen = script.seen();
+    let [one, many] = [&seen[0], &seen[1]].map(|request| spans(request).remove(0).attributes);
+    for list in [&one, &many] {
+        assert_eq!(value(list, "gateway.messages_cut"), Some(Any::BoolValue(true)));
+        assert!(text(list, "gen_ai.input.messages").len() <= 4095);
+    }
+    assert!(text(&one, "gen_ai.input.messages").contains(&"ä".repeat(300)), "as much as fits");
+    let many: Value = serde_json::from_str(&text(&many, "gen_ai.input.messages")).expect("json");
+    let last = &many.as_array().expect("a list").last().expect("one")["parts"][0]["content"];
+    assert_eq!(last, "message 499", "the newest stay");
+}
+
+#[tokio::test]
+async fn whole_answers_over_http_are_judged() {
+    for (status, expected, part) in [
+        (200, Some(Delivery::Delivered), ""),
+        (202, Some(Delivery::Delivered), ""),
+        (400, Some(Delivery::Items(vec![ItemOutcome::Rejected { reason: "traces: HTTP 400".into() }])), ""),
+        (500, Some(Delivery::Items(vec![ItemOutcome::Rejected { reason: "traces: HTTP 500".into() }])), ""),
+        (401, None, "OTEL_EXPORTER_OTLP_HEADERS"),
+        (403, None, "OTEL_EXPORTER_OTLP_HEADERS"),
+        (404, None, "OTEL_EXPORTER_OTLP_ENDPOINT"),
+        (307, None, "OTEL_EXPORTER_OTLP_ENDPOINT"),
+        (415, None, "OTEL_EXPORTER_OTLP_PROTOCOL"),
+        (413, Some(Delivery::TooLarge), ""),
+        (429, Some(Delivery::Retry { after: None }), ""),
+        (502, Some(Delivery::Retry { after: None }), ""),
+        (503, Some(Delivery::Retry { after: None }), ""),
+        (504, Some(Delivery::Retry { after: None }), ""),
+    ] {
+        let script = Arc::new(Script::default());
+        script.answer(status, if status >= 300 { "canary" } else { "" });
+        match (expected, traces(&script).export(&[record(|_| {})]).await) {
+            (Some(expected), answer) => assert_eq!(answer, expected, "{status}"),
+            (None, Delivery::Refused { reason }) => {
+                assert!(reason.contains(part) && !reason.contains("canary"), "{reason}")
+            }
+            (None, other) => panic!("{status}: {other:?}"),
+        }
+    }
+    for (header, least, most) in [("7", 7, 7), ("soon", 0, 0)] {
+        let script = Arc::new(Script::default());
+        let answer =
+            Response::builder().status(503).header("retry-after", header).body(Bytes::new()).expect("answer");
+        script.then(Ok(answer));
+        let Delivery::Retry { after } = traces(&script).export(&[record(|_| {})]).await else {
+            panic!("a retry")
+        };
+        let seconds = after.map_or(0, |after| after.as_secs());
+        assert!((least..=most).contains(&seconds), "{header}: {seconds}");
+    }
+    let script = Arc::new(Script::default());
+    let date = httpdate::fmt_http_date(SystemTime::now() + Duration::from_mins(10));
+    script.then(Ok(Response::builder()
+        .status(429)
+        .header("retry-after", date)
+        .body(Bytes::new())
+        .expect("answer")));
+    let Delivery::Retry { after: Some(after) } = traces(&script).export(&[record(|_| {})]).await else {
+        panic!("a date")
+    };
+    assert!(after > Duration::from_mins(9) && after <= Duration::from_mins(10), "{after:?}");
+}
+
+fn partial(rejected: i64, message: &str) -> Vec<u8> {
+    let partial = ExportTracePartialSuccess { rejected_spans: rejected, error_message: message.into() };
+    ExportTraceServiceResponse { partial_success: Some(partial) }.encode_to_vec()
+}
+
+/// A server does not name what it threw away: counted, never sent again.
+#[tokio::test]
+async fn partial_success_is_not_sent_again() {
+    let script = Arc::new(Script::default());
+    let registry = Arc::new(MetricRegistry::default());
+    let host =
+        magicapi_plugin::Host::new(magicapi_plugin::Http::new(script.clone()), registry.meter("otlp"), None);
+    let settings = magicapi_plugin::Settings::from(json!({ "signals": ["traces"] }));
+    let exporter =
+        magicapi_plugin::TelemetryPlugin::create_exporter(&OtlpPlugin, settings, host).expect("settings");
+    script.answer(200, partial(0, "")).answer(200, partial(2, "too old")).answer(200, partial(4, "quota"));
+    assert_eq!(exporter.export(&batch(4)).await, Delivery::Delivered);
+    assert_eq!(exporter.health().await, magicapi_plugin::Health::Ok);
+    assert_eq!(exporter.export(&batch(4)).await, Delivery::Delivered);
+    let said = exporter.health().await;
+    assert!(
+        said.reason().is_some_and(|reason| reason.contains("2 of 4") && reason.contains("too old")),
+        "{said:?}"
+    );
+    let Delivery::Items(outcomes) = exporter.export(&batch(4)).await else { panic!("items") };
+    assert!(
+        outcomes
+            .iter()
+            .all(|one| matches!(one, ItemOutcome::Rejected { reason } if reason.contains("quota")))
+    );
+    assert_eq!(script.seen().len(), 3, "no part of it is sent again");
+    let counted = registry
+        .snapshot()
+        .metrics
+        .into_iter()
+        .find(|metric| metric.name == "otlp_rejected_items")
+        .expect("counted");
+    assert_eq!(counted.points[0].value, magicapi_plugin::PointValue::Number(6.0));
+}
+
+#[tokio::test]
+async fn a_poison_record_is_found_and_requests_keep_within_their_size() {
+    let script = Arc::new(Script::default());
+    // 4 records: all refused, the first half, its first, its second is the one, the second half.
+    for status in [400, 400, 200, 400, 200] {
+        script.answer(status, "");
+    }
+    let Delivery::Items(outcomes) = traces(&script).export(&batch(4)).await else { panic!("items") };
+    let rejected: Vec<bool> = outcomes.iter().map(|one| *one != ItemOutcome::Delivered).collect();
+    assert_eq!(rejected, [false, true, false, false]);
+    let script = Arc::new(Script::default());
+    (0..20).for_each(|_| {
+        script.answer(200, "");
+    });
+    let small = exporter(&script, json!({ "signals": ["traces"], "request_bytes": 2048 }));
+    assert_eq!(small.export(&batch(9)).await, Delivery::Delivered);
+    let seen = script.seen();
+    assert!(seen.len() > 1 && seen.iter().all(|request| request.body().len() <= 2048), "{}", seen.len());
+    assert_eq!(seen.iter().flat_map(spans).count(), 9);
+}
+
+/// What one signal has is not sent again because another put it off.
+#[tokio::test]
+async fn signals_are_settled_one_by_one() {
+    let script = Arc::new(Script::default());
+    let exporter = exporter(&script, json!({ "signals": ["traces", "logs"] }));
+    let records = batch(3);
+    script.answer(200, "").answer(503, "").answer(200, "");
+    assert_eq!(exporter.export(&records).await, Delivery::Retry { after: None });
+    assert_eq!(exporter.export(&records).await, Delivery::Delivered);
+    let paths = |requests: Vec<Request<Bytes>>| {
+        requests.iter().map(|r| r.uri().path().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(paths(script.seen()), ["/v1/traces", "/v1/logs", "/v1/logs"]);
+    // Rejected as spans, taken as events: not taken.
+    script.answer(400, "").answer(200, "");
+    let outcome = exporter.export(&records[..1]).await;
+    assert_eq!(outcome, Delivery::Items(vec![ItemOutcome::Rejected { reason: "traces: HTTP 400".into() }]));
+    assert_eq!(paths(script.seen()), ["/v1/traces", "/v1/logs"]);
+    script.then(Err(HttpError::NoAnswer("closed".into()))).then(Err(HttpError::Connect("refused".into())));
+    assert_eq!(exporter.export(&records).await, Delivery::Unknown);
+    assert_eq!(exporter.export(&records).await, Delivery::Retry { after: None });
+}
+
+fn grpc_answer(code: &str, details: Option<&str>, in_trailers: bool, body: &[u8]) -> Response<Bytes> {
+    let mut status = HeaderMap::new();
+    status.insert("grpc-status", code.parse().expect("a code"));
+    if let Some(details) = details {
+        status.insert("grpc-status-details-bin", details.parse().expect("details"));
+    }
+    let mut answer = Response::new(super::grpc::frame(body, false));
+    if in_trailers {
+        answer.extensions_mut().insert(Trailers(status));
+    } else {
+        *answer.headers_mut() = status;
+    }
+    answer
+}
+
+/// `google.rpc.Status` with a `RetryInfo` of 3.5 seconds, in base64, made by hand.
+fn retry_info() -> String {
+    use base64::Engine;
+    let delay = [0x08, 3, 0x10, 0x80, 0xca, 0xb5, 0xee, 0x01];
+    let info: Vec<u8> = [&[0x0a, 8][..], &delay].concat();
+    let kind = b"type.googleapis.com/google.rpc.RetryInfo";
+    let any = [
+        &[0x0a, u8::try_from(kind.len()).unwrap()][..],
+        kind,
+        &[0x12, u8::try_from(info.len()).unwrap()],
+        &info,
+    ]
+    .concat();
+    let status = [&[0x08, 8, 0x1a, u8::try_from(any.len()).unwrap()][..], &any].concat();
+    base64::engine::general_purpose::STANDARD_NO_PAD.encode(status)
+}
+
+#[tokio::test]
+async fn grpc_frames_and_statuses() {
+    let settings = json!({ "signals": ["traces"], "protocol": "grpc", "endpoint": "http://collector:4317" });
+    let after = Some(Duration::from_millis(3500));
+    let rejected = |code: u8| {
+        Delivery::Items(vec![ItemOutcome::Rejected { reason: format!("traces: gRPC status {code}") }])
+    };
+    for (code, details, expected) in [
+        ("0", None, Some(Delivery::Delivered)),
+        ("1", None, Some(Delivery::Retry { after: None })),
+        ("3", None, Some(rejected(3))),
+        ("4", None, Some(Delivery::Retry { after: None })),
+        ("8", None, Some(Delivery::TooLarge)),
+        ("8", Some(retry_info()), Some(Delivery::Retry { after })),
+        ("13", None, Some(rejected(13))),
+        ("14", Some(retry_info()), Some(Delivery::Retry { after })),
+        ("14", Some("!".into()), Some(Delivery::Retry { after: None })),
+        ("7", None, None),
+        ("12", None, None),
+        ("16", None, None),
+        ("x", None, Some(Delivery::Unknown)),
+    ] {
+        for in_trailers in [true, false] {
+            let script = Arc::new(Script::default());
+            script.then(Ok(grpc_answer(code, details.as_deref(), in_trailers, b"")));
+            let answer = exporter(&script, settings.clone()).export(&[record(|_| {})]).await;
+            match &expected {
+                Some(expected) => assert_eq!(answer, *expected, "{code}"),
+                None => assert!(matches!(answer, Delivery::Refused { .. }), "{code}: {answer:?}"),
+            }
+        }
+    }
+    let script = Arc::new(Script::default());
+    script.then(Ok(grpc_answer("0", None, true, &partial(1, "too old"))));
+    let packed = json!({ "signals": ["traces"], "protocol": "grpc", "compression": "gzip", "request_timeout_ms": 1500 });
+    let Delivery::Items(_) = exporter(&script, packed).export(&[record(|_| {})]).await else {
+        panic!("rejected")
+    };
+    let [request] = script.seen().try_into().expect("one request");
+    assert_eq!(request.version(), Version::HTTP_2);
+    assert_eq!(
+        request.uri().to_string(),
+        "http://localhost:4317/opentelemetry.proto.collector.trace.v1.TraceService/Export"
+    );
+    let headers = request.headers();
+    assert_eq!(
+        (&headers["content-type"], &headers["te"]),
+        (&"application/grpc".parse().unwrap(), &"trailers".parse().unwrap())
+    );
+    assert_eq!(
+        (&headers["grpc-encoding"], &headers["grpc-timeout"]),
+        (&"gzip".parse().unwrap(), &"1500m".parse().unwrap())
+    );
+    let (head, message) = request.body().split_at(5);
+    assert_eq!(
+        (head[0], u32::from_be_bytes(head[1..].try_into().unwrap())),
+        (1, u32::try_from(message.len()).unwrap())
+    );
+    let mut plain = Vec::new();
+    flate2::read::GzDecoder::new(message).read_to_end(&mut plain).expect("gzip");
+    assert_eq!(ExportTraceServiceRequest::decode(&plain[..]).expect("a request").resource_spans.len(), 1);
+}
+
+/// What is not gRPC answers without a status of it.
+#[tokio::test]
+async fn grpc_to_something_else() {
+    for (status, expected) in [
+        (200, Some(Delivery::Unknown)),
+        (503, Some(Delivery::Retry { after: None })),
+        (413, Some(Delivery::TooLarge)),
+        (401, None),
+        (404, None),
+    ] {
+        let script = Arc::new(Script::default());
+        script.answer(status, "<html>");
+        let answer =
+            exporter(&script, json!({ "signals": ["traces"], "protocol": "grpc" })).export(&batch(1)).await;
+        match expected {
+            Some(expected) => assert_eq!(answer, expected, "{status}"),
+            None => assert!(matches!(answer, Delivery::Refused { .. }), "{status}: {answer:?}"),
+        }
+    }
+}
+
+async fn metrics(temporality: &str, answers: &[u16]) -> Vec<Vec<(String, i32, Vec<u64>, u64)>> {
+    let script = Arc::new(Script::default());
+    let exporter = exporter(&script, json!({ "signals": ["metrics"], "temporality": temporality }));
+    let registry = Arc::new(MetricRegistry::default());
+    let requests = registry.meter("").u64_counter("requests").with_labels(&["model", "error.type"]).build();
+    let seconds =
+        registry.meter("").f64_histogram("took").with_boundaries(vec![1.0, 2.0]).with_unit("s").build();
+    registry.meter("").u64_gauge("open").build().record(5, &[]);
+    let mut all = Vec::new();
+    for (step, status) in answers.iter().enumerate() {
+        script.answer(*status, "");
+        if step != 2 {
+            requests.add(3, &[("model", "m")]);
+            seconds.record(1.5, &[]);
+        }
+        let mut snapshot = registry.snapshot();
+        snapshot.taken_at = snapshot.started_at + Duration::from_secs(15 * (step as u64 + 1));
+        let start = super::records::nanos(snapshot.started_at);
+        exporter.export_metrics(&snapshot).await;
+        let [request] = script.seen().try_into().expect("one request");
+        assert_eq!(request.uri().path(), "/v1/metrics");
+        let request = ExportMetricsServiceRequest::decode(&request.body()[..]).expect("a request");
+        let sent =
+            request.resource_metrics[0].scope_metrics[0].metrics.iter().map(|metric| {
+                match metric.data.clone().expect("data") {
+                    Data::Sum(sum) => {
+                        let point = sum.data_points[0].clone();
+                        assert!(sum.is_monotonic && point.attributes.len() == 1, "an empty label is none");
+                        let Some(opentelemetry_proto::tonic::metrics::v1::number_data_point::Value::AsInt(
+                            value,
+                        )) = point.value
+                        else {
+                            panic!("a count")
+                        };
+                        (
+                            metric.name.clone(),
+                            sum.aggregation_temporality,
+                            vec![value.try_into().unwrap()],
+                            point.start_time_unix_nano - start,
+                        )
+                    }
+                    Data::Histogram(histogram) => {
+                        let point = histogram.data_points[0].clone();
+                        assert_eq!(
+                            (point.count, point.explicit_bounds.as_slice()),
+                            (point.bucket_counts.iter().sum(), [1.0, 2.0].as_slice())
+                        );
+                        (
+                            metric.name.clone(),
+                            histogram.aggregation_temporality,
+                            point.bucket_counts,
+                            point.start_time_unix_nano - start,
+                        )
+                    }
+                    Data::Gauge(_) => (metric.name.clone(), 0, vec![], 0),
+                    other => panic!("{other:?}"),
+                }
+            });
+        all.push(sent.collect());
+    }
+    all
+}
+
+#[tokio::test]
+async fn metrics_count_from_the_start_or_since_the_last_delivery() {
+    const SECOND: u64 = 1_000_000_000;
+    let open = || ("open".to_owned(), 0, vec![], 0);
+    let sent = metrics("cumulative", &[200, 503, 200, 200]).await;
+    let expected: Vec<_> = [1, 2, 2, 3]
+        .map(|n| vec![open(), ("requests".into(), 2, vec![3 * n], 0), ("took".into(), 2, vec![0, n, 0], 0)])
+        .into();
+    assert_eq!(sent, expected);
+    let sent = metrics("delta", &[200, 503, 200, 200, 200]).await;
+    let at = |n: u64, added: u64| {
+        vec![
+            open(),
+            ("requests".into(), 1, vec![3 * added], n * 15 * SECOND),
+            ("took".into(), 1, vec![0, added, 0], n * 15 * SECOND),
+        ]
+    };
+    // The second is not taken, and the third brings it.
+    assert_eq!(sent, [at(0, 1), at(1, 1), at(1, 1), at(3, 1), at(4, 1)]);
+}
+
+#[tokio::test]
+async fn init_asks_with_empty_requests() {
+    let script = Arc::new(Script::default());
+    let exporter = exporter(
+        &script,
+        json!({ "endpoint": "https://otel.example/base/", "traces_endpoint": "https://elsewhere/t", "metrics_headers": "k=v" }),
+    );
+    script.answer(200, "").answer(200, "").answer(200, "");
+    exporter.init(&TelemetryConfig::default()).await.expect("init");
+    let seen = script.seen();
+    let urls: Vec<_> = seen.iter().map(|request| request.uri().to_string()).collect();
+    assert_eq!(
+        urls,
+        ["https://elsewhere/t", "https://otel.example/base/v1/metrics", "https://otel.example/base/v1/logs"]
+    );
+    let keyed: Vec<bool> = seen.iter().map(|request| request.headers().contains_key("k")).collect();
+    assert_eq!(keyed, [false, true, false]);
+    assert!(seen.iter().all(|request| request.body().is_empty()));
+    script.answer(401, "");
+    let error = exporter.init(&TelemetryConfig::default()).await.expect_err("refused").to_string();
+    assert!(error.contains("https://elsewhere/t: HTTP 401"), "{error}");
+    script.then(Err(HttpError::Connect("no name".into())));
+    let error = exporter.init(&TelemetryConfig::default()).await.expect_err("dead").to_string();
+    assert!(error.contains("no name"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_has_its_time() {
+    struct Silent;
+    #[magicapi_plugin::async_trait]
+    impl magicapi_plugin::HttpTransport for Silent {
+        async fn send(&self, _: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
+            std::future::pending().await
+        }
+    }
+    let host = magicapi_plugin::Host::new(
+        magicapi_plugin::Http::new(Arc::new(Silent)),
+        Arc::new(MetricRegistry::default()).meter("otlp"),
+        None,
+    );
+    let settings = magicapi_plugin::Settings::from(json!({ "request_timeout_ms": 700 }));
+    let exporter =
+        magicapi_plugin::TelemetryPlugin::create_exporter(&OtlpPlugin, settings, host).expect("settings");
+    let begun = tokio::time::Instant::now();
+    assert_eq!(exporter.export(&batch(1)).await, Delivery::Unknown);
+    assert_eq!(begun.elapsed().as_millis(), 700);
+}
+
+#[test]
+fn settings_are_checked_without_a_connection() {
+    let script = Arc::new(Script::default());
+    for (settings, part) in [
+        (json!({ "endpoint": "collector:4317" }), "endpoint: begins with neither"),
+        (json!({ "logs_endpoint": "ftp://x" }), "logs_endpoint: begins with neither"),
+        (json!({ "headers": "canary" }), "headers: item 1 is no header; expected name=value"),
+        (json!({ "traces_headers": "a=b,c=%zz" }), "traces_headers: item 2"),
+        (json!({ "protocol": "http/json" }), "http/json"),
+        (json!({ "signals": [] }), "signals: empty"),
+        (json!({ "signals": ["profiles"] }), "profiles"),
+        (json!({ "request_timeout_ms": 0 }), "request_timeout_ms: is 0"),
+        (json!({ "attribute_bytes": 3 }), "attribute_bytes"),
+        (json!({ "request_bytes": 1 << 30 }), "request_bytes"),
+        (json!({ "temporality": "sometimes" }), "sometimes"),
+    ] {
+        let error = create(&OtlpPlugin, settings.clone(), &script).err().unwrap_or_default();
+        assert!(error.contains(part) && !error.contains("canary"), "{settings}: {error}");
+    }
+    let spec = SettingsSpec::of::<OtlpSettings>();
+    let key = |name: &str| spec.keys().iter().find(|key| key.name == name).cloned().expect("a key");
+    assert_eq!(key("headers").kind, ValueKind::Secret);
+    assert_eq!(key("headers").env.as_deref(), Some("OTEL_EXPORTER_OTLP_HEADERS"));
+    assert_eq!(key("protocol").kind, ValueKind::OneOf(vec!["http/protobuf".into(), "grpc".into()]));
+    assert_eq!(key("request_timeout_ms").env.as_deref(), Some("OTEL_EXPORTER_OTLP_TIMEOUT"));
+}
