@@ -611,7 +611,7 @@ async fn init_asks_with_empty_requests() {
     let script = Arc::new(Script::default());
     let exporter = exporter(
         &script,
-        json!({ "endpoint": "https://otel.example/base/", "traces_endpoint": "https://elsewhere/t", "metrics_headers": "k=v" }),
+        json!({ "endpoint": "https://otel.example/base/", "traces_endpoint": "https://elsewhere/t", "metrics_headers": "k=v", "logs_endpoint": "" }),
     );
     script.answer(200, "").answer(200, "").answer(200, "");
     exporter.init(&TelemetryConfig::default()).await.expect("init");
@@ -623,6 +623,21 @@ async fn init_asks_with_empty_requests() {
     );
     let keyed: Vec<bool> = seen.iter().map(|request| request.headers().contains_key("k")).collect();
     assert_eq!(keyed, [false, true, false]);
+    let own = json!({ "headers": "k=common,all=1", "traces_headers": "k=t", "logs_headers": "k=l",
+        "metrics_endpoint": "https://m.example/m", "logs_endpoint": "https://l.example/l" });
+    let each = self::exporter(&script, own);
+    script.answer(200, "").answer(200, "").answer(200, "");
+    each.init(&TelemetryConfig::default()).await.expect("init");
+    let asked = script.seen().into_iter().map(|request| {
+        assert_eq!(request.headers()["all"], "1");
+        (request.uri().to_string(), request.headers()["k"].to_str().expect("text").to_owned())
+    });
+    let expected = [
+        ("http://localhost:4318/v1/traces", "t"),
+        ("https://m.example/m", "common"),
+        ("https://l.example/l", "l"),
+    ];
+    assert_eq!(asked.collect::<Vec<_>>(), expected.map(|(url, k)| (url.to_owned(), k.to_owned())));
     assert!(seen.iter().all(|request| request.body().is_empty()));
     script.answer(401, "");
     let error = exporter.init(&TelemetryConfig::default()).await.expect_err("refused").to_string();

@@ -1,0 +1,161 @@
+//! `otlp` through the binary, configured by the variables of the OpenTelemetry specification, against a scripted server
+//! that reads protobuf with the project's own messages, and against a real collector where one runs.
+#![allow(clippy::expect_used, clippy::panic, clippy::print_stdout, reason = "clippy sees no test here")]
+
+mod scene;
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use magicapi_testkit::asked::Asked;
+use magicapi_testkit::wire::until;
+use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::common::v1::KeyValue;
+use opentelemetry_proto::tonic::common::v1::any_value::Value as Any;
+use opentelemetry_proto::tonic::logs::v1::LogRecord;
+use opentelemetry_proto::tonic::trace::v1::Span;
+use prost::Message;
+use serde_json::json;
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpStream};
+
+use self::scene::{Scene, stop};
+
+const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
+#[derive(Default)]
+struct Seen {
+    spans: Vec<Span>,
+    resource: Vec<KeyValue>,
+    logs: Vec<LogRecord>,
+    metrics: Vec<String>,
+    put_off: usize,
+    requests: usize,
+}
+
+/// Takes what it can decode; the first request with a span is put off.
+async fn server() -> (SocketAddr, Arc<Mutex<Seen>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free address");
+    let address = listener.local_addr().expect("an address");
+    let seen: Arc<Mutex<Seen>> = Arc::default();
+    let kept = seen.clone();
+    tokio::spawn(async move {
+        while let Ok((socket, _)) = listener.accept().await {
+            tokio::spawn(serve(socket, kept.clone()));
+        }
+    });
+    (address, seen)
+}
+
+async fn serve(mut socket: TcpStream, seen: Arc<Mutex<Seen>>) -> Option<()> {
+    let mut received = Vec::new();
+    loop {
+        let asked = Asked::read(&mut socket, &mut received).await?;
+        let status = take(&asked, &seen);
+        let answer = format!("HTTP/1.1 {status} x\r\nretry-after: 1\r\ncontent-length: 0\r\n\r\n");
+        socket.write_all(answer.as_bytes()).await.ok()?;
+    }
+}
+
+fn take(asked: &Asked, seen: &Mutex<Seen>) -> u16 {
+    let mut seen = seen.lock().expect("no panic");
+    let body = &asked.body[..];
+    let form =
+        (asked.header("content-type"), asked.header("content-encoding"), asked.header("authorization"));
+    if form != ("application/x-protobuf", "gzip", "Bearer canary") {
+        return 400;
+    }
+    seen.requests += 1;
+    match asked.path.as_str() {
+        "/v1/traces" => {
+            let Ok(request) = ExportTraceServiceRequest::decode(body) else { return 400 };
+            let resources = request.resource_spans;
+            if !resources.is_empty() && seen.put_off == 0 {
+                seen.put_off += 1;
+                return 503;
+            }
+            for resource in resources {
+                seen.resource = resource.resource.expect("a resource").attributes;
+                seen.spans.extend(resource.scope_spans.into_iter().flat_map(|scope| scope.spans));
+            }
+        }
+        "/v1/logs" => {
+            let Ok(request) = ExportLogsServiceRequest::decode(body) else { return 400 };
+            let scopes = request.resource_logs.into_iter().flat_map(|resource| resource.scope_logs);
+            seen.logs.extend(scopes.flat_map(|scope| scope.log_records));
+        }
+        "/v1/metrics" => {
+            let Ok(request) = ExportMetricsServiceRequest::decode(body) else { return 400 };
+            let scopes = request.resource_metrics.into_iter().flat_map(|resource| resource.scope_metrics);
+            seen.metrics.extend(scopes.flat_map(|scope| scope.metrics).map(|metric| metric.name));
+        }
+        _ => return 404,
+    }
+    200
+}
+
+fn text(list: &[KeyValue], key: &str) -> String {
+    let found = list.iter().find(|one| one.key == key).unwrap_or_else(|| panic!("{key} in {list:?}"));
+    match found.value.clone().and_then(|value| value.value) {
+        Some(Any::StringValue(text)) => text,
+        other => panic!("{key}: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_request_is_a_span_an_event_and_metrics() {
+    let (address, seen) = server().await;
+    let endpoint = format!("http://{address}");
+    let variables = [
+        ("ENABLED_EXPORTERS", "otlp"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", &*endpoint),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer%20canary"),
+        ("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip"),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf"),
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "9000"),
+        ("OTEL_RESOURCE_ATTRIBUTES", "team=core"),
+    ];
+    let scene = Scene::by_variables(&variables).await;
+    let answer =
+        scene.ask(&json!({ "text": "Bonjour" }), &[("traceparent", TRACE), ("x-thread-id", "t-1")]).await;
+    assert_eq!(answer.status, 200);
+    let span = until("a span", async || seen.lock().expect("no panic").spans.first().cloned()).await;
+    assert_eq!(span.trace_id[..2], [0x0a, 0xf7]);
+    assert_eq!(span.parent_span_id[..2], [0xb7, 0xad]);
+    assert!(span.name.starts_with("chat "), "{}", span.name);
+    let list = &span.attributes;
+    assert_eq!(text(list, "gen_ai.provider.name"), "openai");
+    assert_eq!(text(list, "gen_ai.conversation.id"), "t-1");
+    assert_eq!(text(list, "server.address"), "127.0.0.1");
+    assert!(text(list, "gen_ai.input.messages").contains("\"role\":\"user\""), "{list:?}");
+    assert!(text(list, "gen_ai.output.messages").contains("Bonjour"), "{list:?}");
+    let id = text(list, "gateway.id");
+    let digits: String = id["msg_".len()..].split('-').collect();
+    let hex: String = span.span_id.iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(hex, digits[16..], "the span is the record's");
+    let log = until("an event", async || seen.lock().expect("no panic").logs.first().cloned()).await;
+    assert_eq!((&log.span_id, &log.trace_id), (&span.span_id, &span.trace_id));
+    stop(scene.gateway).await;
+    let seen = seen.lock().expect("no panic");
+    assert_eq!((seen.spans.len(), seen.logs.len(), seen.put_off), (1, 1, 1), "put off once, there once");
+    assert_eq!(text(&seen.resource, "team"), "core");
+    for name in ["gen_ai.client.operation.duration", "gen_ai.client.token.usage", "gateway_requests"] {
+        assert!(seen.metrics.iter().any(|metric| metric == name), "{name} in {:?}", seen.metrics);
+    }
+}
+
+#[tokio::test]
+async fn metadata_alone_says_nothing_that_was_said() {
+    let (address, seen) = server().await;
+    let exporter = json!({ "type": "otlp", "endpoint": format!("http://{address}"), "compression": "gzip",
+        "headers": "authorization=Bearer%20canary", "content": "metadata", "messages": "both" });
+    let scene = Scene::start(json!({ "telemetry": { "exporters": [exporter] } })).await;
+    assert_eq!(scene.ask(&json!({ "text": "canary-answer" }), &[]).await.status, 200);
+    let log = until("an event", async || seen.lock().expect("no panic").logs.first().cloned()).await;
+    let span = seen.lock().expect("no panic").spans[0].clone();
+    for text in [format!("{span:?}"), format!("{log:?}")] {
+        assert!(!text.contains("canary-answer") && !text.contains("gen_ai.input.messages"), "{text}");
+    }
+}
