@@ -159,3 +159,127 @@ async fn metadata_alone_says_nothing_that_was_said() {
         assert!(!text.contains("canary-answer") && !text.contains("gen_ai.input.messages"), "{text}");
     }
 }
+
+/// A gRPC server: the first call with a span is put off, all others are taken.
+async fn grpc_server() -> (SocketAddr, Arc<Mutex<Seen>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free address");
+    let address = listener.local_addr().expect("an address");
+    let seen: Arc<Mutex<Seen>> = Arc::default();
+    let kept = seen.clone();
+    tokio::spawn(async move {
+        while let Ok((socket, _)) = listener.accept().await {
+            tokio::spawn(serve_grpc(socket, kept.clone()));
+        }
+    });
+    (address, seen)
+}
+
+async fn serve_grpc(socket: TcpStream, seen: Arc<Mutex<Seen>>) -> Option<()> {
+    let mut connection = h2::server::handshake(socket).await.ok()?;
+    while let Some(Ok((request, respond))) = connection.accept().await {
+        tokio::spawn(answer_grpc(request, respond, seen.clone()));
+    }
+    Some(())
+}
+
+async fn answer_grpc(
+    request: http::Request<h2::RecvStream>,
+    mut respond: h2::server::SendResponse<bytes::Bytes>,
+    seen: Arc<Mutex<Seen>>,
+) -> Option<()> {
+    let (head, mut stream) = request.into_parts();
+    let mut body = Vec::new();
+    while let Some(piece) = stream.data().await {
+        let piece = piece.ok()?;
+        body.extend_from_slice(&piece);
+        stream.flow_control().release_capacity(piece.len()).ok()?;
+    }
+    let answer = || http::Response::builder().header("content-type", "application/grpc");
+    let headers = &head.headers;
+    let form = headers["content-type"] == "application/grpc" && headers["te"] == "trailers";
+    let mut status = if form { 0 } else { 3 };
+    if let Some(rest) = head.uri.path().strip_suffix("TraceService/Export") {
+        assert_eq!(rest, "/opentelemetry.proto.collector.trace.v1.");
+        let message = body.split_off(5);
+        assert_eq!(body[0], 0, "not packed");
+        let request = ExportTraceServiceRequest::decode(&message[..]).expect("a message");
+        let mut seen = seen.lock().expect("no panic");
+        if !request.resource_spans.is_empty() && seen.put_off == 0 {
+            seen.put_off += 1;
+            status = 14;
+        } else {
+            let scopes = request.resource_spans.into_iter().flat_map(|resource| resource.scope_spans);
+            seen.spans.extend(scopes.flat_map(|scope| scope.spans));
+        }
+    }
+    if status != 0 {
+        let trailers_only = answer().header("grpc-status", status).body(()).expect("an answer");
+        respond.send_response(trailers_only, true).ok()?;
+        return Some(());
+    }
+    let mut stream = respond.send_response(answer().body(()).expect("an answer"), false).ok()?;
+    stream.send_data(bytes::Bytes::from_static(&[0; 5]), false).ok()?;
+    let trailers = [(http::HeaderName::from_static("grpc-status"), http::HeaderValue::from_static("0"))];
+    stream.send_trailers(trailers.into_iter().collect()).ok()
+}
+
+#[tokio::test]
+async fn grpc_goes_through_the_gateways_own_client() {
+    let (address, seen) = grpc_server().await;
+    let endpoint = format!("http://{address}");
+    let variables = [
+        ("ENABLED_EXPORTERS", "otlp"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", &*endpoint),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
+    ];
+    let scene = Scene::by_variables(&variables).await;
+    for _ in 0..3 {
+        assert_eq!(scene.ask(&json!({}), &[]).await.status, 200);
+    }
+    until("three spans", async || (seen.lock().expect("no panic").spans.len() >= 3).then_some(())).await;
+    stop(scene.gateway).await;
+    let seen = seen.lock().expect("no panic");
+    assert_eq!((seen.spans.len(), seen.put_off), (3, 1));
+}
+
+/// What the environment names. The product's own settings come from `config`; this is a test's.
+#[allow(clippy::disallowed_methods)]
+fn collector(name: &str) -> Option<String> {
+    let value = std::env::var(name).ok();
+    if value.is_none() {
+        println!("skipped: eval \"$(tests/servers/collector/start.sh)\" sets {name}");
+    }
+    value
+}
+
+#[tokio::test]
+async fn a_real_collector_gets_all_of_it() {
+    for (variable, protocol) in
+        [("MAGICAPI_TEST_COLLECTOR_GRPC", "grpc"), ("MAGICAPI_TEST_COLLECTOR_HTTP", "http/protobuf")]
+    {
+        let (Some(url), Some(output)) = (collector(variable), collector("MAGICAPI_TEST_COLLECTOR_OUT"))
+        else {
+            return;
+        };
+        let variables = [
+            ("ENABLED_EXPORTERS", "otlp"),
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", &*url),
+            ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol),
+            ("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip"),
+        ];
+        let scene = Scene::by_variables(&variables).await;
+        let answer = scene.ask(&json!({}), &[]).await;
+        assert_eq!(answer.status, 200);
+        let id = answer.headers["x-request-id"].to_str().expect("an id").to_owned();
+        stop(scene.gateway).await;
+        // The span and the event name the record; the metrics come with the gateway's end.
+        until(&format!("{id} twice"), async || {
+            let text = std::fs::read_to_string(&output).unwrap_or_default();
+            let of = |signal: &str| text.lines().any(|line| line.contains(signal) && line.contains(&id));
+            (of("resourceSpans") && of("resourceLogs")).then_some(())
+        })
+        .await;
+        let text = std::fs::read_to_string(&output).expect("the collector's output");
+        assert!(text.contains("gen_ai.client.operation.duration"), "{protocol}");
+    }
+}

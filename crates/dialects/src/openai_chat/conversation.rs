@@ -10,17 +10,18 @@ use crate::json::{Kind, Value};
 
 /// Reads a request and its answer, JSON documents both; `None` when there are no messages in them.
 pub fn read(operation: Operation, request: Option<&[u8]>, response: Option<&[u8]>) -> Option<Conversation> {
-    let readers: (fn(&mut Reader, Value<'_>), fn(&mut Reader, Value<'_>)) = match operation {
-        Operation::Chat | Operation::Completions => (Reader::request, Reader::choices),
-        Operation::Responses => (Reader::response_request, Reader::response),
-        _ => return None,
-    };
     let mut reader = Reader::default();
-    if let Some(request) = request {
-        readers.0(&mut reader, Value::new(request));
-    }
-    if let Some(response) = response {
-        readers.1(&mut reader, Value::new(response));
+    let [request, response] = [request, response].map(|body| Value::new(body.unwrap_or_default()));
+    match operation {
+        Operation::Chat | Operation::Completions => {
+            reader.request(request);
+            reader.choices(response);
+        }
+        Operation::Responses => {
+            reader.response_request(request);
+            reader.response(response);
+        }
+        _ => return None,
     }
     let Reader { mut said, room } = reader;
     said.is_cut = room.is_cut;

@@ -174,8 +174,9 @@ impl Target {
     pub(super) fn has_messages(&self, signal: Signal) -> bool {
         let spans = self.wires.contains_key(&Signal::Traces);
         match (self.messages, signal) {
-            (Messages::Both, _) | (Messages::Span, Signal::Traces) | (Messages::Event, Signal::Logs) => true,
-            (Messages::Auto, Signal::Traces) => true,
+            (Messages::Both, _)
+            | (Messages::Span | Messages::Auto, Signal::Traces)
+            | (Messages::Event, Signal::Logs) => true,
             (Messages::Auto, Signal::Logs) => !spans,
             _ => false,
         }
