@@ -133,7 +133,7 @@ async fn a_request_is_a_span_an_event_and_metrics() {
     assert!(text(list, "gen_ai.output.messages").contains("Bonjour"), "{list:?}");
     let id = text(list, "gateway.id");
     let digits: String = id["msg_".len()..].split('-').collect();
-    let hex: String = span.span_id.iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex = span.span_id.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
     assert_eq!(hex, digits[16..], "the span is the record's");
     let log = until("an event", async || seen.lock().expect("no panic").logs.first().cloned()).await;
     assert_eq!((&log.span_id, &log.trace_id), (&span.span_id, &span.trace_id));

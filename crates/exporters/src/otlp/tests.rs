@@ -20,6 +20,9 @@ use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message as _;
 use serde_json::{Value, json};
 
+mod grpc;
+mod metrics;
+
 use super::{OtlpPlugin, OtlpSettings};
 use crate::testing::{Script, batch, create, known};
 
@@ -293,7 +296,7 @@ async fn whole_answers_over_http_are_judged() {
         match (expected, traces(&script).export(&[record(|_| {})]).await) {
             (Some(expected), answer) => assert_eq!(answer, expected, "{status}"),
             (None, Delivery::Refused { reason }) => {
-                assert!(reason.contains(part) && !reason.contains("canary"), "{reason}")
+                assert!(reason.contains(part) && !reason.contains("canary"), "{reason}");
             }
             (None, other) => panic!("{status}: {other:?}"),
         }
@@ -404,206 +407,6 @@ async fn signals_are_settled_one_by_one() {
     script.then(Err(HttpError::NoAnswer("closed".into()))).then(Err(HttpError::Connect("refused".into())));
     assert_eq!(exporter.export(&records).await, Delivery::Unknown);
     assert_eq!(exporter.export(&records).await, Delivery::Retry { after: None });
-}
-
-fn grpc_answer(code: &str, details: Option<&str>, in_trailers: bool, body: &[u8]) -> Response<Bytes> {
-    let mut status = HeaderMap::new();
-    status.insert("grpc-status", code.parse().expect("a code"));
-    if let Some(details) = details {
-        status.insert("grpc-status-details-bin", details.parse().expect("details"));
-    }
-    let mut answer = Response::new(super::grpc::frame(body, false));
-    if in_trailers {
-        answer.extensions_mut().insert(Trailers(status));
-    } else {
-        *answer.headers_mut() = status;
-    }
-    answer
-}
-
-/// `google.rpc.Status` with a `RetryInfo` of 3.5 seconds, in base64, made by hand.
-fn retry_info() -> String {
-    use base64::Engine;
-    let delay = [0x08, 3, 0x10, 0x80, 0xca, 0xb5, 0xee, 0x01];
-    let info: Vec<u8> = [&[0x0a, 8][..], &delay].concat();
-    let kind = b"type.googleapis.com/google.rpc.RetryInfo";
-    let any = [
-        &[0x0a, u8::try_from(kind.len()).unwrap()][..],
-        kind,
-        &[0x12, u8::try_from(info.len()).unwrap()],
-        &info,
-    ]
-    .concat();
-    let status = [&[0x08, 8, 0x1a, u8::try_from(any.len()).unwrap()][..], &any].concat();
-    base64::engine::general_purpose::STANDARD_NO_PAD.encode(status)
-}
-
-#[tokio::test]
-async fn grpc_frames_and_statuses() {
-    let settings = json!({ "signals": ["traces"], "protocol": "grpc", "endpoint": "http://collector:4317" });
-    let after = Some(Duration::from_millis(3500));
-    let rejected = |code: u8| {
-        Delivery::Items(vec![ItemOutcome::Rejected { reason: format!("traces: gRPC status {code}") }])
-    };
-    for (code, details, expected) in [
-        ("0", None, Some(Delivery::Delivered)),
-        ("1", None, Some(Delivery::Retry { after: None })),
-        ("3", None, Some(rejected(3))),
-        ("4", None, Some(Delivery::Retry { after: None })),
-        ("8", None, Some(Delivery::TooLarge)),
-        ("8", Some(retry_info()), Some(Delivery::Retry { after })),
-        ("13", None, Some(rejected(13))),
-        ("14", Some(retry_info()), Some(Delivery::Retry { after })),
-        ("14", Some("!".into()), Some(Delivery::Retry { after: None })),
-        ("7", None, None),
-        ("12", None, None),
-        ("16", None, None),
-        ("x", None, Some(Delivery::Unknown)),
-    ] {
-        for in_trailers in [true, false] {
-            let script = Arc::new(Script::default());
-            script.then(Ok(grpc_answer(code, details.as_deref(), in_trailers, b"")));
-            let answer = exporter(&script, settings.clone()).export(&[record(|_| {})]).await;
-            match &expected {
-                Some(expected) => assert_eq!(answer, *expected, "{code}"),
-                None => assert!(matches!(answer, Delivery::Refused { .. }), "{code}: {answer:?}"),
-            }
-        }
-    }
-    let script = Arc::new(Script::default());
-    script.then(Ok(grpc_answer("0", None, true, &partial(1, "too old"))));
-    let packed = json!({ "signals": ["traces"], "protocol": "grpc", "compression": "gzip", "request_timeout_ms": 1500 });
-    let Delivery::Items(_) = exporter(&script, packed).export(&[record(|_| {})]).await else {
-        panic!("rejected")
-    };
-    let [request] = script.seen().try_into().expect("one request");
-    assert_eq!(request.version(), Version::HTTP_2);
-    assert_eq!(
-        request.uri().to_string(),
-        "http://localhost:4317/opentelemetry.proto.collector.trace.v1.TraceService/Export"
-    );
-    let headers = request.headers();
-    assert_eq!(
-        (&headers["content-type"], &headers["te"]),
-        (&"application/grpc".parse().unwrap(), &"trailers".parse().unwrap())
-    );
-    assert_eq!(
-        (&headers["grpc-encoding"], &headers["grpc-timeout"]),
-        (&"gzip".parse().unwrap(), &"1500m".parse().unwrap())
-    );
-    let (head, message) = request.body().split_at(5);
-    assert_eq!(
-        (head[0], u32::from_be_bytes(head[1..].try_into().unwrap())),
-        (1, u32::try_from(message.len()).unwrap())
-    );
-    let mut plain = Vec::new();
-    flate2::read::GzDecoder::new(message).read_to_end(&mut plain).expect("gzip");
-    assert_eq!(ExportTraceServiceRequest::decode(&plain[..]).expect("a request").resource_spans.len(), 1);
-}
-
-/// What is not gRPC answers without a status of it.
-#[tokio::test]
-async fn grpc_to_something_else() {
-    for (status, expected) in [
-        (200, Some(Delivery::Unknown)),
-        (503, Some(Delivery::Retry { after: None })),
-        (413, Some(Delivery::TooLarge)),
-        (401, None),
-        (404, None),
-    ] {
-        let script = Arc::new(Script::default());
-        script.answer(status, "<html>");
-        let answer =
-            exporter(&script, json!({ "signals": ["traces"], "protocol": "grpc" })).export(&batch(1)).await;
-        match expected {
-            Some(expected) => assert_eq!(answer, expected, "{status}"),
-            None => assert!(matches!(answer, Delivery::Refused { .. }), "{status}: {answer:?}"),
-        }
-    }
-}
-
-async fn metrics(temporality: &str, answers: &[u16]) -> Vec<Vec<(String, i32, Vec<u64>, u64)>> {
-    let script = Arc::new(Script::default());
-    let exporter = exporter(&script, json!({ "signals": ["metrics"], "temporality": temporality }));
-    let registry = Arc::new(MetricRegistry::default());
-    let requests = registry.meter("").u64_counter("requests").with_labels(&["model", "error.type"]).build();
-    let seconds =
-        registry.meter("").f64_histogram("took").with_boundaries(vec![1.0, 2.0]).with_unit("s").build();
-    registry.meter("").u64_gauge("open").build().record(5, &[]);
-    let mut all = Vec::new();
-    for (step, status) in answers.iter().enumerate() {
-        script.answer(*status, "");
-        if step != 2 {
-            requests.add(3, &[("model", "m")]);
-            seconds.record(1.5, &[]);
-        }
-        let mut snapshot = registry.snapshot();
-        snapshot.taken_at = snapshot.started_at + Duration::from_secs(15 * (step as u64 + 1));
-        let start = super::records::nanos(snapshot.started_at);
-        exporter.export_metrics(&snapshot).await;
-        let [request] = script.seen().try_into().expect("one request");
-        assert_eq!(request.uri().path(), "/v1/metrics");
-        let request = ExportMetricsServiceRequest::decode(&request.body()[..]).expect("a request");
-        let sent =
-            request.resource_metrics[0].scope_metrics[0].metrics.iter().map(|metric| {
-                match metric.data.clone().expect("data") {
-                    Data::Sum(sum) => {
-                        let point = sum.data_points[0].clone();
-                        assert!(sum.is_monotonic && point.attributes.len() == 1, "an empty label is none");
-                        let Some(opentelemetry_proto::tonic::metrics::v1::number_data_point::Value::AsInt(
-                            value,
-                        )) = point.value
-                        else {
-                            panic!("a count")
-                        };
-                        (
-                            metric.name.clone(),
-                            sum.aggregation_temporality,
-                            vec![value.try_into().unwrap()],
-                            point.start_time_unix_nano - start,
-                        )
-                    }
-                    Data::Histogram(histogram) => {
-                        let point = histogram.data_points[0].clone();
-                        assert_eq!(
-                            (point.count, point.explicit_bounds.as_slice()),
-                            (point.bucket_counts.iter().sum(), [1.0, 2.0].as_slice())
-                        );
-                        (
-                            metric.name.clone(),
-                            histogram.aggregation_temporality,
-                            point.bucket_counts,
-                            point.start_time_unix_nano - start,
-                        )
-                    }
-                    Data::Gauge(_) => (metric.name.clone(), 0, vec![], 0),
-                    other => panic!("{other:?}"),
-                }
-            });
-        all.push(sent.collect());
-    }
-    all
-}
-
-#[tokio::test]
-async fn metrics_count_from_the_start_or_since_the_last_delivery() {
-    const SECOND: u64 = 1_000_000_000;
-    let open = || ("open".to_owned(), 0, vec![], 0);
-    let sent = metrics("cumulative", &[200, 503, 200, 200]).await;
-    let expected: Vec<_> = [1, 2, 2, 3]
-        .map(|n| vec![open(), ("requests".into(), 2, vec![3 * n], 0), ("took".into(), 2, vec![0, n, 0], 0)])
-        .into();
-    assert_eq!(sent, expected);
-    let sent = metrics("delta", &[200, 503, 200, 200, 200]).await;
-    let at = |n: u64, added: u64| {
-        vec![
-            open(),
-            ("requests".into(), 1, vec![3 * added], n * 15 * SECOND),
-            ("took".into(), 1, vec![0, added, 0], n * 15 * SECOND),
-        ]
-    };
-    // The second is not taken, and the third brings it.
-    assert_eq!(sent, [at(0, 1), at(1, 1), at(1, 1), at(3, 1), at(4, 1)]);
 }
 
 #[tokio::test]
