@@ -29,6 +29,7 @@ fn telemetry() -> Telemetry {
         exporter: Box::new(Refusing),
         pipeline: PipelineSettings::default(),
         signals: Signals::RECORDS,
+        needs: magicapi_plugin::Needs::default(),
         exclusive: false,
         fingerprint: String::new(),
     };

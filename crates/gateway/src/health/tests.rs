@@ -39,7 +39,7 @@ fn the_documented_metrics_are_those_that_are_registered() {
     let text = std::fs::read_to_string(page).expect("docs/metrics.md");
     let documented: BTreeSet<String> = text
         .lines()
-        .filter(|line| line.starts_with("| `gateway_"))
+        .filter(|line| line.starts_with("| `gateway_") || line.starts_with("| `gen_ai."))
         .map(|line| {
             let mut cells = line.trim_matches('|').split('|').map(|cell| cell.trim().trim_matches('`'));
             let mut cell = || cells.next().unwrap_or_default();

@@ -250,7 +250,7 @@ impl Owner {
 /// A spool without exporter, thread and metrics.
 fn unattended(dir: PathBuf, name: &str, pipeline: &PipelineSettings) -> Arc<Spool> {
     let registry = Arc::new(MetricRegistry::default());
-    let metrics = Arc::new(GatewayMetrics::new(&registry.meter("unattended")));
+    let metrics = Arc::new(GatewayMetrics::new(&registry.meter("unattended"), &registry.meter("")));
     Arc::new(Spool::at(dir, &Tally::new(name, &metrics), pipeline, Arc::<thread::Signal>::default()))
 }
 
