@@ -12,13 +12,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 
 use crate::SpoolError;
-use crate::files::{UNFINISHED, make_private_dir, sync_dir, write_whole};
+use crate::files::{CORRUPT, UNFINISHED, make_private_dir, sync_dir, write_whole};
 use crate::format::{HEAD, Kind, check_length, head, pack, unpack};
 
 /// Ends a batch's file name.
 const ENDING: &str = "batch";
-/// Where files go that cannot be read.
-const CORRUPT: &str = "corrupt";
 
 /// One batch of a directory. Ids sort by the age of the batches, the oldest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -3,6 +3,9 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+/// What a file that ends too early is called.
+const CUT_SHORT: &str = "cut short";
+
 /// What went wrong with a spool's file.
 #[derive(Debug, thiserror::Error)]
 pub enum SpoolError {
@@ -47,6 +50,16 @@ impl SpoolError {
     pub(crate) fn at(path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Io { path, source }
+    }
+
+    /// Whether the file ends in the middle of something: what a kill leaves of the last write.
+    pub fn is_cut_short(&self) -> bool {
+        matches!(self, Self::Corrupt { what, .. } if what.starts_with(CUT_SHORT))
+    }
+
+    /// Whether a later release wrote the file.
+    pub fn is_newer(&self) -> bool {
+        matches!(self, Self::Newer { .. })
     }
 
     /// Whether the file itself is bad, so that reading it again is no use.

@@ -8,6 +8,9 @@ use std::path::Path;
 /// Ends the name of a file that is still being written.
 pub(crate) const UNFINISHED: &str = "tmp";
 
+/// Where files go that cannot be read.
+pub(crate) const CORRUPT: &str = "corrupt";
+
 /// Makes a directory that nobody else can read; one that exists stays as it is.
 pub(crate) fn make_private_dir(dir: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(dir)

@@ -46,7 +46,7 @@ pub(crate) fn head(kind: Kind) -> [u8; HEAD] {
 /// Checks a file's head and gives what follows it.
 pub(crate) fn after_head(path: &Path, file: &Bytes, kind: Kind) -> Result<Bytes, SpoolError> {
     let corrupt = |what| SpoolError::Corrupt { path: path.to_owned(), what };
-    let head = file.get(..HEAD).ok_or_else(|| corrupt("shorter than its head"))?;
+    let head = file.get(..HEAD).ok_or_else(|| corrupt("cut short in its head"))?;
     if head[..8] != *MAGIC {
         return Err(corrupt("not a spool file"));
     }

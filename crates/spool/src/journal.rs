@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 
 use crate::SpoolError;
-use crate::files::{create_private, make_private_dir, sync_dir};
+use crate::files::{CORRUPT, create_private, make_private_dir, sync_dir};
 use crate::format::{Kind, after_head, head, put_entry, take_entry};
 
 /// Ends a segment's file name.
@@ -89,7 +89,7 @@ pub struct Ticket {
 }
 
 /// A segment that an earlier process left.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct OldSegment {
     path: PathBuf,
 }
@@ -276,6 +276,15 @@ impl OldSegment {
     /// Its file.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Moves it into `corrupt/` beside it: its readable entries have reached their place, the rest is for a person.
+    pub fn set_aside(self) -> Result<(), SpoolError> {
+        let (dir, name) = (self.path.parent(), self.path.file_name());
+        let (Some(dir), Some(name)) = (dir, name) else { return Ok(()) };
+        let aside = dir.join(CORRUPT);
+        make_private_dir(&aside).map_err(SpoolError::at(&aside))?;
+        fs::rename(&self.path, aside.join(name)).map_err(SpoolError::at(&self.path))
     }
 
     /// Removes it: its entries have reached their place.

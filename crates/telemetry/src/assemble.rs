@@ -3,11 +3,12 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use magicapi_plugin::{ContentDropped, ContentLevel, Facts, RequestMetrics, Secret};
+use magicapi_plugin::{ContentDropped, ContentLevel, Facts, RequestMetrics, Secret, TelemetryConfig};
 
 use crate::body::{self, Bodies};
 use crate::conversation;
 use crate::core::{Core, Plan};
+use crate::journal::Kept;
 use crate::lane::Lane;
 use crate::memory::Reservation;
 use crate::metrics::{DropReason, Event};
@@ -16,25 +17,58 @@ use crate::redact::Content;
 use crate::selection::Selected;
 use crate::tap::{Capture, Finished, Pending, RECORD_BYTES};
 
+/// Sealed records that wait for their append, in bytes: what is appended together is lost together, and late.
+const APPEND: usize = 4 << 20;
+
 /// Assembles until the intake is closed and empty.
 pub(crate) fn run(core: &Core) {
     let mut batch = Vec::new();
     while core.intake().take(&mut batch) {
         let plan = core.plan();
+        let (mut accepted, mut bytes) = (Vec::new(), 0);
         for pending in batch.drain(..) {
-            let assembled = catch_unwind(AssertUnwindSafe(|| assemble(core, &plan, *pending)));
-            if assembled.is_err() {
-                core.metrics.record_dropped(DropReason::Panic);
+            let assembled = catch_unwind(AssertUnwindSafe(|| {
+                let sealed = assemble(core, &plan, *pending)?;
+                if core.journal().is_some() {
+                    return Some(sealed);
+                }
+                sealed.hand_out();
+                None
+            }));
+            match assembled {
+                Ok(sealed) => {
+                    bytes += sealed.as_ref().map_or(0, |sealed| sealed.share.bytes());
+                    accepted.extend(sealed);
+                }
+                Err(_) => core.metrics.record_dropped(DropReason::Panic),
             }
+            if bytes > APPEND {
+                hand_out_durably(core, std::mem::take(&mut accepted));
+                bytes = 0;
+            }
+        }
+        hand_out_durably(core, accepted);
+    }
+}
+
+/// Records stand in the journal before any exporter gets them.
+fn hand_out_durably(core: &Core, sealed: Vec<Sealed<'_>>) {
+    if let Some(journal) = core.journal() {
+        let kept: Vec<_> = sealed.iter().filter_map(Sealed::kept).collect();
+        journal.append(&kept);
+    }
+    for one in sealed {
+        if catch_unwind(AssertUnwindSafe(|| one.hand_out())).is_err() {
+            core.metrics.record_dropped(DropReason::Panic);
         }
     }
 }
 
-fn assemble(core: &Core, plan: &Plan, mut pending: Pending) {
+fn assemble<'a>(core: &Core, plan: &'a Plan, mut pending: Pending) -> Option<Sealed<'a>> {
     let caller_key = pending.end.caller_key.take();
     core.observe(&pending.end.facts);
     let takers = takers(plan, &pending.end.facts);
-    let Some(most) = takers.iter().map(|taker| taker.form.level).max() else { return };
+    let most = takers.iter().map(|taker| taker.form.level).max()?;
     let level = most.min(pending.capture.limits.bodies);
     let (bodies, mut facts, mut share) = open(core, pending, level, body::read);
     let Content { request, response, streamed_data } =
@@ -42,7 +76,7 @@ fn assemble(core: &Core, plan: &Plan, mut pending: Pending) {
     let record = RequestMetrics::seal(facts, core.config.clone(), request, response, streamed_data);
     let record = Arc::new(with_what_was_said(record, &takers));
     let forms = forms(&takers);
-    let mut records: Vec<_> = forms.iter().map(|form| form.of(&record, level, core)).collect();
+    let mut records: Vec<_> = forms.iter().map(|form| form.of(&record, level, &core.config)).collect();
     let has_bodies = records.iter().any(|record| record.request().is_some() || record.response().is_some());
     if has_bodies && !fit(&mut share, &records) {
         let reason = ContentDropped::Memory;
@@ -50,19 +84,79 @@ fn assemble(core: &Core, plan: &Plan, mut pending: Pending) {
         records = records.iter().map(|record| Arc::new(record.without_content(reason))).collect();
         share.shrink_to(RECORD_BYTES);
     }
-    let share = Arc::new(share);
-    for (record, form) in records.into_iter().zip(&forms) {
-        let item = Item::new(record, share.clone());
-        for taker in takers.iter().filter(|taker| taker.form == *form) {
-            taker.lane.push(item.clone());
+    if let Some(journal) = core.journal().filter(|_| share.kept().is_none()) {
+        share.keep(journal.keep(record.id()));
+    }
+    Some(Sealed::new(takers, forms, records, share))
+}
+
+/// A record in all its forms, and the lanes that want it.
+pub(crate) struct Sealed<'a> {
+    takers: Vec<Taker<'a>>,
+    /// The fullest first.
+    forms: Vec<Form>,
+    records: Vec<Arc<RequestMetrics>>,
+    share: Arc<Reservation>,
+}
+
+impl<'a> Sealed<'a> {
+    fn new(
+        takers: Vec<Taker<'a>>,
+        forms: Vec<Form>,
+        records: Vec<Arc<RequestMetrics>>,
+        share: Reservation,
+    ) -> Self {
+        if let Some(kept) = share.kept() {
+            kept.name_forms(&records);
+        }
+        Self { takers, forms, records, share: Arc::new(share) }
+    }
+
+    /// A record that was sealed by an earlier process.
+    pub(crate) fn again(
+        takers: Vec<Taker<'a>>,
+        record: RequestMetrics,
+        share: Reservation,
+        resource: &Arc<TelemetryConfig>,
+    ) -> Self {
+        let forms = forms(&takers);
+        let record = Arc::new(with_what_was_said(record, &takers));
+        let records = forms.iter().map(|form| form.of(&record, ContentLevel::Full, resource)).collect();
+        Self::new(takers, forms, records, share)
+    }
+
+    /// Its place in the journal, and what stands there: the fullest form, from which every other can be made.
+    fn kept(&self) -> Option<(&Kept, &RequestMetrics)> {
+        Some((self.share.kept()?, self.records.first()?.as_ref()))
+    }
+
+    /// Puts it into the queues.
+    pub(crate) fn hand_out(self) {
+        for (record, form) in self.records.into_iter().zip(&self.forms) {
+            let item = Item::new(record, self.share.clone());
+            for taker in self.takers.iter().filter(|taker| taker.form == *form) {
+                taker.lane.push(item.clone());
+            }
         }
     }
 }
 
 /// A lane that gets this record, and in which form.
-struct Taker<'a> {
+pub(crate) struct Taker<'a> {
     lane: &'a Arc<Lane>,
     form: Form,
+}
+
+impl Taker<'_> {
+    /// Whether its queue is more than half full.
+    pub(crate) fn is_pressed(&self) -> bool {
+        self.lane.queue.depth().bytes > self.lane.queue.capacity() / 2
+    }
+
+    /// Whether what its queue has no room for goes to the disk.
+    pub(crate) fn spools(&self) -> bool {
+        self.lane.spool.as_ref().is_some_and(|spool| spool.works())
+    }
 }
 
 /// What a record is sealed as; lanes with the same form share one.
@@ -73,7 +167,7 @@ struct Form {
 }
 
 /// Filter and sample each lane's share. Decided on facts alone, before bodies are read.
-fn takers<'a>(plan: &'a Plan, facts: &Facts) -> Vec<Taker<'a>> {
+pub(crate) fn takers<'a>(plan: &'a Plan, facts: &Facts) -> Vec<Taker<'a>> {
     let mut takers = Vec::new();
     for (level, lanes) in &plan.levels {
         for lane in lanes {
@@ -103,7 +197,12 @@ fn forms(takers: &[Taker<'_>]) -> Vec<Form> {
 impl Form {
     /// The record in this form, of one that holds this much; the very record when it is in this form already.
     #[expect(clippy::float_cmp, reason = "one rate is written into both, none is computed")]
-    fn of(self, record: &Arc<RequestMetrics>, level: ContentLevel, core: &Core) -> Arc<RequestMetrics> {
+    fn of(
+        self,
+        record: &Arc<RequestMetrics>,
+        level: ContentLevel,
+        resource: &Arc<TelemetryConfig>,
+    ) -> Arc<RequestMetrics> {
         if self.level >= level && self.sample_rate == record.facts().sample_rate {
             return record.clone();
         }
@@ -112,7 +211,7 @@ impl Form {
         facts.sample_rate = self.sample_rate;
         let [request, response, streamed_data] =
             [less.request(), less.response(), less.streamed_data()].map(Option::<&_>::cloned);
-        let sealed = RequestMetrics::seal(facts, core.config.clone(), request, response, streamed_data);
+        let sealed = RequestMetrics::seal(facts, resource.clone(), request, response, streamed_data);
         Arc::new(sealed.with_conversation(less.shared_conversation()))
     }
 }
@@ -223,7 +322,7 @@ mod tests {
             // An exporter may want more than what was captured.
             (&bare, Metadata, Full, 1.0, true),
         ] {
-            let made = Form { level, sample_rate }.of(record, holds, &core);
+            let made = Form { level, sample_rate }.of(record, holds, &core.config);
             assert_eq!(Arc::ptr_eq(&made, record), same, "{level:?} of {holds:?}, {sample_rate}");
             assert_eq!(made.streamed_data().is_some(), level == Full && holds == Full);
             assert!((made.facts().sample_rate - sample_rate).abs() < f64::EPSILON);

@@ -1,6 +1,6 @@
 //! What taps and assembly threads share: the plan in force, the budget, the hand-over.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use arc_swap::ArcSwap;
 use magicapi_plugin::{
@@ -9,6 +9,7 @@ use magicapi_plugin::{
 
 use crate::gate::Gate;
 use crate::intake::Intake;
+use crate::journal::RecordJournal;
 use crate::lane::{ExporterStatus, Lane};
 use crate::memory::Budget;
 use crate::metrics::{DropReason, GatewayMetrics};
@@ -83,6 +84,8 @@ pub(crate) struct Core {
     pub(crate) config: Arc<TelemetryConfig>,
     /// `None` without a data directory.
     pub(crate) spooler: Option<Spooler>,
+    /// Empty unless records are durable.
+    journal: OnceLock<Arc<RecordJournal>>,
 }
 
 impl Core {
@@ -102,7 +105,18 @@ impl Core {
             registry,
             config: Arc::new(config),
             spooler,
+            journal: OnceLock::new(),
         })
+    }
+
+    /// Makes records durable, once, before the first tap.
+    pub(crate) fn keep_records(&self, journal: Arc<RecordJournal>) {
+        // Set once: there is one journal per process.
+        let _already_set = self.journal.set(journal);
+    }
+
+    pub(crate) fn journal(&self) -> Option<&Arc<RecordJournal>> {
+        self.journal.get()
     }
 
     pub(crate) fn tap(self: &Arc<Self>) -> Tap {

@@ -248,9 +248,13 @@ impl Lane {
     fn keep(&self, items: Vec<Item>, last: bool, reason: DropReason) -> usize {
         let spool = self.spool.as_ref().filter(|spool| spool.keeps());
         let lost = match spool {
-            Some(spool) => spool.offer(items, last).err().map_or(0, |items| items.len()),
-            None => items.len(),
+            Some(spool) => spool.offer(items, last).err().unwrap_or_default(),
+            None => items,
         };
+        if reason == DropReason::Shutdown {
+            lost.iter().for_each(|item| item.share.give_up());
+        }
+        let lost = lost.len();
         self.count(Event::Dropped(reason), lost);
         lost
     }

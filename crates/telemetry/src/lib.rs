@@ -22,6 +22,7 @@ mod feed;
 mod gate;
 mod guard;
 mod intake;
+mod journal;
 mod lane;
 mod memory;
 mod metrics;
@@ -41,11 +42,12 @@ mod trial;
 mod worker;
 
 pub use self::breaker::BreakerState;
+pub use self::journal::JournalStatus;
 pub use self::lane::{ExporterState, ExporterStatus};
 pub use self::metrics::GatewayMetrics;
 pub use self::settings::{
-    CaptureSettings, ExporterSetup, Keep, Only, PipelineSettings, RateLimit, Sample, TelemetrySettings,
-    WhenFull,
+    CaptureSettings, DurableSettings, ExporterSetup, Fsync, Keep, Only, PipelineSettings, RateLimit, Sample,
+    TelemetrySettings, WhenFull,
 };
 pub use self::spool::{
     FileTotals, Purge, Purged, Replayed, SpoolContents, SpoolSummary, SpooledRecord, Spools, SpoolsError,

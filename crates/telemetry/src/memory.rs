@@ -6,6 +6,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::journal::Kept;
+
 /// The share of the budget that bodies may not use, as a divisor: it keeps records themselves from being dropped while
 /// others hold large bodies.
 const RESERVE: usize = 8;
@@ -45,27 +47,45 @@ impl Budget {
     }
 }
 
-/// One record's part of the budget; given back when dropped.
+/// One record's part of the budget; given back when dropped, and its place in the journal with it.
 #[derive(Debug)]
 pub(crate) struct Reservation {
     budget: Arc<Budget>,
     bytes: usize,
+    kept: Option<Kept>,
 }
 
 impl Reservation {
     pub(crate) fn empty(budget: &Arc<Budget>) -> Self {
-        Self { budget: budget.clone(), bytes: 0 }
+        Self { budget: budget.clone(), bytes: 0, kept: None }
     }
 
     /// Bytes that are in use whether or not there is room, so that others feel it: what comes back from the disk,
     /// bounded by the batches under way.
     pub(crate) fn forced(budget: &Arc<Budget>, bytes: usize) -> Self {
         budget.used.fetch_add(bytes, Ordering::Relaxed);
-        Self { budget: budget.clone(), bytes }
+        Self { budget: budget.clone(), bytes, kept: None }
     }
 
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Holds the record's place in the journal, for as long as this lives.
+    pub(crate) fn keep(&mut self, kept: Kept) {
+        self.kept = Some(kept);
+    }
+
+    /// The record's place in the journal; `None` unless records are durable.
+    pub(crate) fn kept(&self) -> Option<&Kept> {
+        self.kept.as_ref()
+    }
+
+    /// The record is given up undelivered because the process ends: a journal leaves it to the next one.
+    pub(crate) fn give_up(&self) {
+        if let Some(kept) = &self.kept {
+            kept.give_up();
+        }
     }
 
     /// Room for bodies; `false` when there is none, and then nothing changes.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use magicapi_plugin::{ContentLevel, Needs, Signals, TelemetryConfig, TelemetryExporter};
 
+pub use crate::journal::{DurableSettings, Fsync};
 use crate::redact::Redactor;
 pub use crate::selection::{Keep, Only, Sample};
 
@@ -24,6 +25,8 @@ pub struct TelemetrySettings {
     pub metrics_interval: Duration,
     /// Where records wait on disk (`DATA_DIR/spool`): one directory per exporter. `None`: nowhere.
     pub spool_dir: Option<PathBuf>,
+    /// Where records stand from admission to their last exporter, so that a kill loses none. `None`: nowhere.
+    pub durable: Option<DurableSettings>,
 }
 
 impl Default for TelemetrySettings {
@@ -35,6 +38,7 @@ impl Default for TelemetrySettings {
             redactor: None,
             metrics_interval: Duration::from_secs(15),
             spool_dir: None,
+            durable: None,
         }
     }
 }

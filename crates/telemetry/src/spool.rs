@@ -278,9 +278,11 @@ impl Spool {
     pub(crate) fn close(&self) {
         let mut handover = lock(&self.handover);
         handover.closed = true;
-        let lost = handover.waiting.len();
-        (handover.waiting, handover.bytes) = (VecDeque::new(), 0);
+        let given_up = std::mem::take(&mut handover.waiting);
+        handover.bytes = 0;
         drop(handover);
+        let lost = given_up.len();
+        given_up.into_iter().for_each(|item| item.share.give_up());
         let reason = lock(&self.failure).as_ref().map_or(DropReason::Shutdown, |(reason, _)| *reason);
         self.drop_records(lost, reason);
         if lost > 0 {

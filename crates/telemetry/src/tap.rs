@@ -129,6 +129,17 @@ impl Tap {
         Self(None)
     }
 
+    /// The request is admitted: from here on a durable pipeline ([`crate::TelemetrySettings::durable`]) has a record of
+    /// it, whatever becomes of the process. Does nothing in any other.
+    pub fn open(&mut self, facts: &Facts) {
+        if let Some(capture) = self.0.as_deref_mut()
+            && let Some(journal) = capture.core.journal()
+        {
+            let kept = journal.open(facts);
+            capture.share.keep(kept);
+        }
+    }
+
     /// The whole request body, shared by reference: it must have an allocation of its own.
     pub fn request(&mut self, whole: Bytes) {
         if let Some(capture) = self.bodies() {

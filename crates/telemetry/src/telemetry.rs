@@ -7,14 +7,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use magicapi_plugin::{MetricRegistry, MetricsSnapshot, ScrapePage, Signals};
+use magicapi_plugin::{Facts, MetricRegistry, MetricsSnapshot, ScrapePage, Signals};
 use tokio::time::Instant;
 
 use crate::assemble;
 use crate::core::Core;
+use crate::journal::{DurableSettings, JournalStatus, RecordJournal, Recovery};
 use crate::lane::{ExporterState, ExporterStatus, Lane};
 use crate::metrics::{DropReason, GatewayMetrics};
-use crate::redact::{RedactionSettings, Redactor, UNREAD};
+use crate::redact::{Content, RedactionSettings, Redactor, UNREAD};
 use crate::settings::{CaptureSettings, ExporterSetup, TelemetrySettings};
 use crate::spool::{Spooler, Spools};
 use crate::stop::Stop;
@@ -39,6 +40,7 @@ struct Inner {
     core: Arc<Core>,
     metrics_interval: Duration,
     control: Mutex<Control>,
+    killed: Mutex<Vec<Facts>>,
 }
 
 /// Threads, and who may start and end them.
@@ -74,6 +76,10 @@ impl Telemetry {
             None => Arc::new(Redactor::new(&RedactionSettings::default()).map_err(io::Error::other)?),
         };
         let core = Core::new(settings.config, settings.capture, registry, spooler);
+        let recovery = match &settings.durable {
+            Some(durable) => Some(keep_records(&core, durable)?),
+            None => None,
+        };
         let telemetry = Self::with(core.clone(), settings.metrics_interval);
         for number in 0..settings.threads.max(1) {
             let core = core.clone();
@@ -86,7 +92,22 @@ impl Telemetry {
         if let Some(spools) = telemetry.spools() {
             spools.say_orphans();
         }
+        if let Some(recovery) = recovery {
+            *telemetry.0.killed.lock().unwrap_or_else(PoisonError::into_inner) = recovery.killed();
+            std::thread::Builder::new().name("recover".into()).spawn(move || recovery.run(&core))?;
+        }
         Ok(telemetry)
+    }
+
+    /// Requests that were under way when an earlier process was killed, each once: for whoever keeps books of them
+    /// beside their records. None unless records are durable.
+    pub fn take_killed(&self) -> Vec<Facts> {
+        std::mem::take(&mut *self.0.killed.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The journal of records; `None` unless they are durable.
+    pub fn journal(&self) -> Option<JournalStatus> {
+        self.0.core.journal().map(|journal| journal.status())
     }
 
     /// A pipeline without exporters and threads, for tests.
@@ -100,7 +121,12 @@ impl Telemetry {
         let control = Control { assemblers: Vec::new(), running: Vec::new(), leaving: Vec::new() };
         // An interval of nothing would spin.
         let metrics_interval = metrics_interval.max(Duration::from_millis(100));
-        Self(Arc::new(Inner { core, metrics_interval, control: Mutex::new(control) }))
+        Self(Arc::new(Inner {
+            core,
+            metrics_interval,
+            control: Mutex::new(control),
+            killed: Mutex::default(),
+        }))
     }
 
     fn control(&self) -> MutexGuard<'_, Control> {
@@ -245,10 +271,14 @@ impl Telemetry {
         let drain_until = end_by - EXPORTER_END.min(deadline / 4);
         let core = &self.0.core;
         core.intake().close();
+        if let Some(journal) = core.journal() {
+            journal.begin_to_close();
+        }
         let mut control = self.control();
         wait_until(drain_until, || control.assemblers.iter().all(JoinHandle::is_finished));
         for pending in core.intake().rest() {
             core.lose(&pending.end.facts, DropReason::Shutdown);
+            pending.capture.share.give_up();
         }
         if let Some(spooler) = &core.spooler {
             spooler.hurry();
@@ -270,7 +300,24 @@ impl Telemetry {
                 spool.close();
             }
         }
+        if let Some(journal) = core.journal() {
+            journal.close();
+        }
     }
+}
+
+/// Opens the journal of records.
+fn keep_records(core: &Arc<Core>, settings: &DurableSettings) -> io::Result<Recovery> {
+    let of = Arc::downgrade(core);
+    let clean = Box::new(move |facts: &mut Facts| {
+        if let Some(core) = of.upgrade() {
+            core.plan().redact(None, &mut Content::default(), facts);
+        }
+    });
+    let (journal, recovery) = RecordJournal::start(settings, core.config.clone(), clean)
+        .map_err(|error| io::Error::other(error.to_string()))?;
+    core.keep_records(journal);
+    Ok(recovery)
 }
 
 impl Control {
@@ -300,6 +347,10 @@ impl Drop for Inner {
     /// Without a shutdown the assembly threads end by themselves, and so do the workers: their senders go with it.
     fn drop(&mut self) {
         self.core.intake().close();
+        if let Some(journal) = self.core.journal() {
+            journal.begin_to_close();
+            journal.close();
+        }
     }
 }
 

@@ -1,0 +1,208 @@
+//! What an earlier process left in the journal: read at the start, offered to the exporters beside traffic.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use magicapi_plugin::{Facts, RequestId, RequestMetrics};
+use magicapi_spool::{OldSegment, SpoolError};
+
+use super::entry::{self, Entry};
+use super::kept::{Held, Kept, OldFile, Pin};
+use super::{RecordJournal, lock};
+use crate::assemble;
+use crate::core::Core;
+use crate::memory::Reservation;
+use crate::metrics::DropReason;
+
+/// How often a full queue is looked at.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// What waits to be offered again.
+pub(crate) struct Recovery {
+    journal: Arc<RecordJournal>,
+    files: Vec<OldSegment>,
+    pin: Arc<Pin>,
+    done: HashSet<RequestId>,
+    /// Requests that were under way: the records that they become.
+    killed: Vec<RequestMetrics>,
+    complete: bool,
+}
+
+/// What the files say, before any record is read.
+#[derive(Default)]
+struct Found {
+    opens: HashMap<RequestId, Bytes>,
+    recorded: HashSet<RequestId>,
+    done: HashSet<RequestId>,
+}
+
+impl Recovery {
+    /// Reads who stands in the files. A file that cannot be read costs what stands behind the fault, said and counted;
+    /// one of a later release is left where it is.
+    pub(super) fn read(journal: &Arc<RecordJournal>, old: Vec<OldSegment>) -> Self {
+        let (mut found, mut files, mut bytes) = (Found::default(), Vec::new(), 0);
+        for segment in old {
+            let (entries, failure) = segment.read();
+            let file = segment.path().display().to_string();
+            if let Some(error) =
+                failure.as_ref().filter(|error| !error.is_about_content() || error.is_newer())
+            {
+                tracing::error!(file, %error, "journal: a file cannot be read and is left alone");
+                continue;
+            }
+            let corrupt = failure.as_ref().is_some_and(|error| !error.is_cut_short());
+            tell(&file, failure.as_ref(), entries.len());
+            for one in &entries {
+                found.add(&file, one);
+            }
+            bytes += std::fs::metadata(segment.path()).map_or(0, |found| found.len());
+            files.push(OldFile { segment, corrupt });
+        }
+        journal.old_bytes.store(bytes, Ordering::Relaxed);
+        let readable = files.iter().map(|file| file.segment.clone()).collect();
+        let killed = found.killed();
+        journal.killed.store(killed.len() as u64, Ordering::Relaxed);
+        let pin = Pin::old(files, journal.old_bytes.clone());
+        Self { journal: journal.clone(), files: readable, pin, done: found.done, killed, complete: false }
+    }
+
+    /// The requests that were under way when the process was killed.
+    pub(crate) fn killed(&self) -> Vec<Facts> {
+        self.killed.iter().map(|record| record.facts().clone()).collect()
+    }
+
+    /// How many records there are.
+    #[cfg(test)]
+    pub(super) fn records(&self) -> usize {
+        let read = |file: &OldSegment| file.read().0;
+        let entries = self.files.iter().flat_map(read);
+        let ids: HashSet<_> = entries
+            .filter_map(|one| match entry::read(&one) {
+                Some(Entry::Record(id, _)) if !self.done.contains(&id) => Some(id),
+                _ => None,
+            })
+            .collect();
+        ids.len()
+    }
+
+    /// Offers everything to the exporters that want it, at their pace. Ends early, and leaves the rest, when the process
+    /// ends.
+    pub(crate) fn run(mut self, core: &Core) {
+        let mut seen = std::mem::take(&mut self.done);
+        for file in std::mem::take(&mut self.files) {
+            for one in file.read().0 {
+                let Some(Entry::Record(id, stored)) = entry::read(&one) else { continue };
+                if !seen.insert(id) {
+                    continue;
+                }
+                match RequestMetrics::from_stored(&stored) {
+                    Ok(record) => {
+                        if !self.offer(core, record) {
+                            return;
+                        }
+                        self.journal.recovered.fetch_add(1, Ordering::Relaxed);
+                    }
+                    Err(error) => {
+                        core.metrics.record_dropped(DropReason::Corrupt);
+                        tracing::error!(%id, %error, "journal: a record cannot be read");
+                    }
+                }
+            }
+        }
+        for record in std::mem::take(&mut self.killed) {
+            core.observe(record.facts());
+            if !self.offer(core, record) {
+                return;
+            }
+        }
+        self.complete = true;
+        let (recovered, killed) = (&self.journal.recovered, &self.journal.killed);
+        let (records, killed) = (recovered.load(Ordering::Relaxed), killed.load(Ordering::Relaxed));
+        if records + killed > 0 {
+            tracing::info!(
+                records,
+                killed,
+                "journal: what an earlier process left is offered to the exporters"
+            );
+        }
+    }
+
+    /// `false` when the process ends.
+    fn offer(&self, core: &Core, record: RequestMetrics) -> bool {
+        let held = Held::new(record.id(), Some(self.pin.clone()));
+        let kept = Kept::new(self.journal.clone(), held);
+        lock(&self.journal.live).insert(record.id(), kept.held().clone());
+        let plan = core.plan();
+        let takers = assemble::takers(&plan, record.facts());
+        // A queue that overflows sheds records; there is no hurry.
+        while takers.iter().any(assemble::Taker::is_pressed) {
+            if self.journal.is_closing() {
+                kept.give_up();
+                return false;
+            }
+            std::thread::sleep(LOOK);
+            if takers.iter().all(assemble::Taker::spools) {
+                break;
+            }
+        }
+        let mut share = Reservation::forced(core.budget(), record.memory());
+        share.keep(kept);
+        if !takers.is_empty() {
+            let config = Arc::new(record.resource().clone());
+            assemble::Sealed::again(takers, record, share, &config).hand_out();
+        }
+        true
+    }
+}
+
+impl Drop for Recovery {
+    fn drop(&mut self) {
+        if !self.complete {
+            self.pin.spare();
+        }
+    }
+}
+
+impl Found {
+    fn add(&mut self, file: &str, one: &Bytes) {
+        match entry::read(one) {
+            // A slice would hold the whole file.
+            Some(Entry::Open(id, stored)) => drop(self.opens.insert(id, Bytes::copy_from_slice(&stored))),
+            Some(Entry::Record(id, _)) => drop(self.recorded.insert(id)),
+            Some(Entry::Done(ids)) => self.done.extend(ids),
+            None => tracing::error!(file, "journal: an entry of an unknown kind is left out"),
+        }
+    }
+
+    fn killed(&mut self) -> Vec<RequestMetrics> {
+        let opens = std::mem::take(&mut self.opens).into_iter();
+        let left = opens.filter(|(id, _)| !self.recorded.contains(id) && !self.done.contains(id));
+        let read = |(id, stored)| match RequestMetrics::from_stored(&stored) {
+            Ok(record) => Some(record),
+            Err(error) => {
+                tracing::error!(%id, %error, "journal: an open entry cannot be read");
+                None
+            }
+        };
+        let mut killed: Vec<_> = left.filter_map(read).collect();
+        killed.sort_by_key(|record: &RequestMetrics| (record.facts().timestamp, record.id()));
+        killed
+    }
+}
+
+/// The end of a file that was written when the process was killed may be half an entry; anything else is a fault.
+fn tell(file: &str, failure: Option<&SpoolError>, entries: usize) {
+    match failure {
+        None => {}
+        Some(error) if error.is_cut_short() => {
+            tracing::info!(file, entries, %error, "journal: the last entry was being written when the process ended");
+        }
+        Some(error) => tracing::error!(
+            file, entries, %error,
+            "journal: a file is damaged; what stands before the fault is read, and the file goes to `corrupt` afterwards"
+        ),
+    }
+}
