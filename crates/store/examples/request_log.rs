@@ -19,6 +19,7 @@ fn main() {
         path: dir.path().join("magicapi.db"),
         retention_age: Duration::from_hours(24),
         retention_size: 4 << 30,
+        journal: None,
     };
     let store = Store::open(options).expect("opens");
     let exporter = store.request_log();

@@ -9,6 +9,7 @@ use magicapi_model::{Outcome, RequestId, Usage};
 use rusqlite::types::Type;
 use rusqlite::{Connection, Row, TransactionBehavior, params, params_from_iter};
 
+use crate::journal::Queued;
 use crate::queue::Shared;
 use crate::value::{Bound, amount, count, integer, maybe, money, text, time, unix_ms, unsigned, whole};
 
@@ -117,13 +118,13 @@ pub(crate) fn weight(entry: &LedgerEntry) -> usize {
 }
 
 /// Writes entries in one transaction. Returns how many were new: an id that is there already keeps its rows.
-pub(crate) fn insert(conn: &mut Connection, entries: &VecDeque<LedgerEntry>) -> rusqlite::Result<u64> {
+pub(crate) fn insert(conn: &mut Connection, entries: &VecDeque<Queued>) -> rusqlite::Result<u64> {
     let batch = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let mut new = 0;
     {
         let mut request = batch.prepare_cached(INSERT_REQUEST)?;
         let mut attempt = batch.prepare_cached(INSERT_ATTEMPT)?;
-        for entry in entries {
+        for Queued { entry, .. } in entries {
             let id = entry.id.to_string();
             if request.execute(params_from_iter(request_values(&id, entry)))? == 0 {
                 continue;

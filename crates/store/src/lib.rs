@@ -1,7 +1,7 @@
 //! The embedded store (L2): the request log and the spend ledger in one SQLite file.
 //!
 //! Two sources write: `server/finish.rs` through [`magicapi_kernel::Ledger`], never waiting, and the telemetry
-//! pipeline through [`RequestLog`], which waits for its commit. Both end in one queue with a lane each, and one
+//! pipeline through [`RequestLog`], which waits for its commit. Ledger entries pass through a journal on their way. Both end in one queue with a lane each, and one
 //! thread, `store`, owns the only connection that writes. Readers ([`Reader`]) are connections of their own; with the
 //! write-ahead log neither side waits for the other.
 //!
@@ -10,6 +10,7 @@
 
 mod error;
 mod follow;
+mod journal;
 mod ledger;
 mod lock;
 mod query;
@@ -26,6 +27,7 @@ mod value;
 mod writer;
 
 pub use error::StoreError;
+pub use journal::JournalStatus;
 pub use ledger::NoLedger;
 pub use lock::{DataDirLock, LockError};
 pub use magicapi_kernel::{Arrivals, LogQuery, LogRow, Page, Tokens};

@@ -5,11 +5,12 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
 use magicapi_kernel::LedgerEntry;
 
+use crate::journal::{JournalStatus, LedgerJournal, Queued};
 use crate::ledger::weight;
 use crate::request_log::LogBatch;
 
@@ -68,7 +69,15 @@ pub(crate) struct Counts {
 
 #[derive(Debug)]
 struct Queue {
-    ledger: VecDeque<LedgerEntry>,
+    /// What no journal holds yet. Unused without one.
+    fresh: VecDeque<LedgerEntry>,
+    /// The journal's thread holds some.
+    writing: bool,
+    ledger: VecDeque<Queued>,
+    /// When the oldest entry that is not settled came.
+    since: Option<SystemTime>,
+    /// Of the entries taken in, those that a journal holds.
+    kept: u64,
     /// Waiting and taken.
     entries: usize,
     bytes: usize,
@@ -95,6 +104,10 @@ pub(crate) struct Shared {
     progress: Condvar,
     ready: AtomicBool,
     storage_failed: AtomicBool,
+    /// Wakes the journal's thread.
+    fresh: Condvar,
+    /// The ledger's journal, when there is one.
+    pub(crate) journal: Option<Arc<LedgerJournal>>,
     pub(crate) counts: Counts,
     pub(crate) limits: Limits,
 }
@@ -111,7 +124,7 @@ pub(crate) struct Plan {
 
 /// What there is to do.
 pub(crate) struct Turn {
-    pub(crate) ledger: VecDeque<LedgerEntry>,
+    pub(crate) ledger: VecDeque<Queued>,
     pub(crate) write_ledger: bool,
     pub(crate) log: Option<LogBatch>,
     pub(crate) bounds: Bounds,
@@ -130,10 +143,14 @@ pub(crate) struct Waiting {
 pub(crate) struct Refused;
 
 impl Shared {
-    pub(crate) fn new(limits: Limits, bounds: Bounds) -> Self {
+    pub(crate) fn new(limits: Limits, bounds: Bounds, journal: Option<LedgerJournal>) -> Self {
         Self {
             queue: Mutex::new(Queue {
+                fresh: VecDeque::new(),
+                writing: false,
                 ledger: VecDeque::new(),
+                since: None,
+                kept: 0,
                 entries: 0,
                 bytes: 0,
                 oldest: None,
@@ -152,6 +169,8 @@ impl Shared {
             progress: Condvar::new(),
             ready: AtomicBool::new(true),
             storage_failed: AtomicBool::new(false),
+            fresh: Condvar::new(),
+            journal: journal.map(Arc::new),
             counts: Counts::default(),
             limits,
         }
@@ -189,20 +208,84 @@ impl Shared {
             self.counts.missing.fetch_add(1, Ordering::Relaxed);
             return;
         }
-        queue.ledger.push_back(entry);
         queue.entries += 1;
         queue.bytes += bytes;
         queue.accepted += 1;
-        let waiting = queue.ledger.len();
-        if waiting == 1 {
+        queue.since.get_or_insert_with(SystemTime::now);
+        if self.journal.is_some() {
+            queue.fresh.push_back(entry);
+            let waiting = queue.fresh.len();
+            self.judge(&queue);
+            drop(queue);
+            // It gathers for a moment, so one wake-up is enough for all.
+            if waiting == 1 {
+                self.fresh.notify_one();
+            }
+            return;
+        }
+        queue.ledger.push_back(Queued::new(entry));
+        self.judge(&queue);
+        self.rouse(queue, 1);
+    }
+
+    /// Tells the store's thread of so many new entries: it sleeps until a batch is old enough or large enough, and one
+    /// wake-up for each is all it needs.
+    fn rouse(&self, mut queue: MutexGuard<'_, Queue>, new: usize) {
+        let (waiting, batch) = (queue.ledger.len(), self.limits.batch);
+        let first = waiting == new;
+        if first {
             queue.oldest = Some(Instant::now());
         }
-        self.judge(&queue);
         drop(queue);
-        // The thread sleeps until a batch is old enough or large enough; one wake-up for each is all it needs.
-        if waiting == 1 || waiting == self.limits.batch {
+        if first || (waiting >= batch && waiting - new < batch) {
             self.wake.notify_one();
         }
+    }
+
+    /// What no journal holds yet, after the first has waited for others; nothing now and then, so that a sync is not
+    /// forgotten; `None` once nothing comes any more. Called by the journal's thread alone.
+    pub(crate) fn next_fresh(&self, gather: Duration) -> Option<Vec<Queued>> {
+        let ending = |queue: &Queue| queue.closing.is_some() || queue.ended;
+        let mut queue = self.lock();
+        if queue.fresh.is_empty() && !ending(&queue) {
+            let idle = |queue: &mut Queue| queue.fresh.is_empty() && !ending(queue);
+            let waited = self.fresh.wait_timeout_while(queue, Duration::from_secs(1), idle);
+            queue = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        if !queue.fresh.is_empty() && !ending(&queue) {
+            drop(queue);
+            std::thread::sleep(gather);
+            queue = self.lock();
+        }
+        if queue.fresh.is_empty() && ending(&queue) {
+            return None;
+        }
+        queue.writing = !queue.fresh.is_empty();
+        Some(queue.fresh.drain(..).map(Queued::new).collect())
+    }
+
+    /// Takes what came through the journal.
+    pub(crate) fn push_kept(&self, entries: Vec<Queued>) {
+        let new = entries.len();
+        let mut queue = self.lock();
+        queue.writing = false;
+        queue.kept += entries.iter().filter(|queued| queued.is_kept()).count() as u64;
+        // After the end nobody takes them: they come back at the next start, or were counted.
+        if !queue.ended {
+            queue.ledger.extend(entries);
+        }
+        self.rouse(queue, new);
+    }
+
+    /// Takes what an earlier process left, whatever the bounds.
+    pub(crate) fn push_left(&self, entries: Vec<Queued>) {
+        let mut queue = self.lock();
+        queue.entries += entries.len();
+        queue.bytes += entries.iter().map(|queued| weight(&queued.entry)).sum::<usize>();
+        queue.accepted += entries.len() as u64;
+        self.judge(&queue);
+        drop(queue);
+        self.push_kept(entries);
     }
 
     /// Takes a batch of the request log.
@@ -227,7 +310,8 @@ impl Shared {
             let ledger_at = self.ledger_at(&queue, plan, now);
             let write_ledger = ledger_at.is_some_and(|at| at <= now);
             let tidy = plan.tidy_at <= now || queue.bounds_changed;
-            let idle = plan.held == 0 && queue.ledger.is_empty() && queue.log.is_empty();
+            let coming = queue.writing || !queue.fresh.is_empty();
+            let idle = plan.held == 0 && queue.ledger.is_empty() && queue.log.is_empty() && !coming;
             let end = queue.closing.is_some_and(|until| idle || until <= now);
             if write_ledger || tidy || end || !queue.log.is_empty() {
                 let turn = Turn {
@@ -275,18 +359,23 @@ impl Shared {
     }
 
     /// Entries are out of the thread's hands: `new` written, the rest there already or `missing`.
-    pub(crate) fn settle(&self, entries: &VecDeque<LedgerEntry>, new: u64, missing: u64) {
+    pub(crate) fn settle(&self, entries: VecDeque<Queued>, new: u64, missing: u64) {
         let count = entries.len() as u64;
         self.counts.written.fetch_add(new, Ordering::Relaxed);
         self.counts.missing.fetch_add(missing, Ordering::Relaxed);
         self.counts.repeated.fetch_add(count.saturating_sub(new + missing), Ordering::Relaxed);
-        let bytes: usize = entries.iter().map(weight).sum();
+        let bytes: usize = entries.iter().map(|queued| weight(&queued.entry)).sum();
+        let kept = entries.iter().filter(|queued| queued.is_kept()).count() as u64;
         let mut queue = self.lock();
         queue.entries -= entries.len().min(queue.entries);
         queue.bytes -= bytes.min(queue.bytes);
         queue.settled += count;
+        queue.kept -= kept.min(queue.kept);
+        queue.since = queue.ledger.front().map(|queued| queued.since);
         self.judge(&queue);
         drop(queue);
+        // May remove files.
+        entries.into_iter().for_each(Queued::settle);
         self.progress.notify_all();
     }
 
@@ -303,11 +392,18 @@ impl Shared {
     /// The thread is gone: what still waits is counted, and batches are handed back by dropping them.
     pub(crate) fn end(&self) {
         let mut queue = self.lock();
-        let left = queue.accepted - queue.settled;
+        // What a journal holds comes back at the next start.
+        let left = (queue.accepted - queue.settled).saturating_sub(queue.kept);
         self.counts.missing.fetch_add(left, Ordering::Relaxed);
+        if queue.kept > 0 {
+            tracing::info!(rows = queue.kept, "ledger: rows that are not in the store stand in its journal");
+        }
         queue.ended = true;
         queue.settled = queue.accepted;
         queue.ledger.clear();
+        queue.fresh.clear();
+        queue.kept = 0;
+        queue.since = None;
         queue.entries = 0;
         queue.bytes = 0;
         queue.log.clear();
@@ -355,6 +451,7 @@ impl Shared {
         let before = self.counts.missing.load(Ordering::Relaxed);
         queue.closing.get_or_insert(until);
         self.wake.notify_one();
+        self.fresh.notify_one();
         while !queue.ended {
             // The thread gives up at the same moment and says so; the extra second is for a write that hangs.
             let left = (until + Duration::from_secs(1)).saturating_duration_since(Instant::now());
@@ -372,6 +469,16 @@ impl Shared {
     /// What the last write failed with; `None` when it did not.
     pub(crate) fn trouble(&self) -> Option<String> {
         self.lock().trouble.clone()
+    }
+
+    /// How the ledger's journal is; `None` when there is none.
+    pub(crate) fn journal_status(&self) -> Option<JournalStatus> {
+        let journal = self.journal.as_ref()?;
+        let (entries, since) = {
+            let queue = self.lock();
+            (queue.entries as u64, queue.since)
+        };
+        Some(journal.status(entries, since))
     }
 
     /// What waits now.

@@ -11,6 +11,7 @@ use magicapi_plugin::TelemetryExporter;
 use serde::Serialize;
 use tokio::sync::broadcast;
 
+use crate::journal::{JournalStatus, LedgerJournal};
 use crate::ledger::QueuedLedger;
 use crate::queue::{Bounds, Limits, Shared};
 use crate::schema::open_writer;
@@ -33,6 +34,8 @@ pub struct StoreOptions {
     /// What the request log may take of the file, in bytes, free pages included; the oldest records go first. The
     /// ledger's rows come on top, and the write-ahead log, 16 MiB and more after a large batch.
     pub retention_size: u64,
+    /// The ledger's journal: a directory of its own. `None`: a kill costs the entries that are not written yet.
+    pub journal: Option<PathBuf>,
 }
 
 /// The embedded store. Cheap to ask, from any thread; all writing is on a thread of its own.
@@ -41,7 +44,7 @@ pub struct Store {
     shared: Arc<Shared>,
     path: PathBuf,
     follow: broadcast::Sender<Arc<LogRow>>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 /// How the store is.
@@ -52,6 +55,8 @@ pub struct StoreStatus {
     pub ledger: LedgerStatus,
     /// The request log.
     pub request_log: LogStatus,
+    /// The ledger's journal; `None` when there is none.
+    pub journal: Option<JournalStatus>,
     /// What the last write failed with; absent when it did not.
     pub last_error: Option<String>,
     /// The disk is full or broken.
@@ -74,7 +79,7 @@ pub struct LedgerStatus {
     pub written: u64,
     /// Were there already.
     pub repeated: u64,
-    /// Lost: the queue was full, or could not be written before the end.
+    /// Lost: the queue was full, or could not be written before the end and stands in no journal.
     pub missing: u64,
 }
 
@@ -97,20 +102,26 @@ impl Store {
     }
 
     pub(crate) fn open_with(options: StoreOptions, limits: Limits) -> Result<Self, StoreError> {
-        let StoreOptions { path, retention_age: age, retention_size: size } = options;
+        let StoreOptions { path, retention_age: age, retention_size: size, journal } = options;
         let conn = open_writer(&path, limits.busy)?;
         let wrap = |source| StoreError::sqlite(&path, source);
         if let Some(pages) = limits.max_pages {
             conn.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(())).map_err(wrap)?;
         }
-        let shared = Arc::new(Shared::new(limits, Bounds { age, size }));
+        let (journal, left) = journal.map(|dir| LedgerJournal::open(&dir)).unzip();
+        let shared = Arc::new(Shared::new(limits, Bounds { age, size }, journal));
+        shared.push_left(left.unwrap_or_default());
         let follow = broadcast::Sender::new(FOLLOW);
         let writer = Writer::new(shared.clone(), conn, follow.clone()).map_err(wrap)?;
         let thread = Builder::new()
             .name("store".to_owned())
             .spawn(move || writer.run())
             .map_err(StoreError::Thread)?;
-        Ok(Self { shared, path, follow, thread: Mutex::new(Some(thread)) })
+        let mut threads = vec![thread];
+        if let Some(journal) = &shared.journal {
+            threads.push(crate::journal::start(&shared, journal.clone()).map_err(StoreError::Thread)?);
+        }
+        Ok(Self { shared, path, follow, threads: Mutex::new(threads) })
     }
 
     /// The database file.
@@ -163,6 +174,7 @@ impl Store {
                 written: count(&counts.log_written),
                 deleted: count(&counts.log_deleted),
             },
+            journal: self.shared.journal_status(),
             last_error: self.shared.trouble(),
             storage_failed: self.shared.storage_failed(),
             file_bytes: file_bytes(&self.path),
@@ -183,8 +195,8 @@ impl Store {
     /// written by then is counted as missing. Called again it does nothing.
     pub fn close(&self, within: Duration) -> Result<(), StoreError> {
         let closed = self.shared.close(within);
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(thread) = thread.filter(|_| self.shared.ended()) {
+        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        for thread in threads.into_iter().filter(|_| self.shared.ended()) {
             // It has said that it ended; that it panicked before was counted.
             let _ = thread.join();
         }

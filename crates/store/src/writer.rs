@@ -8,12 +8,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use magicapi_kernel::{LedgerEntry, LogRow};
+use magicapi_kernel::LogRow;
 use magicapi_plugin::{Delivery, ItemOutcome};
 use rusqlite::Connection;
 use tokio::sync::broadcast;
 
 use crate::error::Trouble;
+use crate::journal::Queued;
 use crate::ledger;
 use crate::queue::{Bounds, Plan, Shared};
 use crate::request_log::{self, LogBatch, LogEntry, Stored};
@@ -30,7 +31,7 @@ const LAST_PAUSE: Duration = Duration::from_secs(5);
 pub(crate) struct Writer {
     shared: Arc<Shared>,
     conn: Connection,
-    held: VecDeque<LedgerEntry>,
+    held: VecDeque<Queued>,
     pause: Option<(Instant, Duration)>,
     retention: Retention,
     tidy_at: Instant,
@@ -103,7 +104,7 @@ impl Writer {
         }
         match result {
             Ok(new) => {
-                self.shared.settle(&std::mem::take(&mut self.held), new, 0);
+                self.shared.settle(std::mem::take(&mut self.held), new, 0);
                 self.recovered();
             }
             Err(error) if Trouble::of(&error) == Trouble::Row => self.write_one_by_one(),
@@ -116,10 +117,10 @@ impl Writer {
         while let Some(entry) = self.held.pop_front() {
             let one = VecDeque::from([entry]);
             match ledger::insert(&mut self.conn, &one) {
-                Ok(new) => self.shared.settle(&one, new, 0),
+                Ok(new) => self.shared.settle(one, new, 0),
                 Err(error) if Trouble::of(&error) == Trouble::Row => {
                     tracing::error!(%error, "a ledger entry cannot be stored; it is counted as missing");
-                    self.shared.settle(&one, 0, 1);
+                    self.shared.settle(one, 0, 1);
                 }
                 Err(error) => {
                     self.held.extend(one);
@@ -244,7 +245,7 @@ impl Writer {
         self.tidy_at = self.tidy_at.min(Instant::now() + self.after_trouble());
         let storage = matches!(Trouble::of(error), Trouble::Full | Trouble::Storage);
         if self.shared.note(Some(error.to_string()), storage || self.shared.storage_failed()) {
-            tracing::warn!(%error, "the store cannot write; ledger entries wait in memory");
+            tracing::warn!(%error, "the store cannot write; ledger entries wait");
         }
     }
 

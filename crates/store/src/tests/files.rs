@@ -107,7 +107,9 @@ fn files_and_directory_are_private() {
     export(&store, &[record(DAY, "x")]);
     for file in fs::read_dir(place.path().parent().expect("dir")).expect("dir") {
         let file = file.expect("file");
-        assert_eq!(file.metadata().expect("metadata").permissions().mode() & 0o777, 0o600, "{file:?}");
+        let found = file.metadata().expect("metadata");
+        let private = if found.is_dir() { 0o700 } else { 0o600 };
+        assert_eq!(found.permissions().mode() & 0o777, private, "{file:?}");
     }
     let made = Place::new();
     drop(made.open());

@@ -162,6 +162,24 @@ fn a_full_disk_is_not_ready_and_keeps_what_it_holds() {
     let status = store.status();
     assert_eq!(status.ledger.missing, 0, "{status:?}");
     assert!(status.last_error.is_some_and(|error| error.contains("full")));
+    store.close(Duration::from_millis(300)).expect("what has no room stands in the journal");
+    let status = store.status().ledger;
+    assert_eq!((status.missing, status.queued), (0, 0));
+    assert!(status.written < given);
+    drop(store);
+    place.open().close(SOON).expect("closes");
+    assert_eq!(ledger_rows(&place.path()).len() as u64, given);
+}
+
+#[test]
+fn without_a_journal_what_has_no_room_at_the_end_is_counted() {
+    let place = Place::new();
+    let limits = Limits { max_pages: Some(40), entries: 4000, ..Limits::default() };
+    let options = StoreOptions { journal: None, ..place.options() };
+    let store = Store::open_with(options, limits).expect("opens");
+    let given = 1500;
+    (0..given).for_each(|_| store.ledger().record(entry(RequestId::mint(), 1)));
+    until("the disk is full", || store.status().storage_failed);
     let left = store.close(Duration::from_millis(300)).expect_err("no room");
     assert!(matches!(left, StoreError::NotFlushed { .. }), "{left}");
     let status = store.status().ledger;

@@ -1,6 +1,7 @@
 //! Tests of the whole store: what goes in comes out, once, within bounds, whatever the disk does.
 
 mod files;
+mod journal;
 mod ledger;
 mod log;
 mod retention;
@@ -34,8 +35,17 @@ impl Place {
         self.dir.path().join("data").join("magicapi.db")
     }
 
+    fn journal(&self) -> PathBuf {
+        self.dir.path().join("data/journal/ledger")
+    }
+
     fn options(&self) -> StoreOptions {
-        StoreOptions { path: self.path(), retention_age: 7 * DAY, retention_size: 1 << 30 }
+        StoreOptions {
+            path: self.path(),
+            retention_age: 7 * DAY,
+            retention_size: 1 << 30,
+            journal: Some(self.journal()),
+        }
     }
 
     fn open(&self) -> Store {
