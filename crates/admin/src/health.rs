@@ -36,6 +36,8 @@ pub struct HealthFacts {
     pub store: Option<StoreFacts>,
     /// The spend ledger; `None` when it is off.
     pub ledger: Option<LedgerFacts>,
+    /// The journals: of durable records, of the ledger.
+    pub journals: Vec<JournalFacts>,
     /// The providers configured, by name.
     pub providers: Vec<String>,
     /// What else is wrong. What stands in the other facts is added here: a failing store or exporter, missing ledger
@@ -90,6 +92,29 @@ pub struct LedgerFacts {
     pub on_full: &'static str,
 }
 
+/// A journal: what must survive a kill before it has reached its place.
+#[derive(Clone, Debug, Default, Serialize, ToSchema)]
+pub struct JournalFacts {
+    /// `telemetry` (with `telemetry.durable`) or `ledger`.
+    pub name: &'static str,
+    /// Bytes of its files.
+    pub bytes: u64,
+    /// What they may take.
+    pub limit: u64,
+    /// Entries that have not reached their place.
+    pub entries: u64,
+    /// How old the oldest of them is; `null` when there is none.
+    pub oldest_age_ms: Option<u64>,
+    /// Entries that went on without it since the start: a kill would lose those that are under way.
+    pub unwritten: u64,
+    /// Entries of an earlier process that were taken up again.
+    pub recovered: u64,
+    /// Requests of an earlier process that were under way when it was killed.
+    pub killed: u64,
+    /// Why it cannot be written just now; `null` when it can.
+    pub error: Option<String>,
+}
+
 /// How the gateway is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
@@ -118,6 +143,7 @@ pub(crate) struct HealthDetails {
     store: Option<StoreFacts>,
     /// `null` when it is off.
     ledger: Option<LedgerFacts>,
+    journals: Vec<JournalFacts>,
     exporters: Vec<ExporterInfo>,
 }
 
@@ -144,6 +170,7 @@ impl HealthDetails {
         let mut reasons = facts.degraded;
         reasons.extend(facts.store.as_ref().and_then(StoreFacts::complaint));
         reasons.extend(facts.ledger.as_ref().and_then(LedgerFacts::complaint));
+        reasons.extend(facts.journals.iter().filter_map(JournalFacts::complaint));
         reasons.extend(exporters.iter().filter_map(ExporterInfo::complaint));
         Self {
             status: if reasons.is_empty() { Status::Ok } else { Status::Degraded },
@@ -159,6 +186,7 @@ impl HealthDetails {
             providers: facts.providers,
             store: facts.store,
             ledger: facts.ledger,
+            journals: facts.journals,
             exporters,
         }
     }
@@ -169,6 +197,13 @@ impl StoreFacts {
         let why = self.last_error.as_deref();
         (self.storage_failed || why.is_some())
             .then(|| format!("store: {}", why.unwrap_or("the disk is full or broken")))
+    }
+}
+
+impl JournalFacts {
+    fn complaint(&self) -> Option<String> {
+        let why = self.error.as_deref()?;
+        Some(format!("journal {}: {why}; what is under way would not survive a kill", self.name))
     }
 }
 

@@ -25,7 +25,7 @@ mod tests;
 mod token;
 mod trial;
 
-pub use health::{DataPlaneFacts, HealthFacts, HealthSource, LedgerFacts, StoreFacts};
+pub use health::{DataPlaneFacts, HealthFacts, HealthSource, JournalFacts, LedgerFacts, StoreFacts};
 pub use plane::AdminState;
 pub use serve::serve;
 pub use spool::{

@@ -48,6 +48,7 @@ fn put_back(old: &Config, new: &mut Config) {
     new.admin = old.admin.clone();
     new.data_dir.clone_from(&old.data_dir);
     new.store.url = old.store.url.clone();
+    new.telemetry.durable = old.telemetry.durable;
     new.telemetry.threads = old.telemetry.threads;
     new.telemetry.metrics_interval = old.telemetry.metrics_interval;
     new.telemetry.config.service_name.clone_from(&old.telemetry.config.service_name);

@@ -242,6 +242,11 @@ fn telemetry(list: &mut List, telemetry: &Telemetry) {
     for (name, value) in &telemetry.config.resource_attributes {
         list.put(format!("OTEL_RESOURCE_ATTRIBUTES.{name}"), value.as_str());
     }
+    list.put("telemetry.durable", telemetry.durable.is_some());
+    if let Some(journal) = &telemetry.durable {
+        list.put("telemetry.journal.fsync", word(journal.fsync));
+        list.size("telemetry.journal.disk", journal.disk);
+    }
     list.put("telemetry.threads", telemetry.threads);
     list.put("telemetry.metrics_on_data_plane", telemetry.metrics_on_data_plane);
     list.duration("telemetry.metrics.interval", telemetry.metrics_interval);

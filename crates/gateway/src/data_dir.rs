@@ -114,17 +114,23 @@ impl Data {
                         "{problem}; `ledger.on_full: refuse` wants a store that can be written"
                     ));
                 }
+                if config.telemetry.durable.is_some() {
+                    return Err(format!(
+                        "{problem}; `telemetry.durable` wants a journal that can be written"
+                    ));
+                }
                 tracing::warn!("{problem}; going on without store and spool: spend is counted, not written");
                 degraded.push(problem);
                 None
             }
         };
         let store = match (&config.store.url, &dir) {
-            (StoreUrl::Sqlite(path), Some(_)) => {
+            (StoreUrl::Sqlite(path), Some(dir)) => {
                 let options = StoreOptions {
                     path: path.clone(),
                     retention_age: config.store.retention.age,
                     retention_size: config.store.retention.size,
+                    journal: Some(dir.path().join("journal").join("ledger")),
                 };
                 Some(Arc::new(Store::open(options).map_err(|error| error.to_string())?))
             }

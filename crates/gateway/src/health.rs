@@ -71,6 +71,7 @@ impl HealthSource for Health {
             },
             store: self.store.as_deref().map(store_facts),
             ledger: self.ledger(&snapshot.config),
+            journals: crate::journals::facts(&self.shared, self.store.as_deref()),
             providers: snapshot
                 .slots()
                 .iter()

@@ -13,6 +13,7 @@ mod data_dir;
 mod demo;
 mod exporters;
 mod health;
+mod journals;
 mod log;
 mod logs;
 mod parts;

@@ -1,7 +1,10 @@
 //! From the configuration's words for one exporter's pipeline to the pipeline's own.
 
+use std::path::Path;
+use std::time::Duration;
+
 use magicapi_config::Pipeline;
-use magicapi_telemetry::{Keep, Only, PipelineSettings, RateLimit, Sample, WhenFull};
+use magicapi_telemetry::{DurableSettings, Fsync, Keep, Only, PipelineSettings, RateLimit, Sample, WhenFull};
 
 /// How an exporter is driven.
 pub(crate) fn settings(pipeline: &Pipeline) -> PipelineSettings {
@@ -26,6 +29,19 @@ pub(crate) fn settings(pipeline: &Pipeline) -> PipelineSettings {
             magicapi_config::WhenFull::Refuse => WhenFull::Refuse,
         },
         retry_max_age: pipeline.retry.max_age,
+    }
+}
+
+/// Where durable records stand, below the data directory.
+pub(crate) fn durable(durable: &magicapi_config::Durable, data_dir: &Path) -> DurableSettings {
+    DurableSettings {
+        dir: data_dir.join("journal").join("telemetry"),
+        disk: durable.disk,
+        fsync: match durable.fsync {
+            magicapi_config::Fsync::Never => Fsync::Never,
+            magicapi_config::Fsync::Interval => Fsync::Interval(Duration::from_secs(1)),
+            magicapi_config::Fsync::Always => Fsync::Always,
+        },
     }
 }
 

@@ -84,6 +84,8 @@ pub(crate) fn start(sources: Sources, catalogue: Catalogue, loaded: Loaded) -> R
     let snapshot = parts::snapshot(&loaded)?;
     let shared = Shared::new(snapshot, ledger(&config, store.as_deref()), telemetry);
     crate::health::observe(&workshop.registry, &shared);
+    crate::journals::observe(&workshop.registry, &shared, store.as_ref());
+    book_killed(&shared);
     let tls = config.server.tls.as_ref().map(TlsAcceptor::new).transpose();
     let tls = tls.map_err(|error| format!("server.tls: {error}"))?;
     let listeners = bind(&config.server.listen, "PORT or `server.listen`")?;
@@ -152,6 +154,13 @@ fn ledger(config: &Config, store: Option<&Store>) -> Arc<dyn Ledger> {
     store.map_or_else(|| Arc::new(NoLedger::default()) as Arc<dyn Ledger>, Store::ledger)
 }
 
+/// Requests that were under way when an earlier process was killed have their rows too.
+fn book_killed(shared: &Shared) {
+    for facts in shared.telemetry.take_killed() {
+        shared.ledger.record(magicapi_server::ledger_entry(&facts, Vec::new(), &shared.telemetry));
+    }
+}
+
 /// From here on signals and changed files are heeded: before anybody is told that the gateway listens.
 fn obey(shared: &Arc<Shared>, reloader: Arc<Reloader>) -> Result<(), String> {
     let asked = Arc::new(Notify::new());
@@ -180,6 +189,12 @@ fn telemetry(
         redactor: Some(redactor),
         metrics_interval: config.telemetry.metrics_interval,
         spool_dir: workshop.data_dir.as_ref().map(|dir| dir.join("spool")),
+        durable: config
+            .telemetry
+            .durable
+            .as_ref()
+            .zip(workshop.data_dir.as_ref())
+            .map(|(durable, dir)| crate::pipeline::durable(durable, dir)),
     };
     Telemetry::start(settings, workshop.registry.clone(), made).map_err(|error| format!("telemetry: {error}"))
 }

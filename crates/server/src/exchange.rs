@@ -143,6 +143,16 @@ impl Exchange {
         }
     }
 
+    /// The request is admitted: where records are durable, it now has one whatever becomes of the process.
+    pub(crate) fn admitted(&mut self) {
+        match &mut self.tap {
+            TapPlace::Own(tap) => tap.open(&self.facts),
+            TapPlace::Shared(upload) => {
+                upload.lock().unwrap_or_else(PoisonError::into_inner).tap.open(&self.facts);
+            }
+        }
+    }
+
     /// Keeps a held request body, whose allocation is its own.
     pub(crate) fn request_body(&mut self, raw: &Bytes) {
         self.facts.request_size = raw.len() as u64;

@@ -25,13 +25,9 @@ pub(crate) fn price(facts: &mut Facts, prices: &PriceTable, provider: &dyn Provi
     facts.price_version = from_table.map(|_| prices.version().to_owned());
 }
 
-/// The rows of one request. A caller's names are what spend is counted by, so they stay what they are; but a secret
+/// The rows of one request, its attempts as far as they are known. A caller's names are what spend is counted by, so they stay what they are; but a secret
 /// among them is kept nowhere.
-pub(crate) fn ledger_entry(
-    facts: &Facts,
-    mut attempts: Vec<AttemptRow>,
-    telemetry: &Telemetry,
-) -> LedgerEntry {
+pub fn ledger_entry(facts: &Facts, mut attempts: Vec<AttemptRow>, telemetry: &Telemetry) -> LedgerEntry {
     let clean =
         |name: &Option<String>| name.as_deref().map(|name| telemetry.without_secrets(name).into_owned());
     let model = clean(&facts.model);

@@ -272,6 +272,7 @@ pub(super) fn facts() -> HealthFacts {
         phase: "serving".into(),
         data_plane: DataPlaneFacts { in_flight: 1, connections: 2, connections_refused: 3, held_bytes: 4 },
         store: Some(StoreFacts { file_bytes: 4096, ..StoreFacts::default() }),
+        journals: Vec::new(),
         ledger: Some(LedgerFacts { ready: true, on_full: "count", ..LedgerFacts::default() }),
         providers: vec!["groq".into()],
         degraded: Vec::new(),

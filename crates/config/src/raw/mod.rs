@@ -19,7 +19,7 @@ use crate::units::{Limit, Size, Span};
 
 pub(crate) use self::pipeline::{Batch, Buffer, Keep, Only, Pipeline, ReachAuth, Sample};
 pub(crate) use self::redaction::{Pattern as RedactPattern, Pii, Redact};
-pub(crate) use self::telemetry::{Capture, Telemetry};
+pub(crate) use self::telemetry::{Capture, Journal, Telemetry};
 
 /// The configuration file of the MagicAPI gateway.
 #[derive(Default, Deserialize, JsonSchema)]

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::Redact;
+use crate::types::Fsync;
 use crate::units::{Size, Span};
 
 /// Records, metrics and exporters.
@@ -15,6 +16,12 @@ pub(crate) struct Telemetry {
     /// `service.name` in every record (default `noveum_ai_gateway`); `OTEL_SERVICE_NAME` wins over it.
     #[schemars(extend("x-restart" = true))]
     pub(crate) service_name: Option<String>,
+    /// Whether a record survives a kill of the process from its request's admission on (default false); costs a write to
+    /// `data_dir` per record, and the gateway does not start without one that it can write.
+    #[schemars(extend("x-restart" = true))]
+    pub(crate) durable: Option<bool>,
+    /// The journal of `durable: true`.
+    pub(crate) journal: Option<Journal>,
     /// Threads for assembly, redaction and encoding of records (default 1).
     #[schemars(extend("x-restart" = true), range(min = 1))]
     pub(crate) threads: Option<usize>,
@@ -29,6 +36,18 @@ pub(crate) struct Telemetry {
     /// The exporters, each told by its `type`; default: `prometheus`. Not together with `ENABLED_EXPORTERS`. Their
     /// settings come from here alone, not from environment variables.
     pub(crate) exporters: Option<Vec<Map<String, Value>>>,
+}
+
+/// The journal of durable records.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Journal {
+    /// When records reach the disk itself, for a loss of power (default `interval`); a kill loses none in any case.
+    #[schemars(extend("x-restart" = true))]
+    pub(crate) fsync: Option<Fsync>,
+    /// Size of its files (default 1GiB, at least 1MiB); past it records go on without it, counted, and `degraded`.
+    #[schemars(extend("x-restart" = true))]
+    pub(crate) disk: Option<Size>,
 }
 
 /// Metrics that are pushed.

@@ -7,7 +7,7 @@ use magicapi_plugin::{Signals, TelemetryConfig};
 use super::{exporters, redaction::redaction, serving::bytes};
 use crate::context::Context;
 use crate::raw;
-use crate::types::{Capture, ExporterEntry, Telemetry};
+use crate::types::{Capture, Durable, ExporterEntry, Telemetry};
 
 const ATTRIBUTES: &str = "OTEL_RESOURCE_ATTRIBUTES";
 const MIB: u64 = 1 << 20;
@@ -33,6 +33,7 @@ pub(super) fn telemetry(cx: &mut Context<'_>, file: raw::Telemetry) -> Telemetry
     }
     Telemetry {
         config,
+        durable: durable(cx, file.durable, file.journal),
         threads: file.threads.unwrap_or(1),
         metrics_on_data_plane,
         metrics_interval: cx.positive(
@@ -44,6 +45,25 @@ pub(super) fn telemetry(cx: &mut Context<'_>, file: raw::Telemetry) -> Telemetry
         redaction: redaction(file.redact),
         exporters,
     }
+}
+
+fn durable(cx: &mut Context<'_>, on: Option<bool>, file: Option<raw::Journal>) -> Option<Durable> {
+    const DISK: &str = "telemetry.journal.disk";
+    if on != Some(true) {
+        if file.is_some() {
+            cx.problem(
+                "telemetry.journal",
+                "is the journal of durable records, and `telemetry.durable` is not true",
+            );
+        }
+        return None;
+    }
+    let file = file.unwrap_or_default();
+    let disk = file.disk.map_or(1 << 30, |size| size.0);
+    if disk < MIB {
+        cx.problem(DISK, "is less than the 1MiB that it needs");
+    }
+    Some(Durable { fsync: file.fsync.unwrap_or_default(), disk })
 }
 
 fn capture(file: &raw::Capture) -> Capture {

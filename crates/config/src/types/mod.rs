@@ -22,7 +22,7 @@ pub use self::serving::{
     Admin, Drain, Ledger, Limits, Listen, ListenSource, Log, LogFormat, MetricsAccess, OnFull, Prices,
     Retention, Server, Store, StoreUrl, TlsFiles,
 };
-pub use self::telemetry::{Capture, ExporterEntry, Source, Telemetry};
+pub use self::telemetry::{Capture, Durable, ExporterEntry, Fsync, Source, Telemetry};
 
 use std::path::PathBuf;
 

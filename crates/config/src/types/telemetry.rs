@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use magicapi_plugin::{ContentLevel, Settings, TelemetryConfig};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::{Pipeline, Reach, Redaction};
 
@@ -12,6 +14,8 @@ pub struct Telemetry {
     /// Names of this gateway in every record. `service_instance_id` is `None` unless `OTEL_RESOURCE_ATTRIBUTES` has
     /// one: the gateway then makes one per process.
     pub config: TelemetryConfig,
+    /// The journal of records; `None` unless they are durable.
+    pub durable: Option<Durable>,
     /// Threads for assembly, redaction and encoding.
     pub threads: usize,
     /// Whether the data plane serves `/metrics` too: `telemetry.metrics_on_data_plane`; when the file is silent, whether
@@ -25,6 +29,28 @@ pub struct Telemetry {
     pub redaction: Redaction,
     /// The exporters, in the user's order; their names are unique. `request_log` is not among them.
     pub exporters: Vec<ExporterEntry>,
+}
+
+/// The journal of durable records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Durable {
+    /// When they reach the disk itself.
+    pub fsync: Fsync,
+    /// Size of its files in bytes.
+    pub disk: u64,
+}
+
+/// When what was written reaches the disk itself. A kill of the process loses nothing in any case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Fsync {
+    /// When the operating system likes.
+    Never,
+    /// Once per second.
+    #[default]
+    Interval,
+    /// Before a record counts as accepted.
+    Always,
 }
 
 /// What records may hold. Sizes in bytes.

@@ -88,7 +88,7 @@ fn alone(name: &str, loaded: &Loaded, has_dir: bool) -> Result<TrialView, String
         StoreUrl::Sqlite(path) if name == REQUEST_LOG => {
             let retention = &loaded.config.store.retention;
             let (retention_age, retention_size) = (retention.age, retention.size);
-            let options = StoreOptions { path: path.clone(), retention_age, retention_size };
+            let options = StoreOptions { path: path.clone(), retention_age, retention_size, journal: None };
             if !has_dir {
                 return Err("there is no data directory yet: start the gateway once".to_owned());
             }

@@ -48,6 +48,7 @@ fn open(dir: &Path) -> Arc<Store> {
         path: dir.join(DATABASE),
         retention_age: Duration::from_hours(24),
         retention_size: 1 << 30,
+        journal: None,
     };
     Arc::new(Store::open(options).expect("opens"))
 }
