@@ -36,6 +36,13 @@ fn wrong_kinds_and_units() {
 }
 
 #[test]
+fn the_journal_of_durable_records() {
+    file("journal_without_durable", &[], "telemetry:\n  journal: { fsync: always }\n");
+    file("journal_too_small", &[], "telemetry:\n  durable: true\n  journal: { disk: 64KiB }\n");
+    file("journal_kinds", &[], "telemetry:\n  durable: yes\n  journal: { fsync: sometimes, disk: 1 GB/s }\n");
+}
+
+#[test]
 fn syntax() {
     file("syntax", &[], "server:\n  listen: [ \"a\"\nadmin: x: y\n");
     file("unquoted_in_flow", &[], "providers:\n  openai: { api_key: ${K} }\n");

@@ -69,3 +69,26 @@ fn sample(sample: &magicapi_config::Sample) -> Sample {
         },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::time::Duration;
+
+    use magicapi_telemetry::Fsync;
+
+    /// What each does is the spool's own test.
+    #[test]
+    fn telemetry_journal_fsync_is_the_journals() {
+        let words = [
+            (magicapi_config::Fsync::Never, Fsync::Never),
+            (magicapi_config::Fsync::Interval, Fsync::Interval(Duration::from_secs(1))),
+            (magicapi_config::Fsync::Always, Fsync::Always),
+        ];
+        for (fsync, wanted) in words {
+            let settings = super::durable(&magicapi_config::Durable { fsync, disk: 7 }, Path::new("data"));
+            assert_eq!((settings.fsync, settings.disk), (wanted, 7));
+            assert_eq!(settings.dir, Path::new("data/journal/telemetry"));
+        }
+    }
+}

@@ -85,7 +85,7 @@ pub(crate) fn start(sources: Sources, catalogue: Catalogue, loaded: Loaded) -> R
     let shared = Shared::new(snapshot, ledger(&config, store.as_deref()), telemetry);
     crate::health::observe(&workshop.registry, &shared);
     crate::journals::observe(&workshop.registry, &shared, store.as_ref());
-    book_killed(&shared);
+    book_again(&shared);
     let tls = config.server.tls.as_ref().map(TlsAcceptor::new).transpose();
     let tls = tls.map_err(|error| format!("server.tls: {error}"))?;
     let listeners = bind(&config.server.listen, "PORT or `server.listen`")?;
@@ -154,10 +154,10 @@ fn ledger(config: &Config, store: Option<&Store>) -> Arc<dyn Ledger> {
     store.map_or_else(|| Arc::new(NoLedger::default()) as Arc<dyn Ledger>, Store::ledger)
 }
 
-/// Requests that were under way when an earlier process was killed have their rows too.
-fn book_killed(shared: &Shared) {
-    for facts in shared.telemetry.take_killed() {
-        shared.ledger.record(magicapi_server::ledger_entry(&facts, Vec::new(), &shared.telemetry));
+/// Requests that an earlier process was killed over have their rows too. A row that is there already stays.
+fn book_again(shared: &Shared) {
+    for facts in shared.telemetry.take_unbooked() {
+        shared.ledger.record(magicapi_server::recovered_entry(&facts, &shared.telemetry));
     }
 }
 

@@ -256,3 +256,38 @@ async fn without_durable_records_no_request_has_two() {
         "what waited for its answer is lost: {found:?}"
     );
 }
+
+#[tokio::test]
+async fn telemetry_journal_disk_bounds_the_journal() {
+    // Nobody listens there, and nothing goes to the spool: everything stays in the journal.
+    let elsewhere = json!({ "type": "elasticsearch", "url": "http://127.0.0.1:1", "buffer": { "when_full": "drop_oldest" } });
+    let telemetry = json!({ "durable": true, "journal": { "disk": "1MiB" }, "metrics_on_data_plane": true,
+        "exporters": [elsewhere, { "type": "prometheus" }] });
+    let scene = Scene::start(json!({ "telemetry": telemetry })).await;
+    let mut body = buffered();
+    body["messages"][0]["content"] = json!("x".repeat(16 << 10));
+    for _ in 0..80 {
+        let answer = scene.post("/v1/chat/completions", &json!({ "text": "a b c" }), &[], &body).await;
+        assert_eq!(answer.status, 200);
+    }
+    let journal = until("what did not fit is counted", async || {
+        let details = scene.admin("/health/details").await.json();
+        let journal = details["journals"][0].clone();
+        let said = details["reasons"].to_string().contains("journal telemetry: ");
+        (said && journal["unwritten"].as_u64() > Some(0)).then_some(journal)
+    })
+    .await;
+    assert_eq!(journal["name"], "telemetry");
+    assert!(
+        journal["bytes"].as_u64().is_some_and(|bytes| (512 << 10..=1 << 20).contains(&bytes)),
+        "{journal}"
+    );
+    let page = scene.admin("/metrics").await.text();
+    for metric in ["bytes", "limit_bytes", "entries", "oldest_age_seconds", "failing", "unwritten_total"] {
+        for name in ["telemetry", "ledger"] {
+            let series = format!("gateway_journal_{metric}{{journal=\"{name}\"}}");
+            let expected = metric != "unwritten_total" || name == "telemetry";
+            assert!(!expected || page.contains(&series), "no {series} in {page}");
+        }
+    }
+}

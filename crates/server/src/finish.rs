@@ -25,9 +25,28 @@ pub(crate) fn price(facts: &mut Facts, prices: &PriceTable, provider: &dyn Provi
     facts.price_version = from_table.map(|_| prices.version().to_owned());
 }
 
-/// The rows of one request, its attempts as far as they are known. A caller's names are what spend is counted by, so they stay what they are; but a secret
+/// The rows of a request whose record alone survived a kill; of its attempts, the last.
+pub fn recovered_entry(facts: &Facts, telemetry: &Telemetry) -> LedgerEntry {
+    let last = facts.provider.as_ref().filter(|_| facts.attempts > 0).map(|provider| AttemptRow {
+        attempt: facts.attempts,
+        provider: provider.clone(),
+        model: facts.model.clone(),
+        status_code: facts.provider_status_code,
+        error_type: facts.provider_error_type.or(facts.error_type).map(Into::into),
+        latency_ms: facts.provider_latency_ms.unwrap_or(facts.latency_ms),
+        usage: facts.usage,
+        cost: facts.cost,
+    });
+    ledger_entry(facts, last.into_iter().collect(), telemetry)
+}
+
+/// The rows of one request. A caller's names are what spend is counted by, so they stay what they are; but a secret
 /// among them is kept nowhere.
-pub fn ledger_entry(facts: &Facts, mut attempts: Vec<AttemptRow>, telemetry: &Telemetry) -> LedgerEntry {
+pub(crate) fn ledger_entry(
+    facts: &Facts,
+    mut attempts: Vec<AttemptRow>,
+    telemetry: &Telemetry,
+) -> LedgerEntry {
     let clean =
         |name: &Option<String>| name.as_deref().map(|name| telemetry.without_secrets(name).into_owned());
     let model = clean(&facts.model);

@@ -38,7 +38,7 @@ mod timer;
 mod tls;
 mod unpack;
 
-pub use finish::ledger_entry;
+pub use finish::recovered_entry;
 pub use listener::{bind, serve};
 pub use path::useless_passthrough;
 pub use snapshot::{Counts, Phase, ProviderSlot, Shared, Snapshot};

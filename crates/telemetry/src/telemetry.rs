@@ -40,7 +40,7 @@ struct Inner {
     core: Arc<Core>,
     metrics_interval: Duration,
     control: Mutex<Control>,
-    killed: Mutex<Vec<Facts>>,
+    unbooked: Mutex<Vec<Facts>>,
 }
 
 /// Threads, and who may start and end them.
@@ -93,16 +93,17 @@ impl Telemetry {
             spools.say_orphans();
         }
         if let Some(recovery) = recovery {
-            *telemetry.0.killed.lock().unwrap_or_else(PoisonError::into_inner) = recovery.killed();
+            *telemetry.0.unbooked.lock().unwrap_or_else(PoisonError::into_inner) = recovery.unbooked();
             std::thread::Builder::new().name("recover".into()).spawn(move || recovery.run(&core))?;
         }
         Ok(telemetry)
     }
 
-    /// Requests that were under way when an earlier process was killed, each once: for whoever keeps books of them
-    /// beside their records. None unless records are durable.
-    pub fn take_killed(&self) -> Vec<Facts> {
-        std::mem::take(&mut *self.0.killed.lock().unwrap_or_else(PoisonError::into_inner))
+    /// Requests that were under way when an earlier process was killed, and those that had ended just before: for whoever
+    /// keeps books of them beside their records, and may not have had the time. Given once; none unless records are
+    /// durable.
+    pub fn take_unbooked(&self) -> Vec<Facts> {
+        std::mem::take(&mut *self.0.unbooked.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The journal of records; `None` unless they are durable.
@@ -125,7 +126,7 @@ impl Telemetry {
             core,
             metrics_interval,
             control: Mutex::new(control),
-            killed: Mutex::default(),
+            unbooked: Mutex::default(),
         }))
     }
 

@@ -119,13 +119,17 @@ async fn a_directory_that_cannot_be_written_costs_store_and_log_alone() {
     assert_eq!(std::fs::read_dir(&data).expect("the directory").count(), 0);
     drop(gateway);
 
-    let refuses = options().config("ledger: { on_full: refuse }\n");
-    let (mut command, _kept) = refuses.command();
-    let output =
-        tokio::task::spawn_blocking(move || command.output()).await.expect("a thread").expect("the binary");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(2), "{said}");
-    assert!(said.contains("ledger.on_full"), "{said}");
+    for (wants, key) in [
+        ("ledger: { on_full: refuse }\n", "ledger.on_full"),
+        ("telemetry: { durable: true }\n", "telemetry.durable"),
+    ] {
+        let (mut command, _kept) = options().config(wants).command();
+        let output = tokio::task::spawn_blocking(move || command.output());
+        let output = output.await.expect("a thread").expect("the binary");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains(key), "{said}");
+    }
 }
 
 #[tokio::test]

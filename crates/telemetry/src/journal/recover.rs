@@ -17,6 +17,8 @@ use crate::core::Core;
 use crate::memory::Reservation;
 use crate::metrics::DropReason;
 
+/// Within which the books of a request that ended are surely closed.
+const BOOKED: Duration = Duration::from_secs(5);
 /// How often a full queue is looked at.
 const LOOK: Duration = Duration::from_millis(5);
 
@@ -28,6 +30,8 @@ pub(crate) struct Recovery {
     done: HashSet<RequestId>,
     /// Requests that were under way: the records that they become.
     killed: Vec<RequestMetrics>,
+    /// What ended last.
+    last: Vec<Facts>,
     complete: bool,
 }
 
@@ -62,16 +66,26 @@ impl Recovery {
             files.push(OldFile { segment, corrupt });
         }
         journal.old_bytes.store(bytes, Ordering::Relaxed);
-        let readable = files.iter().map(|file| file.segment.clone()).collect();
+        let readable: Vec<_> = files.iter().map(|file| file.segment.clone()).collect();
+        let last = last_ended(&readable);
         let killed = found.killed();
         journal.killed.store(killed.len() as u64, Ordering::Relaxed);
         let pin = Pin::old(files, journal.old_bytes.clone());
-        Self { journal: journal.clone(), files: readable, pin, done: found.done, killed, complete: false }
+        Self {
+            journal: journal.clone(),
+            files: readable,
+            pin,
+            done: found.done,
+            killed,
+            last,
+            complete: false,
+        }
     }
 
-    /// The requests that were under way when the process was killed.
-    pub(crate) fn killed(&self) -> Vec<Facts> {
-        self.killed.iter().map(|record| record.facts().clone()).collect()
+    /// The requests that were under way when the process was killed, and those that ended in its last seconds.
+    pub(crate) fn unbooked(&self) -> Vec<Facts> {
+        let killed = self.killed.iter().map(|record| record.facts().clone());
+        killed.chain(self.last.iter().cloned()).collect()
     }
 
     /// How many records there are.
@@ -191,6 +205,21 @@ impl Found {
         killed.sort_by_key(|record: &RequestMetrics| (record.facts().timestamp, record.id()));
         killed
     }
+}
+
+/// Facts of the records that ended within [`BOOKED`] of the last one. They stand in the last two files.
+fn last_ended(files: &[OldSegment]) -> Vec<Facts> {
+    let ended = |facts: &Facts| facts.timestamp + Duration::from_millis(facts.latency_ms);
+    let entries = files.iter().rev().take(2).flat_map(|file| file.read().0);
+    let mut facts: Vec<_> = entries
+        .filter_map(|one| match entry::read(&one)? {
+            Entry::Record(_, stored) => Some(RequestMetrics::from_stored(&stored).ok()?.facts().clone()),
+            _ => None,
+        })
+        .collect();
+    let last = facts.iter().map(ended).max();
+    facts.retain(|facts| last.is_some_and(|last| ended(facts) + BOOKED >= last));
+    facts
 }
 
 /// The end of a file that was written when the process was killed may be half an entry; anything else is a fault.
