@@ -67,7 +67,12 @@ impl Meters {
             meter.u64_gauge(name).with_unit(unit).with_labels(&["journal"]).with_description(text).build()
         };
         let counter = |name: &str, text: &str| {
-            let counter = meter.u64_counter(name).with_labels(&["journal"]).with_description(text).build();
+            let counter = meter
+                .u64_counter(name)
+                .with_unit("{entry}")
+                .with_labels(&["journal"])
+                .with_description(text)
+                .build();
             (counter, [AtomicU64::new(0), AtomicU64::new(0)])
         };
         Self {

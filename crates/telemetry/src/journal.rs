@@ -25,6 +25,7 @@ use magicapi_plugin::{Facts, RequestId, RequestMetrics, TelemetryConfig};
 pub use magicapi_spool::Fsync;
 use magicapi_spool::{Journal, JournalSettings, SpoolError, Ticket};
 
+pub(crate) use self::entry::KILLED;
 pub(crate) use self::kept::Kept;
 use self::kept::{Held, Pin};
 pub(crate) use self::recover::Recovery;

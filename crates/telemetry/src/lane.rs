@@ -208,8 +208,11 @@ impl Lane {
 
     /// Puts a record into the queue. One that no queue of this size could hold loses its bodies, not itself.
     pub(crate) fn push(&self, mut item: Item) {
-        // A request that reached no provider was not taken; nor is its record, while there is no room.
-        if self.is_full() && item.record.facts().attempts == 0 {
+        // A request that reached no provider was not taken; nor is its record, while there is no room. One that was killed
+        // had been taken.
+        let facts = item.record.facts();
+        let is_killed = facts.error_type == Some(crate::journal::KILLED);
+        if self.is_full() && facts.attempts == 0 && !is_killed {
             self.tally.receive(1);
             return self.count(Event::Dropped(DropReason::QueueFull), 1);
         }
@@ -252,7 +255,9 @@ impl Lane {
             None => items,
         };
         if reason == DropReason::Shutdown {
-            lost.iter().for_each(|item| item.share.give_up());
+            for item in &lost {
+                item.share.give_up();
+            }
         }
         let lost = lost.len();
         self.count(Event::Dropped(reason), lost);

@@ -282,7 +282,9 @@ impl Spool {
         handover.bytes = 0;
         drop(handover);
         let lost = given_up.len();
-        given_up.into_iter().for_each(|item| item.share.give_up());
+        for item in given_up {
+            item.share.give_up();
+        }
         let reason = lock(&self.failure).as_ref().map_or(DropReason::Shutdown, |(reason, _)| *reason);
         self.drop_records(lost, reason);
         if lost > 0 {

@@ -22,7 +22,7 @@ const DONE: u8 = 3;
 const ID: usize = 40;
 
 /// The word in `error_type` of a request that was under way when the process was killed.
-pub(super) const KILLED: &str = "gateway_killed";
+pub(crate) const KILLED: &str = "gateway_killed";
 
 /// One entry, as it was found.
 #[derive(Debug)]

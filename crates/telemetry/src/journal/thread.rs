@@ -1,6 +1,7 @@
 //! The journal's thread: writes open and done entries in batches, and moves on what would hold old segments.
 
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
@@ -117,7 +118,11 @@ pub(super) fn start(
     std::thread::Builder::new().name("journal".into()).spawn(move || {
         let (mut sync_at, mut carry_at) = (Instant::now(), Instant::now());
         while let Some(messages) = journal.inbox.take() {
-            journal.process(messages, &config, &clean);
+            // What it panics over is not in the journal; the rest must be.
+            let process = || journal.process(messages, &config, &clean);
+            if catch_unwind(AssertUnwindSafe(process)).is_err() {
+                journal.missed(1);
+            }
             let now = Instant::now();
             if sync_at <= now {
                 journal.sync();
