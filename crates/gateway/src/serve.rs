@@ -84,8 +84,7 @@ pub(crate) fn start(sources: Sources, catalogue: Catalogue, loaded: Loaded) -> R
     let snapshot = parts::snapshot(&loaded)?;
     let shared = Shared::new(snapshot, ledger(&config, store.as_deref()), telemetry);
     crate::health::observe(&workshop.registry, &shared);
-    crate::journals::observe(&workshop.registry, &shared, store.as_ref());
-    book_again(&shared);
+    take_up_journals(&workshop.registry, &shared, store.as_ref());
     let tls = config.server.tls.as_ref().map(TlsAcceptor::new).transpose();
     let tls = tls.map_err(|error| format!("server.tls: {error}"))?;
     let listeners = bind(&config.server.listen, "PORT or `server.listen`")?;
@@ -154,8 +153,9 @@ fn ledger(config: &Config, store: Option<&Store>) -> Arc<dyn Ledger> {
     store.map_or_else(|| Arc::new(NoLedger::default()) as Arc<dyn Ledger>, Store::ledger)
 }
 
-/// Requests that an earlier process was killed over have their rows too. A row that is there already stays.
-fn book_again(shared: &Shared) {
+/// Shows the journals. Requests that an earlier process was killed over have their rows too; one that is there stays.
+fn take_up_journals(registry: &Arc<MetricRegistry>, shared: &Arc<Shared>, store: Option<&Arc<Store>>) {
+    crate::journals::observe(registry, shared, store);
     for facts in shared.telemetry.take_unbooked() {
         shared.ledger.record(magicapi_server::recovered_entry(&facts, &shared.telemetry));
     }

@@ -3,6 +3,7 @@
 //!
 //! Three kills by default, twenty with `--ignored`.
 #![allow(clippy::expect_used, clippy::panic, reason = "clippy does not see that this is part of tests")]
+#![allow(clippy::print_stdout, reason = "what is lost without `durable` is measured")]
 
 mod scene;
 

@@ -20,6 +20,7 @@ fn registered() -> BTreeSet<String> {
     let snapshot = crate::parts::snapshot(&loaded).expect("a snapshot");
     let shared = Shared::new(snapshot, Arc::new(NoLedger::default()), telemetry);
     super::observe(&registry, &shared);
+    crate::journals::observe(&registry, &shared, None);
     let metrics = registry.snapshot().metrics.into_iter();
     metrics
         .map(|metric| {
