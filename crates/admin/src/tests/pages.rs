@@ -16,7 +16,7 @@ use super::place::{Place, Set, authorization, facts, soon};
 use crate::exporters::ExporterInfo;
 use crate::openapi::document;
 use crate::routes::routes;
-use crate::{HealthFacts, LedgerFacts, StoreFacts};
+use crate::{HealthFacts, JournalFacts, LedgerFacts, StoreFacts};
 
 /// Makes a page; as an exporter of records its `init` fails.
 struct Fake;
@@ -110,6 +110,10 @@ async fn health_shows_every_fact() {
         "ledger": {
             "ready": true, "queued": 0, "queued_bytes": 0, "written": 0, "missing": 0, "on_full": "count",
         },
+        "journals": [{
+            "name": "ledger", "bytes": 7, "limit": 0, "entries": 0, "oldest_age_ms": null, "unwritten": 0,
+            "recovered": 0, "killed": 0, "error": null,
+        }],
         "exporters": [exporter],
     });
     assert_eq!(health, expected);
@@ -121,6 +125,7 @@ async fn what_is_wrong_is_a_reason_and_still_200() {
     let store =
         StoreFacts { storage_failed: true, last_error: Some("disk full".into()), ..StoreFacts::default() };
     let ledger = |ready, missing, on_full| LedgerFacts { ready, missing, on_full, ..LedgerFacts::default() };
+    let journal = JournalFacts { name: "ledger", error: Some("read-only".into()), ..JournalFacts::default() };
     let with = |change: fn(&mut HealthFacts)| {
         let mut facts = facts();
         change(&mut facts);
@@ -133,6 +138,7 @@ async fn what_is_wrong_is_a_reason_and_still_200() {
         (HealthFacts { ledger: Some(ledger(true, 3, "count")), ..facts() }, "3 requests are missing"),
         (HealthFacts { ledger: Some(ledger(false, 0, "refuse")), ..facts() }, "new requests are refused"),
         (HealthFacts { ledger: Some(ledger(false, 0, "count")), ..facts() }, "rows are missing"),
+        (HealthFacts { journals: vec![journal], ..facts() }, "journal ledger: read-only"),
     ] {
         let place = Place::new(Set { health: facts, ..Set::default() }).await;
         let answer = place.get("/health/details").await;

@@ -18,7 +18,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{broadcast, oneshot};
 use tokio::task::JoinHandle;
 
-use crate::{AdminState, DataPlaneFacts, HealthFacts, HealthSource, LedgerFacts, StoreFacts};
+use crate::{AdminState, DataPlaneFacts, HealthFacts, HealthSource, JournalFacts, LedgerFacts, StoreFacts};
 
 pub(super) const TOKEN: &str = "correct-horse-battery-staple";
 
@@ -272,7 +272,7 @@ pub(super) fn facts() -> HealthFacts {
         phase: "serving".into(),
         data_plane: DataPlaneFacts { in_flight: 1, connections: 2, connections_refused: 3, held_bytes: 4 },
         store: Some(StoreFacts { file_bytes: 4096, ..StoreFacts::default() }),
-        journals: Vec::new(),
+        journals: vec![JournalFacts { name: "ledger", bytes: 7, ..JournalFacts::default() }],
         ledger: Some(LedgerFacts { ready: true, on_full: "count", ..LedgerFacts::default() }),
         providers: vec!["groq".into()],
         degraded: Vec::new(),
