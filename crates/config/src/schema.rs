@@ -155,3 +155,16 @@ fn collect_variant(variant: &Value, path: &str, paths: &mut Vec<String>) {
         collect(property, &crate::yaml::join(&parent, name), paths);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use magicapi_plugin::RESERVED_KEYS;
+
+    /// Authors of exporters are told by the SDK which names are taken.
+    #[test]
+    fn the_sdk_knows_the_keys_of_the_pipeline() {
+        let unknown: Vec<String> =
+            super::pipeline_keys().into_iter().filter(|key| !RESERVED_KEYS.contains(&key.as_str())).collect();
+        assert!(unknown.is_empty(), "add to RESERVED_KEYS of crates/plugin: {unknown:?}");
+    }
+}

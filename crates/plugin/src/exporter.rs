@@ -4,6 +4,7 @@ use std::error::Error;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use tracing::warn;
 
 use crate::{
     ConfigError, Delivery, ExportError, Health, Host, ItemOutcome, MetricsSnapshot, RequestMetrics, Settings,
@@ -111,11 +112,20 @@ impl<X: RecordExporter> TelemetryExporter for EachRecord<X> {
 
     async fn export(&self, batch: &[Arc<RequestMetrics>]) -> Delivery {
         let mut outcomes = Vec::with_capacity(batch.len());
+        let mut first = None;
         for record in batch {
             outcomes.push(match self.0.export(record).await {
                 Ok(()) => ItemOutcome::Delivered,
-                Err(_) => ItemOutcome::Retry,
+                Err(error) => {
+                    first.get_or_insert(error);
+                    ItemOutcome::Retry
+                }
             });
+        }
+        // A retry has no reason of its own; this is where the author's words are seen, once per try.
+        if let Some(error) = first {
+            let failed = outcomes.iter().filter(|one| **one == ItemOutcome::Retry).count();
+            warn!(exporter = self.name(), failed, of = batch.len(), %error, "records will be sent again");
         }
         Delivery::Items(outcomes)
     }

@@ -11,6 +11,26 @@ use serde_json::{Map, Value};
 
 use crate::ConfigError;
 
+/// Keys of an exporter's entry that belong to the pipeline: a setting of that name could never be given.
+pub const RESERVED_KEYS: &[&str] = &[
+    "type",
+    "name",
+    "content",
+    "only",
+    "sample",
+    "require_healthy",
+    "init_timeout",
+    "timeout",
+    "concurrency",
+    "rate_limit",
+    "batch",
+    "buffer",
+    "retry",
+    "tls",
+    "proxy",
+    "auth",
+];
+
 /// Which signals an exporter takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Signals(u8);
@@ -233,9 +253,13 @@ impl Settings {
         Self(values)
     }
 
-    /// Reads them into the plug-in's own struct.
+    /// Reads them into the plug-in's own struct. An error names the setting that it is about.
     pub fn read<T: DeserializeOwned>(&self) -> Result<T, ConfigError> {
-        serde_json::from_value(Value::Object(self.0.clone())).map_err(|e| ConfigError::new("", e.to_string()))
+        serde_path_to_error::deserialize(Value::Object(self.0.clone())).map_err(|error| {
+            let path = error.path().to_string();
+            let key = if path == "." { String::new() } else { path };
+            ConfigError::new(key, error.into_inner().to_string())
+        })
     }
 
     /// The raw values. They may hold secrets.
@@ -321,6 +345,13 @@ mod tests {
             Settings::from(json!({"url": "http://x", "key": "s"})).read().expect("settings");
         assert_eq!((example.url.as_str(), example.key.map(|key| key.expose().len())), ("http://x", Some(1)));
         assert!(matches!(example.compression, Compression::Gzip) && example.shards.is_none());
-        assert!(Settings::from(json!({"urll": 1})).read::<Example>().is_err());
+        for (value, key) in [
+            (json!({"urll": 1}), "urll"),
+            (json!({"shards": "many"}), "shards"),
+            (json!({"compression": "zip"}), "compression"),
+        ] {
+            let error = Settings::from(value).read::<Example>().err().expect("an error");
+            assert_eq!(error.key, key, "{error}");
+        }
     }
 }
