@@ -92,7 +92,11 @@ fn judged(
     if asked && behaviour != Behaviour::Page && delivers(&delivery) {
         stage.finding("records are said to be delivered");
     }
-    let of_records = matches!(behaviour, Behaviour::Page | Behaviour::Status(400 | 404 | 413));
+    let of_records = match behaviour {
+        Behaviour::Page | Behaviour::Status(400 | 404 | 413) => true,
+        Behaviour::Status(status) => stage.suite.final_statuses.contains(&status),
+        _ => false,
+    };
     if asked && !of_records && rejects(&delivery) {
         stage.finding("records are rejected, for which they were not to blame: they would be lost");
     }

@@ -46,6 +46,7 @@ pub struct Suite {
     pub(crate) plugin: &'static dyn TelemetryPlugin,
     settings: Value,
     answer: Option<Answer>,
+    pub(crate) final_statuses: &'static [u16],
     pub(crate) patience: Duration,
 }
 
@@ -78,7 +79,7 @@ pub(crate) const REFUSED: &str = "the settings that it was given are refused";
 impl Suite {
     /// A suite for a plug-in with these settings; see [`check`].
     pub fn of(plugin: &'static dyn TelemetryPlugin, settings: &Value) -> Self {
-        Self { plugin, settings: settings.clone(), answer: None, patience: PATIENCE }
+        Self { plugin, settings: settings.clone(), answer: None, final_statuses: &[], patience: PATIENCE }
     }
 
     /// Says how the back end answers when all is well; else every request gets 200 and `{}`. With it, a plain batch has
@@ -88,6 +89,13 @@ impl Suite {
         answer: impl Fn(&Request<Bytes>) -> Response<Bytes> + Send + Sync + 'static,
     ) -> Self {
         self.answer = Some(Arc::new(answer));
+        self
+    }
+
+    /// Says which statuses the back end's protocol forbids to ask again after; the others beyond 400, 404 and 413 must
+    /// not cost a record. OTLP/HTTP, for example, knows 429, 502, 503 and 504 as passing, and nothing else.
+    pub fn final_statuses(mut self, statuses: &'static [u16]) -> Self {
+        self.final_statuses = statuses;
         self
     }
 

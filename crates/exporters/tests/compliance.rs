@@ -12,8 +12,11 @@ use magicapi_compliance::{Suite, check};
 use magicapi_exporters::console::ConsolePlugin;
 use magicapi_exporters::datadog::DatadogPlugin;
 use magicapi_exporters::elasticsearch::ElasticsearchPlugin;
+use magicapi_exporters::exec::ExecPlugin;
 use magicapi_exporters::file::FilePlugin;
 use magicapi_exporters::newrelic::NewRelicPlugin;
+use magicapi_exporters::otlp::OtlpPlugin;
+use magicapi_exporters::postgres::PostgresPlugin;
 use magicapi_exporters::prometheus::PrometheusPlugin;
 use magicapi_exporters::webhook::WebhookPlugin;
 use serde_json::{Value, json};
@@ -61,6 +64,21 @@ fn bulk(request: &Request<Bytes>) -> Response<Bytes> {
 }
 
 #[test]
+fn exec_complies() {
+    let plugin = r#"
+import json, sys
+print('{"ready": true}', flush=True)
+for line in sys.stdin:
+    if line != "\n":
+        print(json.dumps({"id": json.loads(line)["attributes"]["id"], "ok": True}), flush=True)
+"#;
+    check(
+        &ExecPlugin,
+        json!({"command": ["python3", "-c", plugin], "env": {"TOKEN": "canary-of-a-variable"}}),
+    );
+}
+
+#[test]
 fn file_complies() {
     check(&FilePlugin, json!({"path": "{directory}/records.jsonl"}));
 }
@@ -69,6 +87,20 @@ fn file_complies() {
 fn newrelic_complies() {
     let key = "0123456789abcdef0123456789abcdefFFFFNRAL";
     check(&NewRelicPlugin, json!({"license_key": key, "url": "http://{address}"}));
+}
+
+/// The specification forbids to send again after 408 and 500: https://opentelemetry.io/docs/specs/otlp/#failures-1.
+#[test]
+fn otlp_complies() {
+    let settings = json!({"endpoint": "http://{address}", "headers": "x-token=canary-of-a-header", "compression": "none"});
+    Suite::of(&OtlpPlugin, &settings).final_statuses(&[408, 500]).check();
+}
+
+/// No database stands at the address: this shows what it makes of one that says no word of its protocol.
+#[test]
+fn postgres_complies() {
+    let url = "postgres://gateway:canary-of-a-password@{address}/records?sslmode=disable";
+    check(&PostgresPlugin, json!({"url": url}));
 }
 
 #[test]
