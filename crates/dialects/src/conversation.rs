@@ -1,6 +1,6 @@
 //! What was said, apart from how a dialect writes it: what the readers of all dialects give, plain data for the record.
 //!
-//! Runs on a telemetry thread. Bounded: past [`Room`] texts are cut and messages left out, and that is said.
+//! Runs on a telemetry thread. Bounded: past `Room` texts are cut and messages left out, and that is said.
 
 /// Text that one conversation holds, in bytes.
 const MOST_TEXT: usize = 8 << 20;

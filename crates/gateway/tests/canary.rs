@@ -280,7 +280,7 @@ async fn look_at_pages(scene: &Scene, canary: &mut Canary) {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_secret_comes_out_anywhere() {
     let directory = std::sync::Arc::new(TempDir::new().expect("a directory"));
     let mock = mock().await;

@@ -1,7 +1,7 @@
 //! The one HTTP client (L2): pools, TLS, proxies, DNS and the connect timeout.
 //!
 //! Two faces: the data plane sends with [`Client::send`], which asks for the proof of admission; exporters get the
-//! whole-body [`Client::http`]. The flow of one request: `client` finds the origin (scheme and authority), `origin`
+//! whole-body [`exporter_http`]. The flow of one request: `client` finds the origin (scheme and authority), `origin`
 //! lends a pooled connection or `connect` opens one (DNS → TCP → `tunnel` → `tls`), `h1` or `h2` sends, and
 //! [`body::ResponseBody`] gives the connection back at its clean end or closes it when dropped before.
 //!

@@ -2,7 +2,7 @@
 //! streams alike.
 //!
 //! Tolerant, as records hold whatever was sent: what is of another kind than expected is passed over. Depth is that of
-//! the scanner, and no reading goes deeper than a part of a message; size is [`Room`]'s.
+//! the scanner, and no reading goes deeper than a part of a message; size is `Room`'s.
 
 use super::Operation;
 use crate::conversation::{Conversation, Media, Message, Parameters, Part, Room, Source, Tool};
