@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use crate::scene::Scene;
-use crate::vendors::{CONTENDERS, POISON};
+use crate::vendors::{CONTENDERS, POISON, WITH_A_REAL_SERVER, WITHOUT_A_BACK_END};
 
 const REQUESTS: u32 = 150;
 /// 50 requests a second.
@@ -168,6 +168,12 @@ async fn met_with(fault: Fault, promise: Promise) {
     let at_the_healthy_one = (stage.healthy.seen().ids(), 0);
     assert_eq!(at_the_healthy_one, (all.clone(), stage.healthy.seen().duplicates()));
     stage.within_bounds().await;
+    if promise == Promise::AllButPoison {
+        // A poison record that comes after the mending is taken like any other.
+        for name in stage.faulty.keys() {
+            stage.settled(name).await;
+        }
+    }
     for back_end in stage.faulty.values_mut() {
         back_end.mend().await;
     }
@@ -191,6 +197,15 @@ async fn met_with(fault: Fault, promise: Promise) {
         assert_eq!(seen.duplicates(), duplicates, "{name}: each copy is one that was never answered");
         assert_eq!(seen.hasty, 0, "{name}: the back end's own delay is kept");
     }
+}
+
+#[test]
+fn every_exporter_that_can_fail_takes_part() {
+    let contenders = CONTENDERS.iter().map(|contender| contender.name);
+    let elsewhere = WITH_A_REAL_SERVER.into_iter().chain(WITHOUT_A_BACK_END);
+    let mut accounted: Vec<_> = contenders.chain(elsewhere).collect();
+    accounted.sort_unstable();
+    assert_eq!(accounted, magicapi_exporters::NAMES);
 }
 
 #[tokio::test]

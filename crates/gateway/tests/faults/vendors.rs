@@ -1,8 +1,12 @@
-//! The telemetry back ends that exporters send to over HTTP, as far as a fault needs them: where a record stands in a
-//! request, and how the vendor answers.
+//! The telemetry back ends that exporters send to, as far as a fault needs them: where a record stands in a request, and
+//! how the vendor answers. What a child of `exec` forwards to speaks HTTP like the others.
 
 use magicapi_testkit::asked::Asked;
 use magicapi_testkit::back_end::{Item, Vendor};
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::common::v1::KeyValue;
+use opentelemetry_proto::tonic::common::v1::any_value::Value as Any;
+use prost::Message;
 use serde_json::{Value, json};
 
 /// The thread of a record that a back end which rejects single records rejects.
@@ -16,8 +20,52 @@ pub(crate) struct Contender {
     pub(crate) settings: fn(url: &str) -> Value,
 }
 
-/// Every exporter that has a back end to send to over HTTP.
-pub(crate) const CONTENDERS: [Contender; 4] = [
+/// A plug-in that hands each batch on over HTTP, and says of each record what it was told.
+const FORWARDER: &str = r#"
+import http.client, json, sys
+
+def say(**answer):
+    print(json.dumps(answer), flush=True)
+
+def forward(records):
+    connection = http.client.HTTPConnection(sys.argv[1])
+    try:
+        connection.connect()
+    except OSError:
+        return [{"retry": True}] * len(records)
+    connection.request("POST", "/in", json.dumps([{"attributes": record} for record in records]))
+    answer = connection.getresponse()
+    body = answer.read()
+    if answer.status == 401:
+        say(refuse="the credential is not taken")
+        return []
+    if answer.status == 429:
+        return [{"retry": True, "after": answer.getheader("retry-after") + "s"}] * len(records)
+    if answer.status == 400:
+        return [{"reject": "status 400"}] * len(records)
+    return [{"ok": True} if taken else {"reject": "bad"} for taken in json.loads(body)]
+
+say(ready=True)
+batch = []
+for line in sys.stdin:
+    if line == "\n":
+        for record, verdict in zip(batch, forward(batch)):
+            say(id=record["id"], **verdict)
+        batch = []
+    else:
+        attributes = json.loads(line)["attributes"]
+        batch.append({"id": attributes["id"], "thread_id": attributes["thread_id"]})
+"#;
+
+/// Exporters of which no back end can stand still or say no: what is written to standard output or to a file, and what
+/// is fetched. A full disk has tests of its own, in `files.rs`.
+pub(crate) const WITHOUT_A_BACK_END: [&str; 3] = ["console", "file", "prometheus"];
+/// `postgres.rs` takes a real server down, refuses its credential and poisons single rows: no scripted server speaks
+/// enough of its protocol to stand for it here.
+pub(crate) const WITH_A_REAL_SERVER: [&str; 1] = ["postgres"];
+
+/// Every exporter that has a back end to send to over HTTP, be it through a child.
+pub(crate) const CONTENDERS: [Contender; 6] = [
     Contender {
         name: "elasticsearch",
         vendor: Vendor {
@@ -49,6 +97,21 @@ pub(crate) const CONTENDERS: [Contender; 4] = [
         settings: |url| json!({ "api_key": KEY, "logs_url": url, "api_url": url }),
     },
     Contender {
+        name: "exec",
+        vendor: Vendor {
+            items: |asked| listed(asked, "/in", "", "/attributes"),
+            has_keys: false,
+            answer: |taken| (200, json!(taken).to_string().into_bytes()),
+            other: "{}",
+        },
+        settings: |url| {
+            let address = url.trim_start_matches("http://");
+            // Time for an interpreter to start, and less than a slow back end takes.
+            json!({ "command": ["python3", "-c", FORWARDER, address], "timeout": "2s",
+                "env": { "PATH": "/usr/local/bin:/usr/bin:/bin" } })
+        },
+    },
+    Contender {
         name: "newrelic",
         vendor: Vendor {
             items: |asked| listed(asked, "/log/v1", "/0/logs", "/attributes"),
@@ -57,6 +120,17 @@ pub(crate) const CONTENDERS: [Contender; 4] = [
             other: "{}",
         },
         settings: |url| json!({ "license_key": KEY, "url": format!("{url}/log/v1") }),
+    },
+    Contender {
+        name: "otlp",
+        vendor: Vendor {
+            items: spans,
+            has_keys: false,
+            // An answer that says nothing is a protobuf message of no bytes.
+            answer: |taken| (whole_requests(taken).0, Vec::new()),
+            other: "",
+        },
+        settings: |url| json!({ "endpoint": url, "signals": ["traces"] }),
     },
     Contender {
         name: "webhook",
@@ -80,6 +154,27 @@ fn listed(asked: &Asked, path: &str, list: &str, attributes: &str) -> Option<Vec
     let body = (asked.method == "POST" && asked.path == path).then(|| asked.json())?;
     let records = body.pointer(list)?.as_array()?;
     Some(records.iter().filter_map(|record| record.pointer(attributes)).map(item).collect())
+}
+
+/// Records as spans; a request without any asks whether the server is there.
+fn spans(asked: &Asked) -> Option<Vec<Item>> {
+    let request = (asked.path == "/v1/traces").then(|| ExportTraceServiceRequest::decode(&asked.body[..]))?;
+    let scopes = request.ok()?.resource_spans.into_iter().flat_map(|resource| resource.scope_spans);
+    let items: Vec<Item> = scopes
+        .flat_map(|scope| scope.spans)
+        .map(|span| Item {
+            id: text(&span.attributes, "gateway.id").expect("an id"),
+            poison: text(&span.attributes, "gen_ai.conversation.id").as_deref() == Some(POISON),
+        })
+        .collect();
+    (!items.is_empty()).then_some(items)
+}
+
+fn text(attributes: &[KeyValue], key: &str) -> Option<String> {
+    match attributes.iter().find(|one| one.key == key)?.value.clone()?.value? {
+        Any::StringValue(text) => Some(text),
+        _ => None,
+    }
 }
 
 fn item(attributes: &Value) -> Item {
