@@ -21,6 +21,8 @@ use crate::stop::StopSignal;
 
 /// What a probe may take beyond its timeout before it counts as gone.
 const PROBE_SLACK: Duration = Duration::from_secs(5);
+/// How long an exporter may think about why its back end takes no records.
+const WHY: Duration = Duration::from_secs(1);
 /// Panics over one batch before it is halved to find the record that causes them.
 const MAX_PANICS: u32 = 3;
 /// Why what was sent is sent again.
@@ -39,6 +41,8 @@ pub(crate) struct Deliverer {
     rejections: Arc<Mutex<Rejections>>,
     /// The try that the order to end calls for has been made.
     tried_last: bool,
+    /// What the exporter says of its back end since the last try, when that did not work.
+    cause: Option<String>,
 }
 
 /// Records that are delivered together.
@@ -76,7 +80,8 @@ enum Admission {
 impl Deliverer {
     pub(crate) fn new(lane: Arc<Lane>, stop: StopSignal) -> Self {
         let pace = Arc::new(Pace::new(lane.pipeline.rate_limit));
-        Self { lane, stop, backoff: Backoff::default(), pace, rejections: Arc::default(), tried_last: false }
+        let (backoff, rejections) = (Backoff::default(), Arc::default());
+        Self { lane, stop, backoff, pace, rejections, tried_last: false, cause: None }
     }
 
     /// Delivers a batch, or moves it to the spool when the breaker opens. `false` when the time to end came first: what
@@ -200,7 +205,15 @@ impl Deliverer {
         let records: Vec<_> = parcel.items.iter().map(|item| item.record.clone()).collect();
         let exporter = self.lane.exporter.clone();
         let timeout = self.lane.pipeline.timeout;
-        guarded(async { exporter.export(&records).await }, timeout, &mut self.stop).await
+        let answer = guarded(async { exporter.export(&records).await }, timeout, &mut self.stop).await;
+        self.cause = None;
+        if let Guarded::Done(Delivery::Retry { .. } | Delivery::Unknown) = answer
+            && let Guarded::Done(health) =
+                guarded(async { exporter.health().await }, WHY, &mut self.stop).await
+        {
+            self.cause = health.reason().map(str::to_owned);
+        }
+        answer
     }
 
     fn judge(&mut self, parcel: &mut Parcel, answer: Guarded<Delivery>) -> Next {
@@ -269,7 +282,8 @@ impl Deliverer {
 
     fn again(&mut self, parcel: &Parcel, after: Option<Duration>, reason: &str) -> Next {
         self.lane.count(Event::Retried, parcel.items.len());
-        self.lane.enter(ExporterState::Retrying, Some(reason));
+        let said = self.cause.take().map(|cause| format!("{reason}: {cause}"));
+        self.lane.enter(ExporterState::Retrying, Some(said.as_deref().unwrap_or(reason)));
         Next::Wait(self.lane.breaker.failed(after))
     }
 

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use magicapi_plugin::{ContentDropped, ContentLevel, RequestMetrics, TelemetryConfig};
+use magicapi_plugin::{ContentDropped, ContentLevel, Health, RequestMetrics, TelemetryConfig};
 use proptest::prelude::*;
 use tokio::runtime::Builder;
 use tokio::time::Instant;
@@ -148,6 +148,21 @@ async fn the_back_ends_delay_is_honoured_and_old_records_expire() {
     ours.drain().await;
     assert_eq!(ours.balanced(&script).dropped, 2);
     assert!(begun.elapsed() < Duration::from_mins(15));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_shows_what_the_exporter_says_of_its_back_end() {
+    for (answer, what) in [
+        (Answer::Retry(None), "the back end cannot take records now: no route to host"),
+        (Answer::Unknown, "sent, but no answer came: no route to host"),
+    ] {
+        let script = Script::new([answer]);
+        *script.health.lock().unwrap() = Some(Health::Down("no route to host".into()));
+        let mut bench = bench(&script, PipelineSettings::default());
+        bench.push(2);
+        bench.drain().await;
+        assert_eq!(bench.lane.status().last_error.as_deref(), Some(what));
+    }
 }
 
 #[tokio::test(start_paused = true)]
