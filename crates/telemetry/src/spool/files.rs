@@ -54,6 +54,11 @@ impl Files {
         }))
     }
 
+    /// Whether the directory is open.
+    pub(super) fn is_open(&self) -> bool {
+        self.batches.is_some()
+    }
+
     /// Whether the last failure is long enough ago.
     pub(super) fn may_try(&self) -> bool {
         self.tried_at.is_none_or(|at| at.elapsed() >= RETRY)

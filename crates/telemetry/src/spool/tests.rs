@@ -196,6 +196,25 @@ fn the_bound_costs_the_oldest_and_age_costs_what_is_old() {
     telemetry.status().iter().for_each(balanced);
 }
 
+/// The thread is one for all spools.
+#[test]
+fn records_that_come_faster_than_the_disk_takes_them_keep_no_other_spool_waiting() {
+    let root = TempDir::new().expect("a directory");
+    let down = Script::always(Answer::Retry(None));
+    let telemetry = start(root.path(), vec![down.setup("slow disk", small()), down.setup("beside", small())]);
+    let spooled = |place: usize| telemetry.status()[place].spooled;
+    eventually("the slow one is written", || {
+        send(&telemetry, 20);
+        spooled(0) > 0
+    });
+    let before = spooled(1);
+    eventually("the other one is written too", || {
+        send(&telemetry, 20);
+        spooled(1) > before
+    });
+    telemetry.shutdown(Duration::from_millis(100));
+}
+
 #[test]
 fn a_directory_that_cannot_be_written_costs_counted_records_and_recovers() {
     let root = TempDir::new().expect("a directory");
@@ -303,6 +322,9 @@ pub(super) fn writing(exporter: &str) {
     let fails =
         exporter == "panics" && PANICS.fetch_update(Ordering::Relaxed, Ordering::Relaxed, spend).is_ok();
     assert!(!fails, "scripted");
+    if exporter == "slow disk" {
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 #[test]

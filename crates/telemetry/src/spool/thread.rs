@@ -18,6 +18,8 @@ use crate::tally::Tally;
 
 /// How long a hand-over gathers records, so that a queue that overflows one by one does not make a file of each.
 const GATHER: Duration = Duration::from_millis(100);
+/// How long one spool is written to before it is another's turn.
+const TURN: Duration = Duration::from_millis(250);
 /// How often the age of files is looked at.
 const EXPIRY: Duration = Duration::from_secs(1);
 
@@ -136,6 +138,9 @@ fn run(signal: &Signal) {
         }
         for spool in called {
             spool.caught(Spool::write_waiting);
+            if spool.has_more() {
+                spool.call();
+            }
         }
         if Instant::now() >= look_at {
             for spool in signal.known() {
@@ -163,11 +168,13 @@ impl Spool {
         );
     }
 
-    /// Writes what waits, as far as the disk takes it.
+    /// Writes what waits, as far as the disk takes it, for one turn: records that come faster than that keep neither the
+    /// other spools nor the look at ages waiting.
     fn write_waiting(&self) {
         self.called.store(false, std::sync::atomic::Ordering::Release);
         self.dead.write();
-        loop {
+        let begun = Instant::now();
+        while begun.elapsed() < TURN {
             if lock(&self.failure).is_some() && !lock(&self.files).may_try() {
                 return;
             }
@@ -199,6 +206,12 @@ impl Spool {
                 return;
             }
         }
+    }
+
+    /// Whether there is something left for another turn.
+    fn has_more(&self) -> bool {
+        let waits = !lock(&self.handover).waiting.is_empty();
+        waits && lock(&self.failure).is_none() && lock(&self.files).is_open()
     }
 
     /// The next file's worth of records that wait to be written; for the thread itself, which then is `writing`.
