@@ -84,7 +84,8 @@ pub(crate) trait Courier: Sync {
 }
 
 /// Sends parts in order, and looks for what the back end will never take. What could not be sent after something was
-/// taken is to be sent again; before that, the answer counts for the whole batch. `outcomes` has what is decided already.
+/// taken is to be sent again; before that, the answer counts for the whole batch. A missing answer counts for the part
+/// that was sent alone. `outcomes` has what is decided already.
 pub(crate) async fn deliver(
     mut outcomes: Vec<Option<ItemOutcome>>,
     mut parts: VecDeque<Vec<usize>>,
@@ -105,7 +106,10 @@ pub(crate) async fn deliver(
             Verdict::Retry(after) => (Some(Delivery::Retry { after }), None),
             Verdict::TooLarge => (Some(Delivery::TooLarge), None),
             Verdict::Refused(reason) => (Some(Delivery::Refused { reason }), None),
-            Verdict::Unknown => (Some(Delivery::Unknown), None),
+            Verdict::Unknown => {
+                decide(&mut outcomes, &part, &ItemOutcome::Unknown);
+                break;
+            }
         };
         if let Some(failure) = failure {
             let rejected = |outcome: &ItemOutcome| matches!(outcome, ItemOutcome::Rejected { .. });
@@ -116,9 +120,7 @@ pub(crate) async fn deliver(
         }
         if let Some(outcome) = outcome {
             progress = true;
-            let slots =
-                outcomes.iter_mut().enumerate().filter(|(index, _)| part.binary_search(index).is_ok());
-            slots.for_each(|(_, slot)| *slot = Some(outcome.clone()));
+            decide(&mut outcomes, &part, &outcome);
         } else {
             let second = part.split_off(part.len() / 2);
             parts.push_front(second);
@@ -127,11 +129,20 @@ pub(crate) async fn deliver(
     }
     let outcomes: Vec<_> =
         outcomes.into_iter().map(|outcome| outcome.unwrap_or(ItemOutcome::Retry)).collect();
-    if outcomes.iter().all(|outcome| *outcome == ItemOutcome::Delivered) {
+    let all = |one: &ItemOutcome| outcomes.iter().all(|outcome| outcome == one);
+    if all(&ItemOutcome::Delivered) {
         Delivery::Delivered
+    } else if all(&ItemOutcome::Unknown) {
+        Delivery::Unknown
     } else {
         Delivery::Items(outcomes)
     }
+}
+
+/// Notes what became of a part, whose positions are in order.
+fn decide(outcomes: &mut [Option<ItemOutcome>], part: &[usize], outcome: &ItemOutcome) {
+    let slots = outcomes.iter_mut().enumerate().filter(|(index, _)| part.binary_search(index).is_ok());
+    slots.for_each(|(_, slot)| *slot = Some(outcome.clone()));
 }
 
 /// What goes together, by positions: of each entry its length, `None` for what is not sent. `around` bytes stand around
@@ -310,6 +321,9 @@ mod tests {
             flate2::read::ZlibDecoder::new(&request.body()[..]).read_to_string(&mut text).expect("zlib");
             let held: Vec<u64> = serde_json::from_str(&text).expect("an array");
             let status = self.0(&held);
+            if status == 0 {
+                return Err(HttpError::NoAnswer("closed".into()));
+            }
             self.1.lock().expect("no panic").push(held);
             Ok(Response::builder()
                 .status(status)
@@ -412,5 +426,19 @@ mod tests {
         let (delivery, seen, _) = deliver(6, two, |held| if held.contains(&2) { 503 } else { 200 }).await;
         let outcomes = [vec![ItemOutcome::Delivered; 2], vec![ItemOutcome::Retry; 4]].concat();
         assert_eq!((delivery, seen.len()), (Delivery::Items(outcomes), 2));
+    }
+    /// What was taken stays taken, what was not sent is not unclear: only the part without an answer is.
+    #[tokio::test]
+    async fn a_missing_answer_counts_for_what_was_sent_alone() {
+        let two = Limits { entries: 2, ..WIDE };
+        let (unknown, retry) = (ItemOutcome::Unknown, ItemOutcome::Retry);
+        let (delivery, _, health) = deliver(6, two, |held| if held.contains(&2) { 0 } else { 200 }).await;
+        let outcomes = [vec![ItemOutcome::Delivered; 2], vec![unknown.clone(); 2], vec![retry.clone(); 2]];
+        assert_eq!(delivery, Delivery::Items(outcomes.concat()));
+        assert!(matches!(health, Health::Down(_)));
+        let (delivery, _, _) = deliver(4, two, |_| 0).await;
+        assert_eq!(delivery, Delivery::Items([vec![unknown; 2], vec![retry; 2]].concat()));
+        let (delivery, _, _) = deliver(4, WIDE, |_| 0).await;
+        assert_eq!(delivery, Delivery::Unknown);
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! The exporter never retries by itself; every decision about a [`Delivery`] stands here. Records keep their order.
 
+mod rejections;
+
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -9,6 +11,7 @@ use std::time::Duration;
 use magicapi_plugin::{ContentDropped, Delivery, ItemOutcome};
 use tokio::time::Instant;
 
+use self::rejections::Rejections;
 use crate::backoff::Backoff;
 use crate::breaker::Gate;
 use crate::guard::{Guarded, guarded};
@@ -27,8 +30,6 @@ const WHY: Duration = Duration::from_secs(1);
 const MAX_PANICS: u32 = 3;
 /// Why what was sent is sent again.
 const UNANSWERED: &str = "sent, but no answer came";
-/// Rejections are logged at most this often.
-const REJECTION_LOG: Duration = Duration::from_secs(10);
 
 /// Delivers batches of one exporter, one after the other. Clones deliver beside each other, under one breaker and at
 /// one pace.
@@ -207,7 +208,8 @@ impl Deliverer {
         let timeout = self.lane.pipeline.timeout;
         let answer = guarded(async { exporter.export(&records).await }, timeout, &mut self.stop).await;
         self.cause = None;
-        if let Guarded::Done(Delivery::Retry { .. } | Delivery::Unknown) = answer
+        if let Guarded::Done(delivery) = &answer
+            && took_nothing(delivery)
             && let Guarded::Done(health) =
                 guarded(async { exporter.health().await }, WHY, &mut self.stop).await
         {
@@ -238,6 +240,8 @@ impl Deliverer {
             Guarded::TimedOut => self.ambiguous(parcel, "the export did not end in time"),
             Guarded::Panicked(message) => self.panicked(parcel, &message),
             Guarded::TooLate => {
+                // Under way, and kept for a later try.
+                self.lane.count(Event::Ambiguous, parcel.items.len());
                 self.lane.breaker.undecided();
                 Next::GiveUp
             }
@@ -310,11 +314,14 @@ impl Deliverer {
         parcel.panics += 1;
         // The exporter's fault over these records, not its back end's: it opens no breaker.
         self.lane.breaker.undecided();
-        match parcel.items.len() {
-            1 if parcel.panics >= MAX_PANICS => self.reject(parcel, "the exporter panics over it"),
+        let records = parcel.items.len();
+        if records == 1 && parcel.panics >= MAX_PANICS {
+            return self.reject(parcel, "the exporter panics over it");
+        }
+        self.lane.count(Event::Ambiguous, records);
+        match records {
             2.. if parcel.panics >= MAX_PANICS => Next::Halve,
-            records => {
-                self.lane.count(Event::Ambiguous, records);
+            _ => {
                 self.lane.count(Event::Retried, records);
                 let reason = format!("the exporter panicked: {message}");
                 self.lane.enter(ExporterState::Retrying, Some(&reason));
@@ -370,24 +377,14 @@ impl Deliverer {
     }
 }
 
-/// Says why records are rejected, now and then.
-#[derive(Default)]
-struct Rejections {
-    said_at: Option<Instant>,
-    unsaid: u64,
-}
-
-impl Rejections {
-    fn say(&mut self, lane: &Lane, reason: &str) {
-        let now = Instant::now();
-        if self.said_at.is_some_and(|at| now.saturating_duration_since(at) < REJECTION_LOG) {
-            self.unsaid += 1;
-            return;
+/// Whether the back end has no more than before.
+fn took_nothing(delivery: &Delivery) -> bool {
+    match delivery {
+        Delivery::Retry { .. } | Delivery::Unknown => true,
+        Delivery::Items(outcomes) => {
+            outcomes.iter().all(|outcome| matches!(outcome, ItemOutcome::Retry | ItemOutcome::Unknown))
         }
-        let (exporter, reason) = (lane.name.as_str(), &*lane.redacted(reason));
-        tracing::warn!(exporter, reason, more = self.unsaid, "exporter: record rejected");
-        lane.note(reason);
-        (self.said_at, self.unsaid) = (Some(now), 0);
+        Delivery::Delivered | Delivery::TooLarge | Delivery::Refused { .. } => false,
     }
 }
 

@@ -21,6 +21,8 @@ pub(crate) enum Answer {
     Items(usize),
     /// The first half is there, of the rest nobody knows.
     HalfUnanswered,
+    /// Of the first nobody knows, the others were not sent.
+    NoneThere,
     TooFewItems,
     Retry(Option<Duration>),
     TooLarge,
@@ -127,6 +129,11 @@ impl TelemetryExporter for Scripted {
                 let outcomes =
                     [vec![ItemOutcome::Delivered; there.len()], vec![ItemOutcome::Unknown; rest.len()]];
                 return Delivery::Items(outcomes.concat());
+            }
+            Answer::NoneThere => {
+                let mut outcomes = vec![ItemOutcome::Retry; batch.len()];
+                outcomes[0] = ItemOutcome::Unknown;
+                return Delivery::Items(outcomes);
             }
             Answer::TooFewItems => return Delivery::Items(Vec::new()),
             Answer::Retry(after) => return Delivery::Retry { after },

@@ -308,6 +308,7 @@ fn judged(sent: Guarded<Delivery>) -> (TrialEnd, Option<String>) {
             [ItemOutcome::Delivered] => (TrialEnd::Ok, None),
             [ItemOutcome::Retry] => (TrialEnd::PutOff, None),
             [ItemOutcome::Rejected { reason }] => (TrialEnd::Rejected, Some(reason.clone())),
+            [ItemOutcome::Unknown] => (TrialEnd::Unknown, None),
             _ => (TrialEnd::Unknown, Some("the exporter did not answer for every record".to_owned())),
         },
         Guarded::Done(Delivery::Retry { after }) => {

@@ -83,7 +83,9 @@ impl Reader {
         for (index, (_, receipts)) in read.items.into_iter().enumerate() {
             let done = match delivery {
                 Delivery::Delivered => true,
-                Delivery::Items(items) => items.get(index).is_some_and(|item| *item != ItemOutcome::Retry),
+                Delivery::Items(items) => items
+                    .get(index)
+                    .is_some_and(|item| !matches!(item, ItemOutcome::Retry | ItemOutcome::Unknown)),
                 _ => false,
             };
             if done {

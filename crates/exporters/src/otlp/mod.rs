@@ -7,7 +7,7 @@
 //! the record's, so a batch that is sent twice is the same spans twice. What a server takes in part it does not name;
 //! that is counted, and not sent again, as the specification says.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::SystemTime;
 
@@ -88,6 +88,7 @@ impl TelemetryExporter for OtlpExporter {
     }
 
     async fn export(&self, batch: &[Arc<RequestMetrics>]) -> Delivery {
+        let mut unanswered = BTreeSet::new();
         for signal in [Signal::Traces, Signal::Logs] {
             let Some(wire) = self.target.wires.get(&signal) else { continue };
             let items: Vec<Option<Bytes>> = batch
@@ -100,13 +101,24 @@ impl TelemetryExporter for OtlpExporter {
             let resources: Vec<_> = batch.iter().map(|record| record.resource()).collect();
             match wire.deliver(&items, &resources).await {
                 Delivery::Delivered => self.remember(batch, signal, &items, |_| ItemOutcome::Delivered),
-                Delivery::Items(outcomes) => self.remember(batch, signal, &items, |index| {
-                    outcomes.get(index).cloned().unwrap_or(ItemOutcome::Retry)
-                }),
-                failure => return failure,
+                Delivery::Items(outcomes) => {
+                    self.remember(batch, signal, &items, |index| {
+                        outcomes.get(index).cloned().unwrap_or(ItemOutcome::Retry)
+                    });
+                    let ids = batch.iter().map(|record| record.id()).zip(&outcomes);
+                    unanswered
+                        .extend(ids.filter(|(_, what)| **what == ItemOutcome::Unknown).map(|(id, _)| id));
+                }
+                failure if failure == Delivery::Unknown || unanswered.is_empty() => return failure,
+                // It comes again at the next try, which has less to say.
+                _ => break,
             }
         }
-        let outcomes: Vec<_> = batch.iter().map(|record| self.settle(record.id())).collect();
+        let outcome = |record: &Arc<RequestMetrics>| match self.settle(record.id()) {
+            ItemOutcome::Retry if unanswered.contains(&record.id()) => ItemOutcome::Unknown,
+            outcome => outcome,
+        };
+        let outcomes: Vec<_> = batch.iter().map(outcome).collect();
         if outcomes.iter().all(|outcome| *outcome == ItemOutcome::Delivered) {
             return Delivery::Delivered;
         }
@@ -157,7 +169,7 @@ impl OtlpExporter {
             batch.iter().zip(items).enumerate().filter(|(_, (_, item))| item.is_some())
         {
             let outcome = outcome(index);
-            if outcome != ItemOutcome::Retry {
+            if !matches!(outcome, ItemOutcome::Retry | ItemOutcome::Unknown) {
                 known.insert((record.id(), signal), outcome);
             }
         }

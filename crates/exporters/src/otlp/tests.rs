@@ -409,6 +409,33 @@ async fn signals_are_settled_one_by_one() {
     assert_eq!(exporter.export(&records).await, Delivery::Retry { after: None });
 }
 
+/// Of a batch in several requests only what was sent without an answer is unclear, under whichever signal.
+#[tokio::test]
+async fn a_missing_answer_is_that_of_the_records_in_its_request() {
+    let script = Arc::new(Script::default());
+    let none = || Err(HttpError::NoAnswer("closed".into()));
+    let exporter = exporter(&script, json!({ "signals": ["traces", "logs"], "request_bytes": 1024 }));
+    // So long that each has a request of its own.
+    let long = |record: &Arc<RequestMetrics>| {
+        let mut facts = record.facts().clone();
+        facts.thread_id = Some("x".repeat(700));
+        Arc::new(RequestMetrics::seal(facts, Arc::new(record.resource().clone()), None, None, None))
+    };
+    let records: Vec<_> = batch(3).iter().map(long).collect();
+    let (unknown, retry) = (ItemOutcome::Unknown, ItemOutcome::Retry);
+    script.answer(200, "").then(none()).answer(200, "").then(none());
+    let outcome = exporter.export(&records).await;
+    // As spans: the first is there, the second unclear, the third not sent. As events: the second is unclear.
+    assert_eq!(script.seen().len(), 4);
+    assert_eq!(outcome, Delivery::Items(vec![ItemOutcome::Delivered, unknown.clone(), retry.clone()]));
+    script.then(none()).answer(503, "");
+    assert_eq!(exporter.export(&records[1..]).await, Delivery::Items(vec![unknown, retry]));
+    (0..4).for_each(|_| {
+        script.answer(200, "");
+    });
+    assert_eq!(exporter.export(&records[1..]).await, Delivery::Delivered);
+}
+
 #[tokio::test]
 async fn init_asks_with_empty_requests() {
     let script = Arc::new(Script::default());

@@ -129,6 +129,7 @@ fn a_record_that_makes_the_exporter_panic_is_found_and_rejected() {
     // The batch three times, then its first half three times; the halves of one record get through.
     let (status, _) = status_of(vec![Answer::Panic; 6], 2);
     assert_eq!((status.sent, status.rejected), (1, 1));
+    assert_eq!(status.ambiguous, 3 * 2 + 2, "each that was sent again");
 }
 
 #[tokio::test(start_paused = true)]
@@ -155,6 +156,7 @@ async fn a_retry_shows_what_the_exporter_says_of_its_back_end() {
     for (answer, what) in [
         (Answer::Retry(None), "the back end cannot take records now: no route to host"),
         (Answer::Unknown, "sent, but no answer came: no route to host"),
+        (Answer::NoneThere, "sent, but no answer came: no route to host"),
     ] {
         let script = Script::new([answer]);
         *script.health.lock().unwrap() = Some(Health::Down("no route to host".into()));
@@ -195,6 +197,7 @@ async fn an_order_to_end_puts_the_rest_back_at_its_deadline() {
     bench.drain().await;
     assert_eq!(Instant::now(), drain_until);
     assert_eq!(bench.lane.queue.depth().records, 3);
+    assert_eq!(bench.lane.status().ambiguous, 3, "they were under way");
     bench.lane.save_rest();
     bench.lane.save_rest();
     assert_eq!(bench.balanced(&script).dropped, 3);

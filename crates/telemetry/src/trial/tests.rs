@@ -32,6 +32,7 @@ async fn what_the_back_end_answers_is_told_and_nothing_is_counted() {
         (Answer::TooLarge, TrialEnd::TooLarge),
         (Answer::Refused, TrialEnd::Refused),
         (Answer::Unknown, TrialEnd::Unknown),
+        (Answer::NoneThere, TrialEnd::Unknown),
         (Answer::Panic, TrialEnd::Panicked),
         (Answer::Hang, TrialEnd::TimedOut),
     ] {
