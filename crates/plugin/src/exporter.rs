@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use tracing::warn;
@@ -10,6 +11,9 @@ use crate::{
     ConfigError, Delivery, ExportError, Health, Host, ItemOutcome, MetricsSnapshot, RequestMetrics, Settings,
     SettingsSpec, TelemetryConfig,
 };
+
+/// After which [`EachRecord`] says what it has delivered, so that a batch that takes longer than `timeout` gets on.
+const TURN: Duration = Duration::from_millis(if cfg!(test) { 50 } else { 5000 });
 
 /// One kind of exporter: its name, its settings, and how to make one. Register it with [`crate::register!`].
 pub trait TelemetryPlugin: Send + Sync {
@@ -40,6 +44,12 @@ pub trait TelemetryExporter: Send + Sync {
 
     /// Delivers a batch and judges the answer. Must not panic; must not retry.
     async fn export(&self, batch: &[Arc<RequestMetrics>]) -> Delivery;
+
+    /// What is known of a batch whose `export` was cut off, by `timeout` or at the end: called right after it was
+    /// dropped. For exporters that hear of each record by itself; must not wait.
+    fn cut_off(&self, _batch: &[Arc<RequestMetrics>]) -> Delivery {
+        Delivery::Unknown
+    }
 
     /// Delivers metrics, every `metrics.interval`; called for plug-ins with the signal `METRICS`.
     async fn export_metrics(&self, _snapshot: &MetricsSnapshot) -> Delivery {
@@ -97,7 +107,8 @@ pub trait RecordExporter: Send + Sync {
     }
 }
 
-/// Lifts a [`RecordExporter`]: records go one by one, in order; the failed ones are retried by the pipeline.
+/// Lifts a [`RecordExporter`]: records go one by one, in order; the failed ones are retried by the pipeline, as is what
+/// had no turn within 5 s.
 pub struct EachRecord<X>(pub X);
 
 #[async_trait]
@@ -113,7 +124,11 @@ impl<X: RecordExporter> TelemetryExporter for EachRecord<X> {
     async fn export(&self, batch: &[Arc<RequestMetrics>]) -> Delivery {
         let mut outcomes = Vec::with_capacity(batch.len());
         let mut first = None;
+        let begun = Instant::now();
         for record in batch {
+            if begun.elapsed() >= TURN {
+                break;
+            }
             outcomes.push(match self.0.export(record).await {
                 Ok(()) => ItemOutcome::Delivered,
                 Err(error) => {
@@ -127,6 +142,7 @@ impl<X: RecordExporter> TelemetryExporter for EachRecord<X> {
             let failed = outcomes.iter().filter(|one| **one == ItemOutcome::Retry).count();
             warn!(exporter = self.name(), failed, of = batch.len(), %error, "records will be sent again");
         }
+        outcomes.resize(batch.len(), ItemOutcome::Retry);
         Delivery::Items(outcomes)
     }
 
@@ -136,5 +152,52 @@ impl<X: RecordExporter> TelemetryExporter for EachRecord<X> {
 
     async fn shutdown(&self) -> Result<(), ExportError> {
         self.0.shutdown().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::{Context, Poll, Waker};
+    use std::time::SystemTime;
+
+    use super::*;
+    use crate::{Facts, RequestId};
+
+    struct Slow(AtomicUsize);
+
+    #[async_trait]
+    impl RecordExporter for Slow {
+        fn name(&self) -> &'static str {
+            "slow"
+        }
+
+        async fn export(&self, _: &RequestMetrics) -> Result<(), Box<dyn Error + Send + Sync>> {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            std::thread::sleep(Duration::from_millis(20));
+            Ok(())
+        }
+    }
+
+    /// However slow a back end is, what it has is said before the pipeline loses its patience.
+    #[test]
+    fn a_batch_that_takes_too_long_gets_on_by_turns() {
+        let record = || {
+            let facts = Facts::new(RequestId::mint(), SystemTime::now());
+            Arc::new(RequestMetrics::seal(facts, Arc::default(), None, None, None))
+        };
+        let batch: Vec<_> = (0..100).map(|_| record()).collect();
+        let exporter = EachRecord(Slow(AtomicUsize::new(0)));
+        let mut export = pin!(exporter.export(&batch));
+        let Poll::Ready(Delivery::Items(outcomes)) =
+            export.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+        else {
+            panic!("it waits for nothing")
+        };
+        let sent = exporter.0.0.load(Ordering::Relaxed);
+        assert!((1..100).contains(&sent), "{sent}");
+        assert!(outcomes[..sent].iter().all(|one| *one == ItemOutcome::Delivered));
+        assert!(outcomes.len() == 100 && outcomes[sent..].iter().all(|one| *one == ItemOutcome::Retry));
     }
 }

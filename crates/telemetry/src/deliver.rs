@@ -5,6 +5,7 @@
 mod rejections;
 
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -30,6 +31,8 @@ const WHY: Duration = Duration::from_secs(1);
 const MAX_PANICS: u32 = 3;
 /// Why what was sent is sent again.
 const UNANSWERED: &str = "sent, but no answer came";
+const NONE_TAKEN: &str = "the back end takes no record now";
+const CUT_OFF: &str = "the export did not end in time";
 
 /// Delivers batches of one exporter, one after the other. Clones deliver beside each other, under one breaker and at
 /// one pace.
@@ -225,7 +228,7 @@ impl Deliverer {
                 self.works();
                 Next::Done
             }
-            Guarded::Done(Delivery::Items(outcomes)) => self.judge_items(parcel, outcomes),
+            Guarded::Done(Delivery::Items(outcomes)) => self.judge_items(parcel, outcomes, NONE_TAKEN),
             Guarded::Done(Delivery::Retry { after }) => {
                 self.again(parcel, after, "the back end cannot take records now")
             }
@@ -237,18 +240,32 @@ impl Deliverer {
                 if self.stop.order().is_some() { Next::GiveUp } else { Next::Wait(delay) }
             }
             Guarded::Done(Delivery::Unknown) => self.ambiguous(parcel, UNANSWERED),
-            Guarded::TimedOut => self.ambiguous(parcel, "the export did not end in time"),
+            Guarded::TimedOut => self.cut_off(parcel),
             Guarded::Panicked(message) => self.panicked(parcel, &message),
             Guarded::TooLate => {
-                // Under way, and kept for a later try.
-                self.lane.count(Event::Ambiguous, parcel.items.len());
+                // What is left was under way, and is kept for a later try.
+                let next = self.cut_off(parcel);
                 self.lane.breaker.undecided();
-                Next::GiveUp
+                if matches!(next, Next::Done) { next } else { Next::GiveUp }
             }
         }
     }
 
-    fn judge_items(&mut self, parcel: &mut Parcel, outcomes: Vec<ItemOutcome>) -> Next {
+    /// The export took too long; the exporter may know of some records what became of them.
+    fn cut_off(&mut self, parcel: &mut Parcel) -> Next {
+        let records: Vec<_> = parcel.items.iter().map(|item| item.record.clone()).collect();
+        let known = catch_unwind(AssertUnwindSafe(|| self.lane.exporter.cut_off(&records)));
+        match known {
+            Ok(Delivery::Items(outcomes)) => {
+                self.lane.note(CUT_OFF);
+                self.judge_items(parcel, outcomes, CUT_OFF)
+            }
+            _ => self.ambiguous(parcel, CUT_OFF),
+        }
+    }
+
+    /// `otherwise`: why none was taken, unless answers are missing.
+    fn judge_items(&mut self, parcel: &mut Parcel, outcomes: Vec<ItemOutcome>, otherwise: &str) -> Next {
         if outcomes.len() != parcel.items.len() {
             return self.ambiguous(parcel, "the exporter did not answer for every record");
         }
@@ -279,8 +296,8 @@ impl Deliverer {
                 self.lane.count(Event::Retried, left);
                 Next::Wait(self.backoff.next(None))
             }
-            (_, false) if unanswered > 0 => self.again(parcel, None, UNANSWERED),
-            (_, false) => self.again(parcel, None, "the back end takes no record now"),
+            (_, false) if unanswered > 0 && otherwise == NONE_TAKEN => self.again(parcel, None, UNANSWERED),
+            (_, false) => self.again(parcel, None, otherwise),
         }
     }
 

@@ -30,6 +30,8 @@ pub(crate) enum Answer {
     Unknown,
     Panic,
     Hang,
+    /// The same, but the exporter knows that the first record is there and the last was not sent.
+    HangKnowing,
     /// Blocks the thread.
     Block(Duration),
 }
@@ -51,6 +53,8 @@ pub(crate) struct Script {
     pub(crate) ended: AtomicUsize,
     /// What it says of its back end; `Ok` when it says nothing.
     pub(crate) health: Mutex<Option<Health>>,
+    /// What it knows of a batch that was cut off.
+    known: Mutex<Option<Vec<ItemOutcome>>>,
 }
 
 pub(crate) struct Scripted(pub(crate) Arc<Script>);
@@ -142,12 +146,24 @@ impl TelemetryExporter for Scripted {
             Answer::Unknown => return Delivery::Unknown,
             Answer::Panic => panic!("scripted"),
             Answer::Hang => std::future::pending().await,
+            Answer::HangKnowing => {
+                let mut known = vec![ItemOutcome::Unknown; batch.len()];
+                (known[batch.len() - 1], known[0]) = (ItemOutcome::Retry, ItemOutcome::Delivered);
+                script.acknowledge(&batch[0]);
+                *script.known.lock().unwrap() = Some(known);
+                std::future::pending().await
+            }
             Answer::Block(time) => std::thread::sleep(time),
         }
         for record in batch {
             script.acknowledge(record);
         }
         Delivery::Delivered
+    }
+
+    fn cut_off(&self, batch: &[Arc<RequestMetrics>]) -> Delivery {
+        let known = self.0.known.lock().unwrap().take();
+        known.filter(|known| known.len() == batch.len()).map_or(Delivery::Unknown, Delivery::Items)
     }
 
     async fn export_metrics(&self, _snapshot: &MetricsSnapshot) -> Delivery {

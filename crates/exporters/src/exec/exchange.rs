@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use magicapi_plugin::{Delivery, ItemOutcome, RequestId, RequestMetrics};
 use tokio::io::AsyncWriteExt;
@@ -14,16 +14,31 @@ use crate::process::{GRACE, Output, Process};
 /// Answers that wait for the pipeline to ask again are no more than these.
 const UNTOLD: usize = 100_000;
 
-/// Answers that the pipeline has not heard, since it gave up waiting for the rest of their batch.
-pub(super) type Untold = Mutex<HashMap<RequestId, Verdict>>;
+/// What the pipeline has not heard, since it gave up waiting for the rest of a batch.
+#[derive(Default)]
+pub(super) struct Untold(Mutex<Kept>);
+
+#[derive(Default)]
+struct Kept {
+    /// Answers that hold.
+    answers: HashMap<RequestId, Verdict>,
+    /// What was sent and has none, until the pipeline has asked.
+    unanswered: HashSet<RequestId>,
+}
+
+impl Untold {
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// One batch, and what is known of it.
 pub(super) struct Exchange<'a> {
     batch: &'a [Arc<RequestMetrics>],
     /// What is to be sent: records without an answer, in order.
-    open: Vec<Arc<RequestMetrics>>,
+    open: Arc<[Arc<RequestMetrics>]>,
     /// How many of those have begun to be sent.
-    begun: AtomicUsize,
+    begun: Arc<AtomicUsize>,
     answers: HashMap<RequestId, Option<Verdict>>,
     refused: Option<String>,
     untold: &'a Untold,
@@ -32,14 +47,16 @@ pub(super) struct Exchange<'a> {
 impl<'a> Exchange<'a> {
     /// Begins with the answers that came too late for an earlier try.
     pub(super) fn begin(batch: &'a [Arc<RequestMetrics>], untold: &'a Untold) -> Self {
-        let mut kept = untold.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = untold.kept();
         let mut answers = HashMap::with_capacity(batch.len());
         for record in batch {
-            answers.entry(record.id()).or_insert_with(|| kept.remove(&record.id()));
+            answers.entry(record.id()).or_insert_with(|| kept.answers.remove(&record.id()));
+            kept.unanswered.remove(&record.id());
         }
+        drop(kept);
         let is_open = |record: &&Arc<RequestMetrics>| answers.get(&record.id()).is_some_and(Option::is_none);
         let open = batch.iter().filter(is_open).cloned().collect();
-        Self { batch, open, begun: AtomicUsize::new(0), answers, refused: None, untold }
+        Self { batch, open, begun: Arc::default(), answers, refused: None, untold }
     }
 
     /// Whether nothing more need be heard.
@@ -53,40 +70,36 @@ impl<'a> Exchange<'a> {
         let Process { stdin: Some(stdin), stdout, .. } = child else {
             return Err("its input is closed".into());
         };
-        let (open, begun) = (std::mem::take(&mut self.open), std::mem::take(&mut self.begun));
-        let outcome = {
-            let mut sending = std::pin::pin!(async {
-                for record in &open {
-                    begun.fetch_add(1, Ordering::Relaxed);
-                    for piece in record.otel_log_pieces() {
-                        stdin.write_all(piece).await?;
-                    }
-                    stdin.write_all(b"\n").await?;
+        let (open, begun) = (self.open.clone(), self.begun.clone());
+        let mut sending = std::pin::pin!(async {
+            for record in &*open {
+                begun.fetch_add(1, Ordering::Relaxed);
+                for piece in record.otel_log_pieces() {
+                    stdin.write_all(piece).await?;
                 }
-                // An empty line: the batch is complete.
                 stdin.write_all(b"\n").await?;
-                stdin.flush().await
-            });
-            let mut sent = false;
-            loop {
-                if sent && self.is_over() {
-                    break Ok(());
-                }
-                tokio::select! {
-                    outcome = &mut sending, if !sent => match outcome {
-                        Ok(()) => sent = true,
-                        Err(error) => {
-                            let rest = async { while self.hear(stdout).await.is_ok() {} };
-                            let _over = timeout(GRACE, rest).await;
-                            break Err(format!("it takes no more records: {error}"));
-                        }
-                    },
-                    heard = self.hear(stdout) => if let Err(end) = heard { break Err(end) },
-                }
             }
-        };
-        (self.open, self.begun) = (open, begun);
-        outcome
+            // An empty line: the batch is complete.
+            stdin.write_all(b"\n").await?;
+            stdin.flush().await
+        });
+        let mut sent = false;
+        loop {
+            if sent && self.is_over() {
+                return Ok(());
+            }
+            tokio::select! {
+                outcome = &mut sending, if !sent => match outcome {
+                    Ok(()) => sent = true,
+                    Err(error) => {
+                        let rest = async { while self.hear(stdout).await.is_ok() {} };
+                        let _over = timeout(GRACE, rest).await;
+                        return Err(format!("it takes no more records: {error}"));
+                    }
+                },
+                heard = self.hear(stdout) => heard?,
+            }
+        }
     }
 
     /// Takes one line of the child; an error is the end of all talk.
@@ -111,20 +124,31 @@ impl<'a> Exchange<'a> {
         Ok(())
     }
 
+    /// What was sent and has no answer; nothing after a refusal.
+    fn unanswered(&self) -> HashSet<RequestId> {
+        let begun = if self.refused.is_some() { 0 } else { self.begun.load(Ordering::Relaxed) };
+        let sent = self.open.iter().take(begun).map(|record| record.id());
+        sent.filter(|id| self.answers.get(id).is_some_and(Option::is_none)).collect()
+    }
+
+    /// What the pipeline is told of a batch that it has given up waiting for.
+    pub(super) fn cut_off(batch: &[Arc<RequestMetrics>], untold: &Untold) -> Delivery {
+        let mut kept = untold.kept();
+        let told = |record: &Arc<RequestMetrics>| {
+            let (id, answer) = (record.id(), kept.answers.remove(&record.id()));
+            outcome(answer.as_ref(), kept.unanswered.remove(&id))
+        };
+        Delivery::Items(batch.iter().map(told).collect())
+    }
+
     /// What the pipeline is told; `otherwise` when no record has an answer and none was sent.
     pub(super) fn judge(mut self, otherwise: Delivery) -> Delivery {
-        let begun = if self.refused.is_some() { 0 } else { self.begun.load(Ordering::Relaxed) };
-        let sent: HashSet<RequestId> = self.open.iter().take(begun).map(|record| record.id()).collect();
+        let sent = self.unanswered();
         let answers = std::mem::take(&mut self.answers);
         let delay = |answer: &Verdict| if let Verdict::Retry(delay) = answer { *delay } else { None };
-        let answer = |record: &RequestMetrics| answers.get(&record.id())?.as_ref();
-        let outcome = |record: &Arc<RequestMetrics>| match answer(record) {
-            Some(Verdict::Ok) => ItemOutcome::Delivered,
-            Some(Verdict::Reject(reason)) => ItemOutcome::Rejected { reason: reason.clone() },
-            None if sent.contains(&record.id()) => ItemOutcome::Unknown,
-            Some(Verdict::Retry(_)) | None => ItemOutcome::Retry,
-        };
-        let outcomes: Vec<ItemOutcome> = self.batch.iter().map(outcome).collect();
+        let answer = |id| answers.get(&id)?.as_ref();
+        let ids = self.batch.iter().map(|record| record.id());
+        let outcomes: Vec<ItemOutcome> = ids.map(|id| outcome(answer(id), sent.contains(&id))).collect();
         let all = |one: &ItemOutcome| outcomes.iter().all(|outcome| outcome == one);
         match self.refused.take() {
             _ if all(&ItemOutcome::Delivered) => Delivery::Delivered,
@@ -136,13 +160,26 @@ impl<'a> Exchange<'a> {
     }
 }
 
+/// What is told of a record with this answer.
+fn outcome(answer: Option<&Verdict>, sent: bool) -> ItemOutcome {
+    match answer {
+        Some(Verdict::Ok) => ItemOutcome::Delivered,
+        Some(Verdict::Reject(reason)) => ItemOutcome::Rejected { reason: reason.clone() },
+        None if sent => ItemOutcome::Unknown,
+        Some(Verdict::Retry(_)) | None => ItemOutcome::Retry,
+    }
+}
+
 /// The pipeline may give up waiting at any moment, and then sends the batch again: what has been taken must not be.
 impl Drop for Exchange<'_> {
     fn drop(&mut self) {
+        let unanswered = self.unanswered();
         let settled = |answer: &Verdict| !matches!(answer, Verdict::Retry(_));
-        let mut untold = self.untold.lock().unwrap_or_else(PoisonError::into_inner);
-        let room = UNTOLD.saturating_sub(untold.len());
         let answers = self.answers.drain().filter_map(|(id, answer)| Some((id, answer.filter(settled)?)));
-        untold.extend(answers.take(room));
+        let mut kept = self.untold.kept();
+        let room = UNTOLD.saturating_sub(kept.answers.len());
+        kept.answers.extend(answers.take(room));
+        let room = UNTOLD.saturating_sub(kept.unanswered.len());
+        kept.unanswered.extend(unanswered.into_iter().take(room));
     }
 }

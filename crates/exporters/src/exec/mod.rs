@@ -117,6 +117,10 @@ impl TelemetryExporter for ExecExporter {
         delivery
     }
 
+    fn cut_off(&self, batch: &[Arc<RequestMetrics>]) -> Delivery {
+        Exchange::cut_off(batch, &self.untold)
+    }
+
     /// Asked every few seconds; who has ended meanwhile is buried here.
     async fn health(&self) -> Health {
         if let Some(reason) = self.waiting.bury() {

@@ -2,7 +2,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use magicapi_plugin::{Delivery, Health, ItemOutcome, TelemetryConfig, TelemetryExporter};
+use magicapi_plugin::{Delivery, Health, ItemOutcome, RequestMetrics, TelemetryConfig, TelemetryExporter};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -126,10 +126,9 @@ async fn a_refusal_keeps_records_and_the_child() {
     assert_eq!(exporter.export(&batch(1)).await, Delivery::Delivered);
 }
 
-/// The pipeline gives up on a silent child: what it had answered by then is not sent again.
-#[tokio::test]
-async fn an_answer_outlives_the_patience_of_the_pipeline() {
-    let dir = tempfile::tempdir().expect("a directory");
+/// One that takes the first record and rejects the second, and is silent over the third; another takes what is left. Gives
+/// what the pipeline, which gives up on it, sends again.
+async fn given_up(dir: &Path) -> (Box<dyn TelemetryExporter>, Vec<Arc<RequestMetrics>>) {
     let silent = r#"
 def answer(id, n):
     if os.path.exists(sys.argv[1] + ".second") or n == 1:
@@ -139,11 +138,11 @@ def answer(id, n):
     open(sys.argv[1] + ".second", "w").close()
     time.sleep(600)
 serve(answer)"#;
-    let exporter = python(dir.path(), silent);
+    let exporter = python(dir, silent);
     init(&*exporter).await.expect("init");
     let records = batch(4);
     let patience = async {
-        while !dir.path().join("notes.second").exists() {
+        while !dir.join("notes.second").exists() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
@@ -151,11 +150,34 @@ serve(answer)"#;
         _ = exporter.export(&records) => panic!("it is silent"),
         () = patience => {}
     }
+    (exporter, records)
+}
+
+/// The pipeline gives up on a silent child: what it had answered by then is not sent again.
+#[tokio::test]
+async fn an_answer_outlives_the_patience_of_the_pipeline() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (exporter, records) = given_up(dir.path()).await;
     let rejected = ItemOutcome::Rejected { reason: "bad".into() };
     let items = vec![ItemOutcome::Delivered, rejected, ItemOutcome::Delivered, ItemOutcome::Delivered];
     assert_eq!(exporter.export(&records).await, Delivery::Items(items));
     exporter.shutdown().await.expect("shutdown");
     assert_eq!(notes(dir.path()), [ids(&[0, 1, 2]), ids(&[2, 3]), vec!["batch".into()]].concat());
+}
+
+/// And when it asks at once, only what was sent and has no answer is unclear.
+#[tokio::test]
+async fn of_a_batch_that_was_cut_off_answers_are_told() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (exporter, records) = given_up(dir.path()).await;
+    let (rejected, unknown) = (ItemOutcome::Rejected { reason: "bad".into() }, ItemOutcome::Unknown);
+    let known = vec![ItemOutcome::Delivered, rejected, unknown.clone(), unknown];
+    assert_eq!(exporter.cut_off(&records), Delivery::Items(known));
+    assert_eq!(exporter.export(&records[2..]).await, Delivery::Delivered);
+    exporter.shutdown().await.expect("shutdown");
+    assert_eq!(notes(dir.path()), [ids(&[0, 1, 2]), ids(&[2, 3]), vec!["batch".into()]].concat());
+    let retry = vec![ItemOutcome::Retry; 4];
+    assert_eq!(exporter.cut_off(&records), Delivery::Items(retry), "told once");
 }
 
 #[tokio::test]

@@ -125,6 +125,14 @@ fn of_a_batch_only_what_has_no_answer_is_ambiguous_and_sent_again() {
 }
 
 #[test]
+fn of_an_export_that_was_cut_off_what_the_exporter_knows_counts() {
+    let (status, script) = status_of(vec![Answer::HangKnowing, Answer::HangKnowing], 6);
+    assert_eq!((status.sent, status.ambiguous, status.retried), (6, 4 + 3, 5 + 4));
+    assert_eq!(*script.batches.lock().unwrap(), [6, 5, 4]);
+    assert_eq!(status.last_error.as_deref(), Some("the export did not end in time"));
+}
+
+#[test]
 fn a_record_that_makes_the_exporter_panic_is_found_and_rejected() {
     // The batch three times, then its first half three times; the halves of one record get through.
     let (status, _) = status_of(vec![Answer::Panic; 6], 2);
@@ -204,6 +212,18 @@ async fn an_order_to_end_puts_the_rest_back_at_its_deadline() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn at_the_end_what_is_known_to_be_there_is_not_put_back() {
+    let script = Script::always(Answer::HangKnowing);
+    let mut bench = bench(&script, PipelineSettings::default());
+    bench.push(3);
+    let drain_until = Instant::now() + Duration::from_secs(5);
+    bench.stop.send_replace(Some(Stop { drain_until, end_by: drain_until }));
+    bench.drain().await;
+    let status = bench.balanced(&script);
+    assert_eq!((status.sent, status.ambiguous, status.queue_records), (1, 1, 2));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_full_queue_drops_the_oldest_and_counts() {
     let script = Script::new([]);
     let pipeline = PipelineSettings { buffer_memory: 5 * 2100, ..PipelineSettings::default() };
@@ -256,6 +276,7 @@ fn answer() -> impl Strategy<Value = Answer> {
         2 => Just(Answer::Unknown),
         2 => Just(Answer::Panic),
         1 => Just(Answer::Hang),
+        1 => Just(Answer::HangKnowing),
     ]
 }
 
