@@ -17,7 +17,7 @@ use magicapi_testkit::wire::{Wire2, rest, until};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::scene::{Scene, mock, options, stderr, stdout};
 
@@ -95,6 +95,8 @@ const PLACES: [&str; 25] = [
     "an error of the provider's",
     "a label",
 ];
+/// The id of a request that stays under way.
+const UNDER_WAY: &str = "canary-under-way";
 const DATADOG: &str = "c0ffee0123456789abcdef0123456789";
 const NEW_RELIC: &str = "c0ffee0123456789abcdef0123456789FFFFNRAL";
 const WEBHOOK: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
@@ -145,7 +147,7 @@ async fn changes() -> Value {
     json!({
         "admin": { "token": secret("the admin token") },
         "providers": { "openai": { "api_key": secret("the provider's key") } },
-        "telemetry": { "exporters": exporters,
+        "telemetry": { "exporters": exporters, "durable": true,
             "redact": { "replace": "hash", "hash_key": secret("the hash key") } },
     })
 }
@@ -235,12 +237,40 @@ async fn content(scene: &Scene) {
         [("x-user-id", label.as_str()), ("x-request-id", label.as_str()), ("x-project-name", &label)];
     scene.send(CHAT, "content", &labels, chat(&label, &json!({})).to_string()).await;
     scene.send(&format!("/proxy/openai/v1/{label}"), "content", &[("x-provider", &label)], "{}").await;
+    // A caller that takes its own key for a model and for its name.
+    let key = secret("authorization");
+    let bearer = format!("Bearer {key}");
+    let names = [("authorization", bearer.as_str()), ("x-provider", "openai"), ("x-user-id", &key)];
+    let answer = scene.send(CHAT, "content", &names, chat(&key, &json!({})).to_string()).await;
+    assert_eq!(answer.status, 200);
     // Enough to fill the memory of the back end that is away.
     let mut long = saying("a request", false);
     long["messages"][0]["content"] = json!(format!("{} {}", "x".repeat(4 << 10), secret("a request")));
     for _ in 0..30 {
         scene.chat("content", &json!({}), &long).await;
     }
+}
+
+/// A request that stays under way, with secrets wherever it has words of its own: its entry stands in the journal.
+async fn under_way(scene: &Scene) -> TcpStream {
+    let (key, label) = (secret("authorization"), secret("a label"));
+    let body = chat(&format!("gpt-{label}"), &json!({})).to_string();
+    let head = format!(
+        "POST /proxy/openai/v1/chat/{label} HTTP/1.1\r\nhost: gateway\r\ncontent-type: application/json\r\n\
+         authorization: Bearer {key}\r\nx-user-id: {key}\r\nx-thread-id: {label}\r\nx-request-id: {UNDER_WAY}\r\n\
+         x-mock: {{\"delay_headers_ms\":600000}}\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let mut socket = TcpStream::connect(scene.gateway.socket()).await.expect("the gateway");
+    socket.write_all(head.as_bytes()).await.expect("a request");
+    let journal = scene.gateway.data_path().join("journal/telemetry");
+    until("its entry in the journal", async || {
+        let entries = std::fs::read_dir(&journal).ok()?;
+        let mut files = entries.filter_map(|entry| std::fs::read(entry.ok()?.path()).ok());
+        files.any(|file| String::from_utf8_lossy(&file).contains(UNDER_WAY)).then_some(())
+    })
+    .await;
+    socket
 }
 
 fn files(directory: &Path) -> usize {
@@ -305,7 +335,9 @@ async fn no_secret_comes_out_anywhere() {
     })
     .await;
     look_at_pages(&scene, &mut canary).await;
+    let under_way = under_way(&scene).await;
     canary.look_below(&scene.gateway.data_path(), &["gateway.json", "admin.token"]);
+    drop(under_way);
     scene.gateway.signal("TERM");
     let mut gateway = scene.gateway;
     gateway.wait(magicapi_testkit::DEADLINE).await;

@@ -84,7 +84,7 @@ pub(crate) struct Exchange {
     response_type: Option<String>,
     response_coding: Option<String>,
     response_kind: BodyKind,
-    caller_key: Option<Secret>,
+    pub(crate) caller_key: Option<Secret>,
     finished: bool,
 }
 
@@ -144,11 +144,12 @@ impl Exchange {
     }
 
     /// The request is admitted: where records are durable, it now has one whatever becomes of the process.
-    pub(crate) fn admitted(&mut self) {
+    pub(crate) fn admitted(&mut self, credential: &Credential) {
+        let key = credential.of_caller();
         match &mut self.tap {
-            TapPlace::Own(tap) => tap.open(&self.facts),
+            TapPlace::Own(tap) => tap.open(&self.facts, key),
             TapPlace::Shared(upload) => {
-                upload.lock().unwrap_or_else(PoisonError::into_inner).tap.open(&self.facts);
+                upload.lock().unwrap_or_else(PoisonError::into_inner).tap.open(&self.facts, key);
             }
         }
     }
@@ -198,10 +199,7 @@ impl Exchange {
         self.facts.attempts += 1;
         self.facts.provider = Some(provider.name().to_owned());
         self.facts.credential = Some(credential.as_str());
-        self.caller_key = match credential {
-            Credential::Caller(key) => Some(key.clone()),
-            Credential::Gateway(_) | Credential::None => None,
-        };
+        self.caller_key = credential.of_caller().cloned();
         self.facts.provider_status_code = 0;
         self.attempt = Some(Attempt { provider: provider.clone(), started: Instant::now(), answered: None });
     }
@@ -269,8 +267,9 @@ impl Exchange {
             self.facts.request_size = upload.lock().unwrap_or_else(PoisonError::into_inner).bytes;
         }
         let (telemetry, attempts) = (&self.shared.telemetry, std::mem::take(&mut self.attempts));
-        self.shared.ledger.record(crate::finish::ledger_entry(&self.facts, attempts, telemetry));
-        crate::finish::access_line(&self.facts, telemetry);
+        let key = self.caller_key.as_ref();
+        self.shared.ledger.record(crate::finish::ledger_entry(&self.facts, attempts, telemetry, key));
+        crate::finish::access_line(&self.facts, telemetry, key);
         let mut tap = Tap::off();
         self.tap(|own| std::mem::swap(own, &mut tap));
         // The exchange ends here: its facts move on.

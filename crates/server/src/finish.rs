@@ -2,7 +2,7 @@
 
 use magicapi_kernel::{AttemptRow, LedgerEntry, Provider};
 use magicapi_model::price::{PriceTable, Terms};
-use magicapi_plugin::{CostSource, Facts};
+use magicapi_plugin::{CostSource, Facts, Secret};
 use magicapi_telemetry::Telemetry;
 
 /// Prices what was used. The table counts; what the provider reports is used when the table has no price.
@@ -37,7 +37,7 @@ pub fn recovered_entry(facts: &Facts, telemetry: &Telemetry) -> LedgerEntry {
         usage: facts.usage,
         cost: facts.cost,
     });
-    ledger_entry(facts, last.into_iter().collect(), telemetry)
+    ledger_entry(facts, last.into_iter().collect(), telemetry, None)
 }
 
 /// The rows of one request. A caller's names are what spend is counted by, so they stay what they are; but a secret
@@ -46,9 +46,10 @@ pub(crate) fn ledger_entry(
     facts: &Facts,
     mut attempts: Vec<AttemptRow>,
     telemetry: &Telemetry,
+    caller_key: Option<&Secret>,
 ) -> LedgerEntry {
     let clean =
-        |name: &Option<String>| name.as_deref().map(|name| telemetry.without_secrets(name).into_owned());
+        |name: &Option<String>| Some(telemetry.without_secrets(caller_key, name.as_deref()?).into_owned());
     let model = clean(&facts.model);
     for attempt in &mut attempts {
         attempt.model = if attempt.model == facts.model { model.clone() } else { clean(&attempt.model) };
@@ -75,12 +76,12 @@ pub(crate) fn ledger_entry(
 }
 
 /// One line per request; never content, and nothing that the record hides.
-pub(crate) fn access_line(facts: &Facts, telemetry: &Telemetry) {
+pub(crate) fn access_line(facts: &Facts, telemetry: &Telemetry, caller_key: Option<&Secret>) {
     if !tracing::enabled!(target: "access", tracing::Level::INFO) {
         return;
     }
     let shown = |text: &'_ Option<String>| match text {
-        Some(text) => telemetry.redacted(text).into_owned(),
+        Some(text) => telemetry.redacted(caller_key, text).into_owned(),
         None => "-".to_owned(),
     };
     tracing::info!(
@@ -91,8 +92,8 @@ pub(crate) fn access_line(facts: &Facts, telemetry: &Telemetry) {
         credential = facts.credential.unwrap_or("-"),
         provider = facts.provider.as_deref().unwrap_or("-"),
         model = shown(&facts.model),
-        method = &*telemetry.redacted(&facts.method),
-        path = &*telemetry.redacted(&facts.path),
+        method = &*telemetry.redacted(caller_key, &facts.method),
+        path = &*telemetry.redacted(caller_key, &facts.path),
         status = facts.status_code,
         outcome = facts.outcome.as_str(),
         error = facts.error_type.unwrap_or("-"),

@@ -114,8 +114,8 @@ pub(crate) fn refuse(exchange: Box<Exchange>, error: Error) -> Response<AnswerBo
 fn refuse_with(mut exchange: Box<Exchange>, error: Error, mut headers: HeaderMap) -> Response<AnswerBody> {
     if tracing::enabled!(tracing::Level::DEBUG) {
         let (said, source) = (error.to_string(), format!("{:?}", error.source));
-        let telemetry = &exchange.shared.telemetry;
-        let (error, source) = (&*telemetry.redacted(&said), &*telemetry.redacted(&source));
+        let (telemetry, key) = (&exchange.shared.telemetry, exchange.caller_key.as_ref());
+        let (error, source) = (&*telemetry.redacted(key, &said), &*telemetry.redacted(key, &source));
         tracing::debug!(id = %exchange.facts.id, error, source, "request failed");
     }
     let rescued = rescue::rescue(&error);

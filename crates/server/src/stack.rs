@@ -105,7 +105,7 @@ async fn prepare(
         unsure: content.is_unsure(),
     };
     let (admitted, credential) = applicant.admit(&choice, identity)?;
-    exchange.admitted();
+    exchange.admitted(&credential);
     let ask = ask::build(exchange, &mut parts, call, &choice, content, (admitted, credential))?;
     Ok(Prepared::Ask(Box::new(ask)))
 }

@@ -66,7 +66,7 @@ fn hand_out_durably(core: &Core, sealed: Vec<Sealed<'_>>) {
 
 fn assemble<'a>(core: &Core, plan: &'a Plan, mut pending: Pending) -> Option<Sealed<'a>> {
     let caller_key = pending.end.caller_key.take();
-    core.observe(&pending.end.facts);
+    core.observe(&pending.end.facts, caller_key.as_ref());
     let takers = takers(plan, &pending.end.facts);
     let most = takers.iter().map(|taker| taker.form.level).max()?;
     let level = most.min(pending.capture.limits.bodies);

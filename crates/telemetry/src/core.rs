@@ -16,7 +16,7 @@ use crate::metrics::{DropReason, GatewayMetrics};
 use crate::redact::{self, Content, Outcome, Redactor};
 use crate::settings::CaptureSettings;
 use crate::spool::Spooler;
-use crate::tap::{Pending, Tap};
+use crate::tap::{Finished, Pending, Tap};
 
 /// What is captured and who gets it, swapped whole at a reload.
 pub(crate) struct Plan {
@@ -65,8 +65,8 @@ impl Plan {
     }
 
     /// Whether nothing would be taken out of a text.
-    fn is_clean(&self, text: &str) -> bool {
-        self.redactor.as_ref().is_some_and(|redactor| redactor.text(text) == text)
+    fn is_clean(&self, caller_key: Option<&Secret>, text: &str) -> bool {
+        self.redactor.as_ref().is_some_and(|redactor| redactor.text_knowing(caller_key, text) == text)
     }
 }
 
@@ -153,19 +153,19 @@ impl Core {
     }
 
     /// Counts a finished request. A name that holds a secret never becomes a label.
-    pub(crate) fn observe(&self, facts: &Facts) {
-        self.metrics.observe(facts, |name| self.plan.load().is_clean(name));
+    pub(crate) fn observe(&self, facts: &Facts, caller_key: Option<&Secret>) {
+        self.metrics.observe(facts, |name| self.plan.load().is_clean(caller_key, name));
     }
 
     pub(crate) fn hand_over(&self, pending: Box<Pending>) {
         if let Err(pending) = self.intake.push(pending) {
-            self.lose(&pending.end.facts, DropReason::Shutdown);
+            self.lose(&pending.end, DropReason::Shutdown);
         }
     }
 
     /// A record that gets no further than here. It still counts in the metrics.
-    pub(crate) fn lose(&self, facts: &Facts, reason: DropReason) {
-        self.observe(facts);
+    pub(crate) fn lose(&self, end: &Finished, reason: DropReason) {
+        self.observe(&end.facts, end.caller_key.as_ref());
         self.metrics.record_dropped(reason);
     }
 

@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use magicapi_plugin::{Facts, RequestId, RequestMetrics, TelemetryConfig};
+use magicapi_plugin::{Facts, RequestId, RequestMetrics, Secret, TelemetryConfig};
 pub use magicapi_spool::Fsync;
 use magicapi_spool::{Journal, JournalSettings, SpoolError, Ticket};
 
@@ -37,7 +37,7 @@ const SEGMENT: u64 = 8 << 20;
 const RESERVE: u64 = 16;
 
 /// Takes secrets out of facts before they are written.
-pub(crate) type Clean = Box<dyn Fn(&mut Facts) + Send>;
+pub(crate) type Clean = Box<dyn Fn(&mut Facts, Option<&Secret>) + Send>;
 
 /// The journal of records (`telemetry.durable`).
 #[derive(Clone, Debug)]
@@ -126,9 +126,9 @@ impl RecordJournal {
     }
 
     /// A request is admitted: it will have an open entry soon. Never waits.
-    pub(crate) fn open(self: &Arc<Self>, facts: &Facts) -> Kept {
+    pub(crate) fn open(self: &Arc<Self>, facts: &Facts, caller_key: Option<&Secret>) -> Kept {
         let kept = self.keep(facts.id);
-        if !self.inbox.open(kept.held().clone(), facts) {
+        if !self.inbox.open(kept.held().clone(), facts, caller_key) {
             self.missed(1);
         }
         kept

@@ -130,12 +130,12 @@ impl Tap {
     }
 
     /// The request is admitted: from here on a durable pipeline ([`crate::TelemetrySettings::durable`]) has a record of
-    /// it, whatever becomes of the process. Does nothing in any other.
-    pub fn open(&mut self, facts: &Facts) {
+    /// it, whatever becomes of the process. Does nothing in any other. `caller_key`: as in [`Finished`].
+    pub fn open(&mut self, facts: &Facts, caller_key: Option<&Secret>) {
         if let Some(capture) = self.0.as_deref_mut()
             && let Some(journal) = capture.core.journal()
         {
-            let kept = journal.open(facts);
+            let kept = journal.open(facts, caller_key);
             capture.share.keep(kept);
         }
     }
@@ -180,7 +180,7 @@ impl Tap {
             if capture.make_room() {
                 core.hand_over(Box::new(Pending { capture, end }));
             } else {
-                core.lose(&end.facts, DropReason::Memory);
+                core.lose(&end, DropReason::Memory);
             }
         }
     }

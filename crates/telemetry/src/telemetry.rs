@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use magicapi_plugin::{Facts, MetricRegistry, MetricsSnapshot, ScrapePage, Signals};
+use magicapi_plugin::{Facts, MetricRegistry, MetricsSnapshot, ScrapePage, Secret, Signals};
 use tokio::time::Instant;
 
 use crate::assemble;
@@ -218,15 +218,19 @@ impl Telemetry {
         std::future::pending().await
     }
 
-    /// A text for a log line, without what a record would not show either.
-    pub fn redacted<'t>(&self, text: &'t str) -> Cow<'t, str> {
-        self.0.core.plan().redactor.as_ref().map_or(Cow::Borrowed(UNREAD), |redactor| redactor.text(text))
+    /// A text for a log line, without what a record would not show either. `caller_key`: as in
+    /// [`crate::Finished`].
+    pub fn redacted<'t>(&self, caller_key: Option<&Secret>, text: &'t str) -> Cow<'t, str> {
+        self.looked_at(|redactor| redactor.text_knowing(caller_key, text))
     }
 
-    /// A text that spend is counted by, without secrets.
-    pub fn without_secrets<'t>(&self, text: &'t str) -> Cow<'t, str> {
-        let plan = self.0.core.plan();
-        plan.redactor.as_ref().map_or(Cow::Borrowed(UNREAD), |redactor| redactor.without_secrets(text))
+    /// A text that spend is counted by, without secrets. `caller_key`: as in [`crate::Finished`].
+    pub fn without_secrets<'t>(&self, caller_key: Option<&Secret>, text: &'t str) -> Cow<'t, str> {
+        self.looked_at(|redactor| redactor.without_secrets(caller_key, text))
+    }
+
+    fn looked_at<'t>(&self, look: impl FnOnce(&Redactor) -> Cow<'t, str>) -> Cow<'t, str> {
+        self.0.core.plan().redactor.as_deref().map_or(Cow::Borrowed(UNREAD), look)
     }
 
     /// Puts these exporters, this redactor (`None`: the one in force) and these capture limits in force, without
@@ -278,7 +282,7 @@ impl Telemetry {
         let mut control = self.control();
         wait_until(drain_until, || control.assemblers.iter().all(JoinHandle::is_finished));
         for pending in core.intake().rest() {
-            core.lose(&pending.end.facts, DropReason::Shutdown);
+            core.lose(&pending.end, DropReason::Shutdown);
             pending.capture.share.give_up();
         }
         if let Some(spooler) = &core.spooler {
@@ -310,9 +314,9 @@ impl Telemetry {
 /// Opens the journal of records.
 fn keep_records(core: &Arc<Core>, settings: &DurableSettings) -> io::Result<Recovery> {
     let of = Arc::downgrade(core);
-    let clean = Box::new(move |facts: &mut Facts| {
+    let clean = Box::new(move |facts: &mut Facts, caller_key: Option<&Secret>| {
         if let Some(core) = of.upgrade() {
-            core.plan().redact(None, &mut Content::default(), facts);
+            core.plan().redact(caller_key, &mut Content::default(), facts);
         }
     });
     let (journal, recovery) = RecordJournal::start(settings, core.config.clone(), clean)

@@ -127,7 +127,7 @@ impl Recovery {
             }
         }
         for record in std::mem::take(&mut self.killed) {
-            core.observe(record.facts());
+            core.observe(record.facts(), None);
             if !self.offer(core, record) {
                 return;
             }

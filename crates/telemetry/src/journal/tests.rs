@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use magicapi_plugin::{ContentLevel, Facts, Outcome, RequestId, RequestMetrics, TelemetryConfig};
+use magicapi_plugin::{ContentLevel, Facts, Outcome, RequestId, RequestMetrics, Secret, TelemetryConfig};
 use proptest::prelude::*;
 use tempfile::TempDir;
 
@@ -66,7 +66,7 @@ fn eventually(what: &str, mut done: impl FnMut() -> bool) {
 fn begin(telemetry: &Telemetry) -> (Tap, Facts) {
     let facts = facts();
     let mut tap = telemetry.tap();
-    tap.open(&facts);
+    tap.open(&facts, None);
     (tap, facts)
 }
 
@@ -146,6 +146,51 @@ fn a_request_under_way_at_a_kill_becomes_a_record_and_a_finished_one_is_delivere
     eventually("an empty journal", || status(&second).records == 0);
     second.shutdown(SOON);
     assert!(journal_files(next.path()).is_empty(), "nothing is left to offer");
+    first.shutdown(Duration::ZERO);
+}
+
+/// In whatever a caller can write, whether it has a form or is the key that it sent.
+#[test]
+fn an_open_entry_holds_no_secret() {
+    let dir = TempDir::new().expect("a directory");
+    let away = Script::always(Answer::Hang);
+    let first = start(dir.path(), vec![away.setup("x", PipelineSettings::default())]);
+    let formed = format!("sk-{}-aB3dE5fG7hJ9kL2mN4pQ6rS8tU0vW1xY3z", "proj");
+    let own = "07q7Zt4Lw9Xk2Vb8Nm5Rc1Hd6Js3Gf0Py";
+    let set: [fn(&mut Facts, String); 9] = [
+        |facts, text| facts.path = format!("/proxy/openai/{text}"),
+        |facts, text| facts.model = Some(text),
+        |facts, text| facts.requested_model = Some(text),
+        |facts, text| facts.user_id = Some(text),
+        |facts, text| facts.org_id = Some(text),
+        |facts, text| facts.thread_id = Some(text),
+        |facts, text| facts.project_id = Some(text),
+        |facts, text| facts.project_name = Some(text),
+        |facts, text| facts.client_request_id = Some(text),
+    ];
+    let mut taps = Vec::new();
+    for secret in [formed.as_str(), own] {
+        for place in set {
+            let mut facts = facts();
+            place(&mut facts, format!("a {secret} b"));
+            let mut tap = first.tap();
+            tap.open(&facts, Some(&Secret::new(own)));
+            taps.push(tap);
+        }
+    }
+    eventually("the open entries", || entries(dir.path()).0 == taps.len());
+    let next = killed_now(dir.path());
+    let script = Script::new([]);
+    let second = start(next.path(), vec![script.setup("x", PipelineSettings::default())]);
+    eventually("their records", || script.acknowledged() == taps.len());
+    let files = journal_files(dir.path()).into_iter().map(|file| std::fs::read(file).expect("a file"));
+    let seen = script.seen.lock().unwrap().clone();
+    for bytes in files.chain(seen.iter().map(|record| record.to_stored())) {
+        let text = String::from_utf8_lossy(&bytes);
+        assert!(text.contains("[REDACTED:"), "{text}");
+        assert!(!text.contains(&formed) && !text.contains(own), "{text}");
+    }
+    second.shutdown(SOON);
     first.shutdown(Duration::ZERO);
 }
 
@@ -365,13 +410,13 @@ proptest! {
     fn a_kill_leaves_exactly_what_is_not_done_with(steps in steps()) {
         let dir = TempDir::new().expect("a directory");
         let config = Arc::new(TelemetryConfig::default());
-        let (journal, _) = RecordJournal::start(&settings(dir.path(), 1 << 20), config.clone(), Box::new(|_| ())).expect("a journal");
+        let (journal, _) = RecordJournal::start(&settings(dir.path(), 1 << 20), config.clone(), Box::new(|_, _| ())).expect("a journal");
         let mut requests: Vec<(Facts, Option<Kept>, bool)> = Vec::new();
         for step in steps {
             match step {
                 Step::Open => {
                     let facts = facts();
-                    let kept = journal.open(&facts);
+                    let kept = journal.open(&facts, None);
                     requests.push((facts, Some(kept), false));
                 }
                 Step::Record(number) => {
@@ -400,7 +445,7 @@ proptest! {
             journal.status().records as usize == expected && journal.inbox.is_idle()
         });
         let next = killed_now(dir.path());
-        let (_journal, recovery) = RecordJournal::start(&settings(next.path(), 1 << 20), config, Box::new(|_| ())).expect("a journal");
+        let (_journal, recovery) = RecordJournal::start(&settings(next.path(), 1 << 20), config, Box::new(|_, _| ())).expect("a journal");
         let mut found: Vec<_> = recovery.unbooked().iter()
             .filter(|facts| facts.error_type == Some("gateway_killed")).map(|facts| facts.id).collect();
         found.sort_unstable();

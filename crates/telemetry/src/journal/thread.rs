@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-use magicapi_plugin::{Facts, TelemetryConfig};
+use magicapi_plugin::{Facts, Secret, TelemetryConfig};
 
 use super::kept::Held;
 use super::{Clean, RESERVE, RecordJournal, entry, lock};
@@ -37,21 +37,21 @@ struct State {
 }
 
 enum Message {
-    Open(Arc<Held>, Box<Facts>),
+    Open(Arc<Held>, Box<Facts>, Option<Secret>),
     Done(Arc<Held>),
 }
 
 impl Inbox {
     /// `false` when too many wait.
-    pub(super) fn open(&self, held: Arc<Held>, facts: &Facts) -> bool {
+    pub(super) fn open(&self, held: Arc<Held>, facts: &Facts, caller_key: Option<&Secret>) -> bool {
         // Copied before the lock is taken.
-        let facts = Box::new(facts.clone());
+        let (facts, caller_key) = (Box::new(facts.clone()), caller_key.cloned());
         let mut state = lock(&self.state);
         if state.opens >= MOST_OPEN || state.end {
             return false;
         }
         state.opens += 1;
-        state.messages.push_back(Message::Open(held, facts));
+        state.messages.push_back(Message::Open(held, facts, caller_key));
         self.rouse(state);
         true
     }
@@ -143,8 +143,8 @@ impl RecordJournal {
         let (mut opens, mut done) = (Vec::new(), Vec::new());
         for message in messages {
             match message {
-                Message::Open(held, mut facts) if held.wants_open() => {
-                    clean(&mut facts);
+                Message::Open(held, mut facts, caller_key) if held.wants_open() => {
+                    clean(&mut facts, caller_key.as_ref());
                     opens.push((held, entry::open(*facts, config.clone())));
                 }
                 Message::Open(..) => {}

@@ -19,6 +19,8 @@ const MOST_KNOWN: usize = 256;
 /// Longer ones (whole private keys) are found by their own marks.
 const LONGEST_KNOWN: usize = 4096;
 const MOST_KNOWN_BYTES: usize = 64 << 10;
+/// What the caller's key is called.
+const CALLER_KEY: Name = Name::builtin("caller_key", Class::Secret);
 /// A secret that is shorter may be a word, such as the key `not-needed` of a local provider.
 const SHORTEST_SECRET: usize = 12;
 
@@ -62,14 +64,19 @@ impl Known {
 
 /// The caller's key, when the record repeats it: only then is a look for it worth its time.
 pub(super) fn repeated(key: &Secret, content: &Content, facts: &mut Facts) -> Option<Known> {
-    const NAME: Name = Name::builtin("caller_key", Class::Secret);
     let key = Some(key.expose().trim()).filter(|key| is_no_word(key))?.as_bytes();
     let finder = memmem::Finder::new(key);
     let bodies = [&content.request, &content.response, &content.streamed_data];
     let in_a_body = bodies.into_iter().flatten().any(|body| finder.find(body).is_some());
     let is_there =
         in_a_body || labels(facts).iter().any(|(_, label)| finder.find(label.as_bytes()).is_some());
-    is_there.then(|| Known::new(&[(key.to_vec(), NAME)])).flatten()
+    is_there.then(|| Known::new(&[(key.to_vec(), CALLER_KEY)])).flatten()
+}
+
+/// The same for one text.
+pub(super) fn repeated_in(key: &Secret, text: &str) -> Option<Known> {
+    let key = Some(key.expose().trim()).filter(|key| is_no_word(key) && text.contains(key))?;
+    Known::new(&[(key.as_bytes().to_vec(), CALLER_KEY)])
 }
 
 fn is_no_word(secret: &str) -> bool {

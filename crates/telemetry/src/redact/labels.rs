@@ -3,9 +3,10 @@
 use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use magicapi_plugin::Facts;
+use magicapi_plugin::{Facts, Secret};
 
 use super::Redactor;
+use super::known;
 use super::patterns::{Class, Name};
 use super::text::replace_plain;
 
@@ -50,21 +51,28 @@ pub(super) fn forget(facts: &mut Facts) {
 impl Redactor {
     /// A text for a log or a page, without what a record would not show either.
     pub fn text<'t>(&self, text: &'t str) -> Cow<'t, str> {
-        self.hide(text, |_| true)
+        self.hide(text, None, |_| true)
+    }
+
+    /// The same where a secret is known that it may repeat.
+    pub fn text_knowing<'t>(&self, secret: Option<&Secret>, text: &'t str) -> Cow<'t, str> {
+        self.hide(text, secret, |_| true)
     }
 
     /// A text that other things are counted by: without secrets; personal data and whatever the user's own patterns
-    /// find stay.
-    pub fn without_secrets<'t>(&self, text: &'t str) -> Cow<'t, str> {
-        self.hide(text, |class| class == Class::Secret)
+    /// find stay. `secret` as in [`Redactor::text_knowing`].
+    pub fn without_secrets<'t>(&self, secret: Option<&Secret>, text: &'t str) -> Cow<'t, str> {
+        self.hide(text, secret, |class| class == Class::Secret)
     }
 
-    fn hide<'t>(&self, text: &'t str, wanted: fn(Class) -> bool) -> Cow<'t, str> {
-        if self.matcher.holds_nothing(text.as_bytes()) {
+    fn hide<'t>(&self, text: &'t str, secret: Option<&Secret>, wanted: fn(Class) -> bool) -> Cow<'t, str> {
+        let known = secret.and_then(|secret| known::repeated_in(secret, text));
+        if known.is_none() && self.matcher.holds_nothing(text.as_bytes()) {
             return Cow::Borrowed(text);
         }
         let look = || {
             self.searching(|search| {
+                search.known.clone_from(&known);
                 search.plain(text.as_bytes(), None);
                 let wanted = |name| match name {
                     Name::Builtin(_, class) => wanted(class),

@@ -555,7 +555,12 @@ fn a_text_for_the_log_hides_more_than_one_that_spend_is_counted_by() {
     let redactor = with_pii();
     let text = format!("jane@example.com {}", body_key());
     assert_eq!(redactor.text(&text), "[REDACTED:email] [REDACTED:openai_key]");
-    assert_eq!(redactor.without_secrets(&text), "jane@example.com [REDACTED:openai_key]");
+    assert_eq!(redactor.without_secrets(None, &text), "jane@example.com [REDACTED:openai_key]");
+    let own = Secret::new("07q7Zt4Lw9Xk2Vb8Nm5Rc1Hd6Js3Gf0Py");
+    let text = format!("jane@example.com {}", own.expose());
+    assert_eq!(redactor.text_knowing(Some(&own), &text), "[REDACTED:email] [REDACTED:caller_key]");
+    assert_eq!(redactor.without_secrets(Some(&own), &text), "jane@example.com [REDACTED:caller_key]");
+    assert_eq!(redactor.without_secrets(Some(&own), "jane"), "jane");
     assert!(matches!(redactor.text("gpt-4o-mini"), std::borrow::Cow::Borrowed("gpt-4o-mini")));
 }
 
