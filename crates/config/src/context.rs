@@ -1,6 +1,6 @@
 //! What the resolving steps share: the sources, and where problems, notices and origins are gathered.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
@@ -12,10 +12,11 @@ use crate::load::{Flags, Sources};
 use crate::units::{Size, Span};
 use crate::yaml::Node;
 
-/// The file as it was read: its path and its tree, for places.
+/// The file as it was read: its path and its tree, for places, and the variables that it names.
 pub(crate) struct FileTree<'a> {
     pub(crate) path: &'a Path,
     pub(crate) root: Option<Node>,
+    pub(crate) variables: BTreeSet<String>,
 }
 
 /// See the module.
@@ -115,6 +116,13 @@ impl<'a> Context<'a> {
     /// Records a notice.
     pub(crate) fn notice(&mut self, key: impl Into<String>, text: impl Into<String>) {
         self.notices.push(Notice { key: key.into(), text: text.into() });
+    }
+
+    /// Notes that a variable is set and not read, unless the file reads it: `${NAME}`.
+    pub(crate) fn unread(&mut self, variable: &str, text: impl Into<String>) {
+        if !self.file.variables.contains(variable) {
+            self.notice(variable, text);
+        }
     }
 
     /// A size that must not be zero: other programs mean "without limit" by that.

@@ -4,21 +4,30 @@
 //! An unquoted scalar is read anew once it is expanded (`${PORT}` can be a number, `${X:-}` is nothing); a quoted one
 //! stays a text.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use crate::diagnostics::Diagnostic;
 use crate::environment::Environment;
 use crate::yaml::{Content, Node, Scalar, join};
 
-/// Expands every scalar below `node` in place; problems go to `problems`.
-pub(crate) fn expand(node: &mut Node, env: &Environment, path: &Path, problems: &mut Vec<Diagnostic>) {
-    Expansion { env, path, problems }.node(node, "");
+/// Expands every scalar below `node` in place; problems go to `problems`. Returns the variables that were named.
+pub(crate) fn expand(
+    node: &mut Node,
+    env: &Environment,
+    path: &Path,
+    problems: &mut Vec<Diagnostic>,
+) -> BTreeSet<String> {
+    let mut expansion = Expansion { env, path, problems, named: BTreeSet::new() };
+    expansion.node(node, "");
+    expansion.named
 }
 
 struct Expansion<'a> {
     env: &'a Environment,
     path: &'a Path,
     problems: &'a mut Vec<Diagnostic>,
+    named: BTreeSet<String>,
 }
 
 impl Expansion<'_> {
@@ -45,7 +54,7 @@ impl Expansion<'_> {
     }
 
     /// Problem and remedy on failure.
-    fn scalar(&self, scalar: &mut Scalar) -> Result<(), (String, String)> {
+    fn scalar(&mut self, scalar: &mut Scalar) -> Result<(), (String, String)> {
         let mut out = String::new();
         let mut rest = scalar.text.as_str();
         let mut expanded = false;
@@ -70,6 +79,7 @@ impl Expansion<'_> {
             if !is_name(name) {
                 return Err((format!("`${{{name}}}` does not name a variable"), literal()));
             }
+            self.named.insert(name.into());
             out.push_str(self.value(name, default)?);
             expanded = true;
             rest = &inner[end + 1..];

@@ -1,5 +1,6 @@
 //! The whole way from the sources to a `Config`.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -11,7 +12,6 @@ use crate::diagnostics::{Diagnostic, Diagnostics, Notice, Place};
 use crate::effective::{self, Effective, Origin};
 use crate::environment::Environment;
 use crate::types::{Config, ExporterEntry, Listen, Source};
-use crate::yaml::Node;
 use crate::{expand, raw, reader, refuse, resolve, schema, yaml};
 
 /// Where a configuration comes from.
@@ -102,11 +102,12 @@ impl Loaded {
 /// Reads, expands, validates and resolves. Pure but for reading the file: nothing is opened, resolved or connected.
 pub fn load(sources: &Sources, catalogue: &Catalogue) -> Result<Loaded, Diagnostics> {
     let path = sources.file.clone().or_else(|| sources.env.get("MAGICAPI_CONFIG").map(PathBuf::from));
-    let (root, file) = match &path {
-        Some(path) => read_file(path, &sources.env, catalogue)?,
-        None => (None, raw::File::default()),
+    let shown = path.as_deref().unwrap_or_else(|| Path::new(""));
+    let mut tree = FileTree { path: shown, root: None, variables: BTreeSet::new() };
+    let file = match &path {
+        Some(path) => read_file(path, &sources.env, catalogue, &mut tree)?,
+        None => raw::File::default(),
     };
-    let tree = FileTree { path: path.as_deref().unwrap_or_else(|| Path::new("")), root };
     let mut cx = Context::new(sources, catalogue, tree);
     let config = resolve::config(&mut cx, file);
     if !cx.problems.is_empty() {
@@ -122,20 +123,21 @@ pub fn load(sources: &Sources, catalogue: &Catalogue) -> Result<Loaded, Diagnost
     Ok(Loaded { config, file: path, origins, notices, hash })
 }
 
-/// The file's tree and what it says.
+/// What the file says; its tree is kept in `tree`.
 fn read_file(
     path: &Path,
     env: &Environment,
     catalogue: &Catalogue,
-) -> Result<(Option<Node>, raw::File), Diagnostics> {
+    tree: &mut FileTree<'_>,
+) -> Result<raw::File, Diagnostics> {
     let whole = |problem: String| Diagnostic::new(Place::Nowhere, path.display().to_string(), problem);
     let text = fs::read(path).map_err(|e| whole(format!("cannot be read: {e}")))?;
     let text = String::from_utf8(text).map_err(|_| whole("is not UTF-8 text".into()))?;
     let Some(mut root) = yaml::parse(&text, path)? else {
-        return Ok((None, raw::File::default()));
+        return Ok(raw::File::default());
     };
     let mut problems = Vec::new();
-    expand::expand(&mut root, env, path, &mut problems);
+    tree.variables = expand::expand(&mut root, env, path, &mut problems);
     let value = reader::read(&root, &schema::shape(catalogue), path);
     let value = match value {
         Ok(value) if problems.is_empty() => value,
@@ -146,7 +148,7 @@ fn read_file(
         }
     };
     if value.is_null() {
-        return Ok((None, raw::File::default()));
+        return Ok(raw::File::default());
     }
     let file = serde_path_to_error::deserialize(value).map_err(|error| {
         // The reader has checked the value against the same structs' schema; what it lets through still has a place.
@@ -154,5 +156,6 @@ fn read_file(
         let at = root.find(&key).unwrap_or(root.at);
         Diagnostic::new(at.place(path), key, error.into_inner().to_string())
     })?;
-    Ok((Some(root), file))
+    tree.root = Some(root);
+    Ok(file)
 }

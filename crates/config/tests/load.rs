@@ -211,6 +211,26 @@ fn exporters_from_the_environment() {
 }
 
 #[test]
+fn a_variable_that_the_file_names_is_read() {
+    let env = [
+        ("ELASTICSEARCH_URL", "http://es:9200"),
+        ("ELASTICSEARCH_SHARDS", "3"),
+        ("OPENAI_BASEURL", "http://x"),
+    ];
+    let notices = |yaml: &str| -> Vec<String> {
+        good(load_text(&env, yaml)).notices.iter().map(|notice| notice.key.clone()).collect()
+    };
+    let entry =
+        |url: &str| format!("telemetry: {{ exporters: [ {{ type: elasticsearch, url: \"{url}\" }} ] }}\n");
+    assert_eq!(notices(&entry("http://a")), ["ELASTICSEARCH_URL", "ELASTICSEARCH_SHARDS", "OPENAI_BASEURL"]);
+    assert_eq!(notices(&entry("${ELASTICSEARCH_URL}")), ["ELASTICSEARCH_SHARDS", "OPENAI_BASEURL"]);
+    // As it stands, not expanded, it is not read.
+    assert_eq!(notices(&entry("http://$${ELASTICSEARCH_URL}")).len(), 3);
+    let of_another = entry("${OPENAI_BASEURL:-http://a}");
+    assert_eq!(notices(&of_another), ["ELASTICSEARCH_URL", "ELASTICSEARCH_SHARDS"]);
+}
+
+#[test]
 fn exporters_from_the_file() {
     let yaml = "telemetry:\n  capture: { bodies: no_chunks }\n  exporters:\n    - { type: elasticsearch, url: \"http://a\", batch: { age: 2s } }\n    - { type: elasticsearch, name: b, content: metadata, username: 123 }\n";
     let loaded = good(load_text(&[("ELASTICSEARCH_URL", "http://env")], yaml));

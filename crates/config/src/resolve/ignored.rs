@@ -48,7 +48,7 @@ pub(super) fn variables(cx: &mut Context<'_>, config: &Config) {
     let of_catalogue: BTreeSet<&str> = catalogue.variables().collect();
     let not_yet = NOT_YET.into_iter().filter(|name| !of_catalogue.contains(name));
     for name in not_yet.filter(|name| env.get(name).is_some()) {
-        cx.notice(name, "set but not read by this version");
+        cx.unread(name, "set but not read by this version");
     }
     unused_settings(cx, config);
     let read: BTreeSet<&str> = OWN.into_iter().chain(of_catalogue).collect();
@@ -58,7 +58,7 @@ pub(super) fn variables(cx: &mut Context<'_>, config: &Config) {
     let known: BTreeSet<&str> = read.into_iter().chain(NOT_YET).collect();
     for name in env.names().filter(|name| !known.contains(name)) {
         if let Some(meant) = known.iter().find(|known| is_slip(name, known) && env.get(known).is_none()) {
-            cx.notice(name, format!("set but not read: no variable has this name; did you mean `{meant}`?"));
+            cx.unread(name, format!("set but not read: no variable has this name; did you mean `{meant}`?"));
         }
     }
 }
@@ -85,7 +85,7 @@ fn unused_settings(cx: &mut Context<'_>, config: &Config) {
             None => format!("set but not read: the exporter `{}` is not on", plugin.name),
         };
         for name in plugin.variables().filter(|name| cx.env.get(name).is_some()) {
-            cx.notice(name, reason.as_str());
+            cx.unread(name, reason.as_str());
         }
     }
 }
