@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+
+use crate::{HttpError, retry_after};
+
 /// How a batch fared. The pipeline acts on it; an exporter never retries by itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Delivery {
@@ -23,6 +27,32 @@ pub enum Delivery {
     },
     /// Sent, but no answer came: the batch may be there twice after the retry. Counted.
     Unknown,
+}
+
+impl Delivery {
+    /// How a batch of so many `records` fared by HTTP's own words, where one request carries it whole: 2xx is delivered;
+    /// 408, 425, 429 and 5xx are sent again, not before `Retry-After`; 413 is too large; 400 and 422 mean something in
+    /// the batch, which is halved until it is found, then rejected; anything else (401, 403, 404, …) is for the operator.
+    ///
+    /// A back end with other habits is judged by code of your own: one that says 200 and means it for some records only,
+    /// or one that keeps the good half of what it answers with 400 and would have it twice.
+    pub fn of_answer(answer: &Result<http::Response<Bytes>, HttpError>, records: usize) -> Self {
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(HttpError::Connect(_)) => return Self::Retry { after: None },
+            Err(_) => return Self::Unknown,
+        };
+        match answer.status().as_u16() {
+            200..=299 => Self::Delivered,
+            413 => Self::TooLarge,
+            status @ (400 | 422) if records == 1 => {
+                Self::Items(vec![ItemOutcome::Rejected { reason: format!("HTTP {status}") }])
+            }
+            400 | 422 => Self::TooLarge,
+            408 | 425 | 429 | 500 | 502..=599 => Self::Retry { after: retry_after(answer.headers()) },
+            status => Self::Refused { reason: format!("HTTP {status}: check the address and the credential") },
+        }
+    }
 }
 
 /// How one record fared.
@@ -109,5 +139,45 @@ impl ConfigError {
     /// An error about the setting `key`.
     pub fn new(key: impl Into<String>, message: impl Into<String>) -> Self {
         Self { key: key.into(), message: message.into() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{Delivery, ItemOutcome};
+    use crate::HttpError;
+
+    fn of(status: u16, records: usize) -> Delivery {
+        let answer = http::Response::builder().status(status).header("retry-after", "7");
+        Delivery::of_answer(&Ok(answer.body("".into()).expect("answer")), records)
+    }
+
+    #[test]
+    fn an_answer_is_judged_by_its_status() {
+        for status in [200, 202, 204] {
+            assert_eq!(of(status, 2), Delivery::Delivered, "{status}");
+        }
+        for status in [408, 425, 429, 500, 502, 503, 504, 529] {
+            assert_eq!(of(status, 2), Delivery::Retry { after: Some(Duration::from_secs(7)) }, "{status}");
+        }
+        for status in [301, 401, 403, 404, 405, 410, 415, 501] {
+            assert!(matches!(of(status, 1), Delivery::Refused { .. }), "{status}");
+        }
+        assert_eq!(of(413, 1), Delivery::TooLarge);
+        for status in [400, 422] {
+            assert_eq!(of(status, 2), Delivery::TooLarge, "halved, to find the record that is meant");
+            let reason = format!("HTTP {status}");
+            assert_eq!(of(status, 1), Delivery::Items(vec![ItemOutcome::Rejected { reason }]));
+        }
+    }
+
+    #[test]
+    fn no_answer_is_unknown_unless_nothing_was_sent() {
+        let of = |error| Delivery::of_answer(&Err(error), 2);
+        assert_eq!(of(HttpError::Connect("refused".into())), Delivery::Retry { after: None });
+        assert_eq!(of(HttpError::NoAnswer("closed".into())), Delivery::Unknown);
+        assert_eq!(of(HttpError::TooLarge("10 MB".into())), Delivery::Unknown);
     }
 }

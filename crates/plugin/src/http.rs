@@ -1,6 +1,7 @@
 //! The HTTP client as exporters see it: whole requests, whole answers.
 
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -46,5 +47,39 @@ impl Http {
     /// knowledge); trailers then stand in the answer's extensions as [`Trailers`].
     pub async fn send(&self, request: http::Request<Bytes>) -> Result<http::Response<Bytes>, HttpError> {
         self.0.send(request).await
+    }
+}
+
+/// A server's own delay, `Retry-After`: seconds, or a date (RFC 9110, section 10.2.3). `None` when there is none that can
+/// be read.
+pub fn retry_after(headers: &http::HeaderMap) -> Option<Duration> {
+    let text = headers.get(http::header::RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    Some(httpdate::parse_http_date(text).ok()?.duration_since(SystemTime::now()).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use super::retry_after;
+
+    fn of(text: &str) -> Option<Duration> {
+        retry_after(&[(http::header::RETRY_AFTER, text.parse().expect("header"))].into_iter().collect())
+    }
+
+    #[test]
+    fn a_delay_is_seconds_or_a_date() {
+        assert_eq!(of(" 120 "), Some(Duration::from_secs(120)));
+        let soon = httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(3600));
+        let delay = of(&soon).expect("a date");
+        assert!(Duration::from_secs(3500) < delay && delay <= Duration::from_secs(3600), "{delay:?}");
+        assert_eq!(of("Sun, 06 Nov 1994 08:49:37 GMT"), Some(Duration::ZERO), "it has passed");
+        for text in ["", "-1", "1.5", "soon", "99999999999999999999"] {
+            assert_eq!(of(text), None, "{text}");
+        }
+        assert_eq!(retry_after(&http::HeaderMap::new()), None);
     }
 }

@@ -28,7 +28,7 @@ pub use self::exporter::{
 };
 pub use self::gen_ai::gen_ai_provider;
 pub use self::host::Host;
-pub use self::http::{Http, HttpError, HttpTransport, Trailers};
+pub use self::http::{Http, HttpError, HttpTransport, Trailers, retry_after};
 pub use self::metrics::{
     Counter, Gauge, Histogram, HistogramValue, Meter, MetricData, MetricKind, MetricRegistry,
     MetricsSnapshot, Point, PointValue,

@@ -2,10 +2,9 @@
 
 use bytes::Bytes;
 use http::{Method, Request, Response};
-use magicapi_plugin::{ExportError, Health};
+use magicapi_plugin::{ExportError, Health, retry_after};
 
 use super::config::Target;
-use crate::endpoint::retry_after;
 use crate::requests::Verdict;
 
 /// What to do about a key that is refused: a key of another site looks like a wrong one.

@@ -2,11 +2,11 @@
 
 use bytes::Bytes;
 use http::Response;
-use magicapi_plugin::{Delivery, ExportError, Health, HttpError, ItemOutcome};
+use magicapi_plugin::{Delivery, ExportError, Health, HttpError, ItemOutcome, retry_after};
 use serde::Deserialize;
 
 use super::config::Target;
-use crate::endpoint::{retry_after, segment};
+use crate::endpoint::segment;
 
 /// Keeps a `_bulk` answer to what is read of it; statuses stay complete, or outcomes would lose their positions.
 const BULK: &str = "_bulk?filter_path=errors,items.*.status,items.*.error.type,items.*.error.reason";

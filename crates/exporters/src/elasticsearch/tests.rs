@@ -186,14 +186,15 @@ async fn whole_answers_are_judged() {
 async fn the_servers_delay_and_silence() {
     let script = Arc::new(Script::default());
     let busy = Response::builder().status(429).header("retry-after", "7").body(Bytes::new()).expect("answer");
-    let at = Response::builder().status(503).header("retry-after", "Fri, 31 Dec 2027 23:59:59 GMT");
+    let at = Response::builder().status(503).header("retry-after", "Sun, 06 Nov 1994 08:49:37 GMT");
     script.then(Ok(busy)).then(Ok(at.body(Bytes::new()).expect("answer")));
     script.then(Err(HttpError::Connect("refused".into()))).then(Err(HttpError::NoAnswer("reset".into())));
     script.then(Err(HttpError::TooLarge("9 GiB".into()))).answer(200, items(&[(201, "", "")]));
     let exporter = exporter(plain(), &script);
     for (expected, healthy) in [
         (Delivery::Retry { after: Some(Duration::from_secs(7)) }, false),
-        (Delivery::Retry { after: None }, false),
+        // A date that has passed.
+        (Delivery::Retry { after: Some(Duration::ZERO) }, false),
         (Delivery::Retry { after: None }, false),
         (Delivery::Unknown, false),
         (Delivery::Unknown, false),

@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 use http::Response;
+use magicapi_plugin::retry_after;
 use tracing::debug;
 
-use crate::endpoint::retry_after;
 use crate::requests::Verdict;
 
 /// What an answer means; the statuses are those of the Log API's documentation.

@@ -1,12 +1,13 @@
 //! One signal's way to the server: items to requests, answers to verdicts, by HTTP or gRPC.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER, TE, USER_AGENT};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, TE, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Version};
 use magicapi_plugin::{
     Counter, Delivery, ExportError, Health, Http, HttpError, ItemOutcome, TelemetryConfig, async_trait,
+    retry_after,
 };
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
 use prost::Message;
@@ -175,19 +176,10 @@ impl Wire {
 fn judge(answer: &Response<Bytes>) -> Verdict {
     match answer.status().as_u16() {
         200..=299 => Verdict::Delivered,
-        429 | 502..=504 => Verdict::Retry(delay(answer.headers(), SystemTime::now())),
+        429 | 502..=504 => Verdict::Retry(retry_after(answer.headers())),
         413 => Verdict::TooLarge,
         status @ (401 | 403) => Verdict::Refused(format!("HTTP {status}: {CREDENTIAL}")),
         status @ (300..=399 | 404 | 405 | 415) => Verdict::Refused(format!("HTTP {status}: {ADDRESS}")),
         status => Verdict::Rejected(format!("HTTP {status}")),
     }
-}
-
-/// The server's own delay: seconds, or a date.
-fn delay(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
-    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    if let Ok(seconds) = text.parse() {
-        return Some(Duration::from_secs(seconds));
-    }
-    Some(httpdate::parse_http_date(text).ok()?.duration_since(now).unwrap_or_default())
 }

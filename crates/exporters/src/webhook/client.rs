@@ -8,11 +8,11 @@ use bytes::Bytes;
 use hmac::{Hmac, KeyInit, Mac};
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderValue, Response};
-use magicapi_plugin::HttpError;
+use magicapi_plugin::{HttpError, retry_after};
 use sha2::Sha256;
 
 use super::config::{Format, Target};
-use crate::endpoint::{Compression, retry_after};
+use crate::endpoint::Compression;
 use crate::requests::{self, Coding, Verdict};
 
 /// Sends a body under an id at this time.

@@ -232,3 +232,14 @@ fn the_spec_marks_what_is_secret() {
     // Values of mappings are masked wherever settings are shown.
     assert_eq!(key("headers").kind, ValueKind::Map);
 }
+
+#[tokio::test]
+async fn a_receiver_may_give_its_delay_as_a_date() {
+    let script = Arc::new(Script::default());
+    let date = httpdate::fmt_http_date(SystemTime::now() + Duration::from_mins(10));
+    let answer = Response::builder().status(429).header("retry-after", date).body(Bytes::new());
+    script.then(Ok(answer.expect("an answer")));
+    let exporter = exporter(&json!({}), &script);
+    let Delivery::Retry { after: Some(after) } = exporter.export(&batch(1)).await else { panic!("a delay") };
+    assert!((500..=600).contains(&after.as_secs()), "{after:?}");
+}
