@@ -41,8 +41,9 @@ fn every_block_of_the_guide_stands_in_a_file_that_is_compiled() {
     let blocks = blocks(&read("docs/telemetry-plugins.md"));
     assert!(blocks.len() >= 9, "{} blocks: the page is read wrongly", blocks.len());
     for (path, text) in blocks {
-        let compiled =
-            path.starts_with("examples/custom-exporter/") || path.starts_with("crates/compliance/");
+        let compiled = ["examples/custom-exporter/", "examples/loki-exporter/", "crates/compliance/"]
+            .iter()
+            .any(|folder| path.starts_with(folder));
         assert!(compiled, "a block names no file that ./test compiles: {path:?}\n{text}");
         let file = read(&path);
         let whole_lines = file.starts_with(&text) || file.contains(&format!("\n{text}"));
@@ -52,8 +53,10 @@ fn every_block_of_the_guide_stands_in_a_file_that_is_compiled() {
 
 #[test]
 fn an_exporter_of_ones_own_takes_less_than_60_lines() {
-    assert!(read("examples/custom-exporter/src/lib.rs").lines().count() < 60);
-    assert!(read("examples/custom-exporter/src/main.rs").lines().count() <= 20);
+    for example in ["custom-exporter", "loki-exporter"] {
+        assert!(read(&format!("examples/{example}/src/lib.rs")).lines().count() < 60, "{example}");
+        assert!(read(&format!("examples/{example}/src/main.rs")).lines().count() <= 20, "{example}");
+    }
 }
 
 #[test]
