@@ -145,6 +145,8 @@ serve(answer)"#;
         while !dir.join("notes.second").exists() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+        // The answers stand in the pipe; the exporter has yet to read them.
+        tokio::time::sleep(Duration::from_secs(1)).await;
     };
     tokio::select! {
         _ = exporter.export(&records) => panic!("it is silent"),
