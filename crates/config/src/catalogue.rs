@@ -45,7 +45,8 @@ impl PluginSpec {
 
     /// The variables that set something.
     pub(crate) fn variables(&self) -> impl Iterator<Item = &str> {
-        self.settings.keys().iter().filter_map(|key| key.env.as_deref())
+        let tls = self.settings.tls().into_iter().flat_map(|tls| tls.keys().map(|(_, variable)| variable));
+        self.settings.keys().iter().filter_map(|key| key.env.as_deref()).chain(tls)
     }
 }
 

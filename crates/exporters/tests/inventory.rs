@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use magicapi_plugin::{TelemetryPlugin, ValueKind, plugins};
+use magicapi_plugin::{TelemetryPlugin, TlsVariables, ValueKind, plugins};
 
 fn repository() -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
@@ -55,6 +55,9 @@ fn every_exporter_has_a_page_with_its_settings() {
         let page = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
         for row in rows(plugin) {
             assert!(page.contains(&row), "{} lacks this row:\n{row}", path.display());
+        }
+        for (key, variable) in plugin.settings().tls().into_iter().flat_map(TlsVariables::keys) {
+            assert!(page.contains(&format!("`{variable}`")), "{} lacks {key}'s {variable}", path.display());
         }
         assert!(page.contains("## Guarantee"), "{}", path.display());
     }

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
+use magicapi_testkit::GatewayOptions;
 use magicapi_testkit::configuration::{configuration, lay_over};
 use magicapi_testkit::wire::until;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
@@ -20,7 +21,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
-use crate::scene::{Scene, refusal};
+use crate::scene::{BINARY, Scene, refusal};
 
 /// The name that the back end's certificate bears.
 const NAME: &str = "telemetry.example";
@@ -43,15 +44,16 @@ impl Fortress {
         let certificate = ca.self_signed(&key).expect("a certificate");
         fs::write(files.path().join("ca.pem"), certificate.pem()).expect("a file");
         let issuer = Issuer::new(ca, key);
-        let leaf = |name: &str| {
+        let leaf = |names: &[&str]| {
             let key = KeyPair::generate().expect("a key");
-            let leaf = CertificateParams::new([name.to_owned()]).expect("parameters");
+            let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+            let leaf = CertificateParams::new(names).expect("parameters");
             (leaf.signed_by(&key, &issuer).expect("a certificate"), key)
         };
-        let (client, client_key) = leaf("gateway");
+        let (client, client_key) = leaf(&["gateway"]);
         fs::write(files.path().join("client.pem"), client.pem()).expect("a file");
         fs::write(files.path().join("client.key"), client_key.serialize_pem()).expect("a file");
-        let (server, server_key) = leaf(NAME);
+        let (server, server_key) = leaf(&[NAME, "localhost"]);
         let acceptor = acceptor(certificate.der(), server.der().clone(), &server_key);
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free address");
         let address = listener.local_addr().expect("an address");
@@ -182,6 +184,31 @@ async fn telemetry_exporters_tls_trusts_shows_and_names() {
         assert!(!error.is_empty(), "{missing}");
         assert!(fortress.heads.lock().expect("heads").is_empty(), "{missing}: {error}");
     }
+}
+
+/// The variables of OpenTelemetry's specification, where nothing but variables configures the exporter.
+#[tokio::test]
+async fn otlp_has_its_tls_from_the_variables_of_the_specification() {
+    let fortress = Fortress::start().await;
+    let url = format!("https://localhost:{}", fortress.address.port());
+    let files = ["ca.pem", "client.pem", "client.key"].map(|name| fortress.file(name));
+    let mut variables = vec![
+        ("ENABLED_EXPORTERS", "otlp"),
+        ("ADMIN_TOKEN", "t"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", &url),
+        ("OTEL_EXPORTER_OTLP_CERTIFICATE", &files[0]),
+        ("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", &files[1]),
+        ("OTEL_EXPORTER_OTLP_CLIENT_KEY", &files[2]),
+    ];
+    let _scene = Scene::by_variables(&variables).await;
+    assert!(head_of(&fortress.heads).await.starts_with("POST /v1/"));
+    variables.pop();
+    let output = GatewayOptions::new(BINARY).envs(&variables).arg("check").output();
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        text.contains("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE") && text.contains("`key`, which is missing"),
+        "{text}"
+    );
 }
 
 #[tokio::test]

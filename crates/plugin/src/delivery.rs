@@ -44,13 +44,14 @@ impl Delivery {
         };
         match answer.status().as_u16() {
             200..=299 => Self::Delivered,
-            413 => Self::TooLarge,
             status @ (400 | 422) if records == 1 => {
                 Self::Items(vec![ItemOutcome::Rejected { reason: format!("HTTP {status}") }])
             }
-            400 | 422 => Self::TooLarge,
+            400 | 413 | 422 => Self::TooLarge,
             408 | 425 | 429 | 500 | 502..=599 => Self::Retry { after: retry_after(answer.headers()) },
-            status => Self::Refused { reason: format!("HTTP {status}: check the address and the credential") },
+            status => {
+                Self::Refused { reason: format!("HTTP {status}: check the address and the credential") }
+            }
         }
     }
 }

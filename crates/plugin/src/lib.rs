@@ -35,7 +35,9 @@ pub use self::metrics::{
 };
 pub use self::record::{ContentDropped, ContentLevel, CostSource, Facts, RequestMetrics, Truncated, Word};
 pub use self::registry::{Registration, plugins};
-pub use self::settings::{Needs, RESERVED_KEYS, Settings, SettingsKey, SettingsSpec, Signals, ValueKind};
+pub use self::settings::{
+    Needs, RESERVED_KEYS, Settings, SettingsKey, SettingsSpec, Signals, TlsVariables, ValueKind,
+};
 pub use self::stored::StoredError;
 pub use self::units::{Size, Span};
 

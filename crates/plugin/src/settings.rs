@@ -108,6 +108,25 @@ pub struct SettingsKey {
     pub env: Option<String>,
 }
 
+/// Variables that set the pipeline's key `tls` where a variable names the exporter (`ENABLED_EXPORTERS`), each the path
+/// of a PEM file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TlsVariables {
+    /// Of `tls.ca_file`.
+    pub ca_file: &'static str,
+    /// Of `tls.cert`.
+    pub cert: &'static str,
+    /// Of `tls.key`.
+    pub key: &'static str,
+}
+
+impl TlsVariables {
+    /// The variables, each with its key.
+    pub fn keys(&self) -> [(&'static str, &'static str); 3] {
+        [("tls.ca_file", self.ca_file), ("tls.cert", self.cert), ("tls.key", self.key)]
+    }
+}
+
 /// All settings of one plug-in.
 #[derive(Clone, Debug)]
 pub struct SettingsSpec {
@@ -117,6 +136,7 @@ pub struct SettingsSpec {
     needs: Needs,
     exclusive: bool,
     speaks_http: bool,
+    tls: Option<TlsVariables>,
 }
 
 impl SettingsSpec {
@@ -137,7 +157,7 @@ impl SettingsSpec {
             .map(|properties| properties.iter().map(|(name, property)| read_key(name, property)).collect())
             .unwrap_or_default();
         let (signals, needs) = (Signals::RECORDS, Needs::default());
-        Self { schema, keys, signals, needs, exclusive: false, speaks_http: true }
+        Self { schema, keys, signals, needs, exclusive: false, speaks_http: true, tls: None }
     }
 
     /// Sets the signals that the exporter takes.
@@ -157,6 +177,17 @@ impl SettingsSpec {
     pub fn without_http(mut self) -> Self {
         self.speaks_http = false;
         self
+    }
+
+    /// Names the variables that the back end's users have for a private authority and a client certificate.
+    pub fn tls_variables(mut self, variables: TlsVariables) -> Self {
+        self.tls = Some(variables);
+        self
+    }
+
+    /// The variables of the key `tls`, if there are any.
+    pub fn tls(&self) -> Option<&TlsVariables> {
+        self.tls.as_ref()
     }
 
     /// Whether it sends over the gateway's HTTP client.

@@ -1,8 +1,9 @@
 //! Which exporters run: `ENABLED_EXPORTERS` or `telemetry.exporters`, never both; neither = `prometheus`.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 
-use magicapi_plugin::{ContentLevel, Signals};
+use magicapi_plugin::{ContentLevel, Signals, TlsVariables};
 use serde_json::{Map, Value};
 
 use super::pipeline::pipeline;
@@ -13,7 +14,7 @@ use crate::context::Context;
 use crate::diagnostics::{Diagnostic, Place};
 use crate::raw;
 use crate::schema::split;
-use crate::types::{ExporterEntry, Reach, Source};
+use crate::types::{ExporterEntry, Source};
 
 /// The variable that lists exporters.
 pub(super) const LIST: &str = "ENABLED_EXPORTERS";
@@ -150,8 +151,17 @@ fn from_environment(
         cx.set_by_env(format!("{at}.type"), variable);
     }
     let settings = settings::from_environment(cx, plugin, &at);
-    let pipeline = pipeline(cx, &at, &raw::Pipeline::default(), captured);
-    let reach = Reach::default();
+    let mut written = raw::Pipeline::default();
+    for (key, variable) in plugin.settings.tls().into_iter().flat_map(TlsVariables::keys) {
+        let path = cx.variable(&format!("{at}.{key}"), variable).map(PathBuf::from);
+        match key {
+            "tls.ca_file" => written.tls.ca_file = path,
+            "tls.cert" => written.tls.cert = path,
+            _ => written.tls.key = path,
+        }
+    }
+    let pipeline = pipeline(cx, &at, &written, captured);
+    let reach = reach(cx, &at, written, (plugin.name, Some(&plugin.settings)), &settings);
     ExporterEntry { kind: plugin.name.into(), name: plugin.name.into(), settings, pipeline, reach, source }
 }
 

@@ -1,6 +1,6 @@
 //! Settings of the exporter `newrelic`, and what they mean once they have been checked.
 
-use http::HeaderName;
+use http::{HeaderName, HeaderValue};
 use magicapi_plugin::{ConfigError, Http, Secret};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -26,7 +26,7 @@ pub struct NewRelicSettings {
 
 /// A data center.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Region {
+pub(crate) enum Region {
     Us,
     Eu,
     FedRamp,
@@ -66,26 +66,25 @@ impl Region {
             Self::FedRamp => "https://gov-log-api.newrelic.com/log/v1",
         }
     }
+
+    /// Where it takes OTLP.
+    pub(crate) fn otlp_url(self) -> &'static str {
+        match self {
+            Self::Us => "https://otlp.nr-data.net",
+            Self::Eu => "https://otlp.eu01.nr-data.net",
+            Self::FedRamp => "https://gov-otlp.nr-data.net",
+        }
+    }
 }
 
 impl NewRelicSettings {
     /// Checks everything that can be checked without a connection.
     pub(super) fn validate(self, http: &Http) -> Result<Intake, ConfigError> {
-        let wrong = |key: &str, what: &str| ConfigError::new(key, what);
-        let key = self.license_key.filter(|key| !key.expose().trim().is_empty());
-        let key = key
-            .ok_or_else(|| wrong("license_key", "missing; set it, or the variable NEW_RELIC_LICENSE_KEY"))?;
-        let key = key.expose().trim();
-        if key.starts_with("NRAK-") {
-            return Err(wrong("license_key", "is a user key; expected a license key, which ends in NRAL"));
-        }
-        let region = region(self.region.filter(|word| !word.is_empty()), key)?;
+        let (key, region) = account(self.license_key, self.region)?;
         let url = match self.url.filter(|url| !url.is_empty()) {
             Some(url) => check_url(&url)?,
             None => region.url().to_owned(),
         };
-        let key = sensitive(key)
-            .ok_or_else(|| wrong("license_key", "expected the 40 characters that New Relic shows"))?;
         Ok(Intake {
             http: http.clone(),
             url,
@@ -98,6 +97,23 @@ impl NewRelicSettings {
             health: LastHealth::default(),
         })
     }
+}
+
+/// The key as a header's value, and the data center.
+pub(crate) fn account(
+    license_key: Option<Secret>,
+    word: Option<String>,
+) -> Result<(HeaderValue, Region), ConfigError> {
+    let wrong = |what: &str| ConfigError::new("license_key", what);
+    let key = license_key.filter(|key| !key.expose().trim().is_empty());
+    let key = key.ok_or_else(|| wrong("missing; set it, or the variable NEW_RELIC_LICENSE_KEY"))?;
+    let key = key.expose().trim();
+    if key.starts_with("NRAK-") {
+        return Err(wrong("is a user key; expected a license key, which ends in NRAL"));
+    }
+    let region = region(word.filter(|word| !word.is_empty()), key)?;
+    let value = sensitive(key).ok_or_else(|| wrong("expected the 40 characters that New Relic shows"))?;
+    Ok((value, region))
 }
 
 fn region(word: Option<String>, key: &str) -> Result<Region, ConfigError> {

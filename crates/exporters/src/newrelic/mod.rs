@@ -16,6 +16,7 @@ use magicapi_plugin::{
 };
 
 pub use self::config::NewRelicSettings;
+pub(crate) use self::config::account;
 use crate::requests::Intake;
 
 mod client;

@@ -12,6 +12,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::client::Wire;
+use super::preset::Preset;
 use crate::endpoint::{Compression, check_url};
 use crate::health::LastHealth;
 
@@ -104,6 +105,15 @@ pub struct OtlpSettings {
     /// How requests are made: `http/protobuf` or `grpc`.
     #[schemars(extend("env" = "OTEL_EXPORTER_OTLP_PROTOCOL"))]
     pub protocol: Protocol,
+    /// The same for traces alone.
+    #[schemars(extend("env" = "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"))]
+    pub traces_protocol: Option<Protocol>,
+    /// The same for metrics alone.
+    #[schemars(extend("env" = "OTEL_EXPORTER_OTLP_METRICS_PROTOCOL"))]
+    pub metrics_protocol: Option<Protocol>,
+    /// The same for logs alone.
+    #[schemars(extend("env" = "OTEL_EXPORTER_OTLP_LOGS_PROTOCOL"))]
+    pub logs_protocol: Option<Protocol>,
     /// Headers as the variable has them, `name=value,name=value`, percent-encoded where need be; a secret.
     #[schemars(extend("env" = "OTEL_EXPORTER_OTLP_HEADERS"))]
     pub headers: Option<Secret>,
@@ -119,9 +129,27 @@ pub struct OtlpSettings {
     /// How long one request may take, in milliseconds.
     #[schemars(extend("env" = "OTEL_EXPORTER_OTLP_TIMEOUT"))]
     pub request_timeout_ms: u64,
+    /// The same for traces alone.
+    #[schemars(extend("env" = "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT"))]
+    pub traces_request_timeout_ms: Option<u64>,
+    /// The same for metrics alone.
+    #[schemars(extend("env" = "OTEL_EXPORTER_OTLP_METRICS_TIMEOUT"))]
+    pub metrics_request_timeout_ms: Option<u64>,
+    /// The same for logs alone.
+    #[schemars(extend("env" = "OTEL_EXPORTER_OTLP_LOGS_TIMEOUT"))]
+    pub logs_request_timeout_ms: Option<u64>,
     /// How bodies are packed.
     #[schemars(extend("env" = "OTEL_EXPORTER_OTLP_COMPRESSION"))]
     pub compression: Compression,
+    /// The same for traces alone.
+    #[schemars(extend("env" = "OTEL_EXPORTER_OTLP_TRACES_COMPRESSION"))]
+    pub traces_compression: Option<Compression>,
+    /// The same for metrics alone.
+    #[schemars(extend("env" = "OTEL_EXPORTER_OTLP_METRICS_COMPRESSION"))]
+    pub metrics_compression: Option<Compression>,
+    /// The same for logs alone.
+    #[schemars(extend("env" = "OTEL_EXPORTER_OTLP_LOGS_COMPRESSION"))]
+    pub logs_compression: Option<Compression>,
     /// What is sent.
     pub signals: Vec<Signal>,
     /// What the figures of metrics count from: `cumulative`, `delta` or `lowmemory`.
@@ -134,6 +162,12 @@ pub struct OtlpSettings {
     pub attribute_bytes: usize,
     /// The largest request before packing, in bytes. Many servers take 4 MiB.
     pub request_bytes: usize,
+    /// A back end whose address, credential and limits are known: `newrelic`. Other settings win over what it brings.
+    pub preset: Option<Preset>,
+    /// New Relic's license key, with `preset: newrelic`.
+    pub license_key: Option<Secret>,
+    /// New Relic's data center, with `preset: newrelic`: `us`, `eu` or `fedramp`. Unset: what the key's first letters say.
+    pub region: Option<String>,
 }
 
 impl Default for OtlpSettings {
@@ -144,19 +178,40 @@ impl Default for OtlpSettings {
             metrics_endpoint: None,
             logs_endpoint: None,
             protocol: Protocol::HttpProtobuf,
+            traces_protocol: None,
+            metrics_protocol: None,
+            logs_protocol: None,
             headers: None,
             traces_headers: None,
             metrics_headers: None,
             logs_headers: None,
             request_timeout_ms: 10_000,
+            traces_request_timeout_ms: None,
+            metrics_request_timeout_ms: None,
+            logs_request_timeout_ms: None,
             compression: Compression::None,
+            traces_compression: None,
+            metrics_compression: None,
+            logs_compression: None,
             signals: vec![Signal::Traces, Signal::Metrics, Signal::Logs],
             temporality: Temporality::Cumulative,
             messages: Messages::Auto,
             attribute_bytes: 256 << 10,
             request_bytes: 3 << 20,
+            preset: None,
+            license_key: None,
+            region: None,
         }
     }
+}
+
+/// What stands for one signal alone.
+struct Own<'a> {
+    endpoint: Option<&'a str>,
+    headers: Option<&'a Secret>,
+    protocol: Option<Protocol>,
+    timeout_ms: Option<u64>,
+    compression: Option<Compression>,
 }
 
 /// Checked settings.
@@ -190,8 +245,14 @@ impl OtlpSettings {
         if self.signals.is_empty() {
             return wrong("signals", "empty; name traces, metrics or logs");
         }
-        if self.request_timeout_ms == 0 {
-            return wrong("request_timeout_ms", "is 0; expected milliseconds, at least 1");
+        let timeouts = [
+            ("request_timeout_ms", Some(self.request_timeout_ms)),
+            ("traces_request_timeout_ms", self.traces_request_timeout_ms),
+            ("metrics_request_timeout_ms", self.metrics_request_timeout_ms),
+            ("logs_request_timeout_ms", self.logs_request_timeout_ms),
+        ];
+        if let Some((key, _)) = timeouts.into_iter().find(|(_, timeout)| *timeout == Some(0)) {
+            return wrong(key, "is 0; expected milliseconds, at least 1");
         }
         if self.attribute_bytes < LEAST_ATTRIBUTE {
             return wrong("attribute_bytes", "expected at least 64");
@@ -199,7 +260,8 @@ impl OtlpSettings {
         if !(1024..=MOST_REQUEST).contains(&self.request_bytes) {
             return wrong("request_bytes", "expected 1024 to 67108864 (64 MiB)");
         }
-        let common = headers("headers", self.headers.as_ref())?;
+        let mut common = self.credential()?;
+        common.extend(headers("headers", self.headers.as_ref())?);
         let rejected =
             host.meter().u64_counter("rejected_items").with_unit("{item}").with_labels(&["signal"]);
         let rejected = rejected
@@ -207,21 +269,18 @@ impl OtlpSettings {
             .build();
         let mut wires = BTreeMap::new();
         for signal in &self.signals {
-            let (key, own, own_headers) = match signal {
-                Signal::Traces => ("traces", &self.traces_endpoint, &self.traces_headers),
-                Signal::Metrics => ("metrics", &self.metrics_endpoint, &self.metrics_headers),
-                Signal::Logs => ("logs", &self.logs_endpoint, &self.logs_headers),
-            };
+            let own = self.own(*signal);
+            let protocol = own.protocol.unwrap_or(self.protocol);
             let mut all = common.clone();
-            all.extend(headers(&format!("{key}_headers"), own_headers.as_ref())?);
+            all.extend(headers(&format!("{}_headers", signal.word()), own.headers)?);
             let wire = Wire {
                 http: host.http().clone(),
                 signal: *signal,
-                protocol: self.protocol,
-                url: self.url(*signal, own.as_deref())?,
+                protocol,
+                url: self.url(*signal, protocol, own.endpoint)?,
                 headers: all,
-                compression: self.compression,
-                timeout: Duration::from_millis(self.request_timeout_ms),
+                compression: own.compression.unwrap_or(self.compression),
+                timeout: Duration::from_millis(own.timeout_ms.unwrap_or(self.request_timeout_ms)),
                 request_bytes: self.request_bytes,
                 rejected: rejected.clone(),
                 health: LastHealth::default(),
@@ -232,16 +291,42 @@ impl OtlpSettings {
         Ok(Target { wires, temporality, messages, attribute_bytes })
     }
 
+    fn own(&self, signal: Signal) -> Own<'_> {
+        match signal {
+            Signal::Traces => Own {
+                endpoint: self.traces_endpoint.as_deref(),
+                headers: self.traces_headers.as_ref(),
+                protocol: self.traces_protocol,
+                timeout_ms: self.traces_request_timeout_ms,
+                compression: self.traces_compression,
+            },
+            Signal::Metrics => Own {
+                endpoint: self.metrics_endpoint.as_deref(),
+                headers: self.metrics_headers.as_ref(),
+                protocol: self.metrics_protocol,
+                timeout_ms: self.metrics_request_timeout_ms,
+                compression: self.metrics_compression,
+            },
+            Signal::Logs => Own {
+                endpoint: self.logs_endpoint.as_deref(),
+                headers: self.logs_headers.as_ref(),
+                protocol: self.logs_protocol,
+                timeout_ms: self.logs_request_timeout_ms,
+                compression: self.logs_compression,
+            },
+        }
+    }
+
     /// A signal's own address is used as it is, the common one gets the signal's path (OTLP specification). gRPC adds
     /// the method's path to either.
-    fn url(&self, signal: Signal, own: Option<&str>) -> Result<String, ConfigError> {
+    fn url(&self, signal: Signal, protocol: Protocol, own: Option<&str>) -> Result<String, ConfigError> {
         let given = |url: &&str| !url.trim().is_empty();
         let check =
             |key: &str, url: &str| check_url(url.trim()).map_err(|e| ConfigError::new(key, e.message));
         let own =
             own.filter(given).map(|url| check(&format!("{}_endpoint", signal.word()), url)).transpose()?;
         let common = self.endpoint.as_deref().filter(given).map(|url| check("endpoint", url)).transpose()?;
-        Ok(match (self.protocol, own, common) {
+        Ok(match (protocol, own, common) {
             (Protocol::HttpProtobuf, Some(own), _) => own,
             (Protocol::HttpProtobuf, None, common) => {
                 let common = common.unwrap_or_else(|| "http://localhost:4318".into());

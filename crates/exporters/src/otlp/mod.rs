@@ -15,7 +15,7 @@ use bytes::Bytes;
 use magicapi_plugin::{
     ConfigError, Delivery, ExportError, Health, Host, ItemOutcome, MetricsSnapshot, Needs, RequestId,
     RequestMetrics, Settings, SettingsSpec, Signals, TelemetryConfig, TelemetryExporter, TelemetryPlugin,
-    async_trait,
+    TlsVariables, async_trait,
 };
 
 pub use self::config::OtlpSettings;
@@ -29,6 +29,7 @@ mod envelope;
 mod grpc;
 mod messages;
 mod metrics;
+mod preset;
 mod records;
 #[cfg(test)]
 mod tests;
@@ -50,6 +51,11 @@ impl TelemetryPlugin for OtlpPlugin {
         SettingsSpec::of::<OtlpSettings>()
             .signals(Signals::RECORDS | Signals::METRICS)
             .needs(Needs::CONVERSATION)
+            .tls_variables(TlsVariables {
+                ca_file: "OTEL_EXPORTER_OTLP_CERTIFICATE",
+                cert: "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE",
+                key: "OTEL_EXPORTER_OTLP_CLIENT_KEY",
+            })
     }
 
     fn create_exporter(
@@ -57,7 +63,7 @@ impl TelemetryPlugin for OtlpPlugin {
         settings: Settings,
         host: Host,
     ) -> Result<Box<dyn TelemetryExporter>, ConfigError> {
-        let target = settings.read::<OtlpSettings>()?.validate(&host)?;
+        let target = preset::fill(settings)?.read::<OtlpSettings>()?.validate(&host)?;
         let metrics = Mutex::new(Reader::new(target.temporality, SystemTime::now()));
         Ok(Box::new(OtlpExporter { target, metrics, resource: OnceLock::new(), half_sent: Mutex::default() }))
     }

@@ -22,6 +22,7 @@ use serde_json::{Value, json};
 
 mod grpc;
 mod metrics;
+mod settings;
 
 use super::{OtlpPlugin, OtlpSettings};
 use crate::testing::{Script, batch, create, known};
