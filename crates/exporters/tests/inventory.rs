@@ -62,3 +62,15 @@ fn every_exporter_has_a_page_with_its_settings() {
         assert!(page.contains("## Guarantee"), "{}", path.display());
     }
 }
+
+/// A query that names no metric finds nothing, and says nothing.
+#[test]
+fn datadogs_query_names_a_metric() {
+    let read = |path: &str| fs::read_to_string(repository().join(path)).expect(path);
+    let page = read("docs/exporters/datadog.md");
+    let asked: Vec<&str> = page.split("sum:").skip(1).filter_map(|rest| rest.split('{').next()).collect();
+    assert!(!asked.is_empty());
+    for name in asked {
+        assert!(read("docs/metrics.md").contains(&format!("| `{name}` |")), "{name} is no metric");
+    }
+}
