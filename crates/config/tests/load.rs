@@ -211,6 +211,20 @@ fn exporters_from_the_environment() {
 }
 
 #[test]
+fn records_wait_as_long_as_their_back_end_takes_them() {
+    let age = |entry: &str| {
+        let loaded = good(load_text(&[], &format!("telemetry: {{ exporters: [ {{ {entry} }} ] }}\n")));
+        let [entry] = &loaded.config.telemetry.exporters[..] else { panic!("one") };
+        (entry.pipeline.buffer.max_age.as_secs() / 3600, entry.pipeline.retry.max_age.as_secs() / 3600)
+    };
+    assert_eq!(age("type: elasticsearch"), (168, 168));
+    assert_eq!(age("type: console"), (17, 17), "what the plug-in says");
+    assert_eq!(age("type: console, buffer: { max_age: 2d }"), (48, 48), "what the file says");
+    let named = good(load_env(&[("ENABLED_EXPORTERS", "console")]));
+    assert_eq!(named.config.telemetry.exporters[0].pipeline.buffer.max_age, Duration::from_hours(17));
+}
+
+#[test]
 fn a_variable_that_the_file_names_is_read() {
     let env = [
         ("ELASTICSEARCH_URL", "http://es:9200"),

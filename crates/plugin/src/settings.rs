@@ -4,6 +4,7 @@
 //! pages and the error texts come from the same [`SettingsSpec`].
 
 use std::ops::BitOr;
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
@@ -137,6 +138,7 @@ pub struct SettingsSpec {
     exclusive: bool,
     speaks_http: bool,
     tls: Option<TlsVariables>,
+    max_age: Option<Duration>,
 }
 
 impl SettingsSpec {
@@ -157,7 +159,7 @@ impl SettingsSpec {
             .map(|properties| properties.iter().map(|(name, property)| read_key(name, property)).collect())
             .unwrap_or_default();
         let (signals, needs) = (Signals::RECORDS, Needs::default());
-        Self { schema, keys, signals, needs, exclusive: false, speaks_http: true, tls: None }
+        Self { schema, keys, signals, needs, exclusive: false, speaks_http: true, tls: None, max_age: None }
     }
 
     /// Sets the signals that the exporter takes.
@@ -177,6 +179,18 @@ impl SettingsSpec {
     pub fn without_http(mut self) -> Self {
         self.speaks_http = false;
         self
+    }
+
+    /// Sets the default of the pipeline's `buffer.max_age`, for a back end that takes nothing older than its window: what
+    /// waits on disk for longer would be refused in the end. Without it the default is 7 days.
+    pub fn max_age(mut self, below_the_window: Duration) -> Self {
+        self.max_age = Some(below_the_window);
+        self
+    }
+
+    /// The plug-in's own default of `buffer.max_age`.
+    pub fn default_max_age(&self) -> Option<Duration> {
+        self.max_age
     }
 
     /// Names the variables that the back end's users have for a private authority and a client certificate.

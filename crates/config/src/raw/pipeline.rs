@@ -194,7 +194,8 @@ pub(crate) struct Buffer {
     /// Size on disk, below `DATA_DIR/spool` (default 2GiB); past it the oldest are dropped and counted, or
     /// with `when_full: refuse` new requests are refused.
     pub(crate) disk: Option<Size>,
-    /// How long a record may wait on disk (default 7d); older ones are dropped and counted.
+    /// How long a record may wait on disk (default 7d, or what the exporter's back end takes); older ones are dropped and
+    /// counted.
     pub(crate) max_age: Option<Span>,
     /// What happens to records that have no room in memory (default `spool`).
     pub(crate) when_full: Option<WhenFull>,

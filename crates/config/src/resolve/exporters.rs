@@ -160,7 +160,7 @@ fn from_environment(
             _ => written.tls.key = path,
         }
     }
-    let pipeline = pipeline(cx, &at, &written, captured);
+    let pipeline = pipeline(cx, &at, &written, captured, plugin.settings.default_max_age());
     let reach = reach(cx, &at, written, (plugin.name, Some(&plugin.settings)), &settings);
     ExporterEntry { kind: plugin.name.into(), name: plugin.name.into(), settings, pipeline, reach, source }
 }
@@ -191,7 +191,8 @@ fn from_file(
             cx.problem(&format!("{at}.{key}"), problem);
         }
     }
-    let pipeline = pipeline(cx, &at, &written, captured);
+    let max_age = cx.catalogue.plugin(&kind).and_then(|plugin| plugin.settings.default_max_age());
+    let pipeline = pipeline(cx, &at, &written, captured, max_age);
     let name = written.name.clone().unwrap_or_else(|| kind.clone());
     let spec = cx.catalogue.plugin(&kind).map(|plugin| &plugin.settings);
     let reach = reach(cx, &at, written, (&kind, spec), &settings);

@@ -14,12 +14,16 @@ use crate::types::{Batch, Buffer, Only, Pipeline, RateLimit, Retry, Sample, When
 const KIB: u64 = 1 << 10;
 const HOUR: Duration = Duration::from_hours(1);
 
-/// Resolves the entry at the path `at`.
+/// How long records wait on disk for a back end that takes old ones.
+const MAX_AGE: Duration = Duration::from_hours(7 * 24);
+
+/// Resolves the entry at the path `at`; its plug-in may know how long waiting makes sense.
 pub(super) fn pipeline(
     cx: &mut Context<'_>,
     at: &str,
     file: &raw::Pipeline,
     captured: ContentLevel,
+    max_age: Option<Duration>,
 ) -> Pipeline {
     let content = file.content.unwrap_or(captured);
     if content > captured {
@@ -30,7 +34,7 @@ pub(super) fn pipeline(
         );
         cx.problem(&format!("{at}.content"), problem);
     }
-    let (batch, buffer) = (batch(&file.batch), buffer(cx, at, &file.buffer));
+    let (batch, buffer) = (batch(&file.batch), buffer(cx, at, &file.buffer, max_age));
     if batch.bytes > buffer.memory || batch.bytes == 0 {
         let problem = "must be more than 0 and no more than `buffer.memory`, or no batch is ever complete";
         cx.problem(&format!("{at}.batch.bytes"), problem);
@@ -64,7 +68,7 @@ fn batch(file: &raw::Batch) -> Batch {
     }
 }
 
-fn buffer(cx: &mut Context<'_>, at: &str, file: &raw::Buffer) -> Buffer {
+fn buffer(cx: &mut Context<'_>, at: &str, file: &raw::Buffer, max_age: Option<Duration>) -> Buffer {
     let when_full = file.when_full.unwrap_or_default();
     let disk = file.disk.map_or(2 << 30, |size| size.0);
     if disk == 0 && when_full == WhenFull::Spool {
@@ -74,7 +78,7 @@ fn buffer(cx: &mut Context<'_>, at: &str, file: &raw::Buffer) -> Buffer {
     Buffer {
         memory: bytes(file.memory, 64 * 1024 * KIB),
         disk,
-        max_age: cx.positive(&format!("{at}.buffer.max_age"), file.max_age, 7 * 24 * HOUR),
+        max_age: cx.positive(&format!("{at}.buffer.max_age"), file.max_age, max_age.unwrap_or(MAX_AGE)),
         when_full,
     }
 }

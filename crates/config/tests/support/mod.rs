@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use magicapi_config::{
     Catalogue, Diagnostics, Effective, Environment, Loaded, PluginSpec, ProviderSpec, Sources, load,
@@ -81,7 +82,7 @@ pub(crate) fn catalogue() -> Catalogue {
             provider("vllm", None, "VLLM_BASE_URL", None, false),
         ],
         plugins: vec![
-            plugin("console", SettingsSpec::of::<Empty>()),
+            plugin("console", SettingsSpec::of::<Empty>().max_age(Duration::from_hours(17))),
             plugin("elasticsearch", SettingsSpec::of::<Elasticsearch>()),
             plugin("file", SettingsSpec::of::<File>()),
             plugin("prometheus", SettingsSpec::of::<Empty>().signals(Signals::SCRAPE)),

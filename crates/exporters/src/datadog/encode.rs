@@ -10,7 +10,7 @@ use crate::document::{self, Keep};
 use crate::requests::Entry;
 
 /// Logs older than that are dropped by Datadog.
-const WINDOW: Duration = Duration::from_hours(18);
+pub(super) const WINDOW: Duration = Duration::from_hours(18);
 
 /// The largest log, in bytes: longer ones are cut by Datadog, wherever the end falls.
 const MAX_LOG: usize = 1_000_000;

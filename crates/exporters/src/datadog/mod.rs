@@ -8,7 +8,7 @@
 //! one older than 18 hours) is cut here and says so, or is rejected.
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use magicapi_plugin::{
     ConfigError, Delivery, ExportError, Health, Host, MetricsSnapshot, RequestMetrics, Settings,
@@ -37,7 +37,9 @@ impl TelemetryPlugin for DatadogPlugin {
     }
 
     fn settings(&self) -> SettingsSpec {
-        SettingsSpec::of::<DatadogSettings>().signals(Signals::RECORDS | Signals::METRICS)
+        // An hour less than Datadog's window, for what is on its way.
+        let spec = SettingsSpec::of::<DatadogSettings>().max_age(Duration::from_hours(17));
+        spec.signals(Signals::RECORDS | Signals::METRICS)
     }
 
     fn create_exporter(

@@ -354,3 +354,11 @@ fn the_spec_names_the_variables() {
         (Some(json!("datadoghq.com")), Some("DD_SITE"))
     );
 }
+
+/// What waits for longer would be refused in the end.
+#[test]
+fn records_wait_no_longer_than_the_back_end_takes_them() {
+    let waits =
+        magicapi_plugin::TelemetryPlugin::settings(&DatadogPlugin).default_max_age().expect("a default");
+    assert!(waits < encode::WINDOW && waits > encode::WINDOW / 2);
+}

@@ -9,7 +9,7 @@ use crate::document::{self, Keep};
 use crate::requests::Entry;
 
 /// Logs older than that may be dropped by New Relic.
-const WINDOW: Duration = Duration::from_hours(48);
+pub(super) const WINDOW: Duration = Duration::from_hours(48);
 
 /// Of a text New Relic keeps 4,094 characters to search and another 128,000 bytes to read; so much is never cut.
 const MAX_TEXT: usize = 128_000;

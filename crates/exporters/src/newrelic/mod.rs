@@ -8,7 +8,7 @@
 //! 202; what it would cut or drop then (long texts, logs older than 48 hours) is cut here and says so, or is rejected.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use magicapi_plugin::{
     ConfigError, Delivery, ExportError, Health, Host, RequestMetrics, Settings, SettingsSpec,
@@ -36,7 +36,8 @@ impl TelemetryPlugin for NewRelicPlugin {
     }
 
     fn settings(&self) -> SettingsSpec {
-        SettingsSpec::of::<NewRelicSettings>()
+        // An hour less than New Relic's window, for what is on its way.
+        SettingsSpec::of::<NewRelicSettings>().max_age(Duration::from_hours(47))
     }
 
     fn create_exporter(

@@ -258,3 +258,11 @@ fn settings_are_checked_without_a_connection() {
     assert_eq!(key("license_key").env.as_deref(), Some("NEW_RELIC_LICENSE_KEY"));
     assert_eq!(key("region").env.as_deref(), Some("NEW_RELIC_REGION"));
 }
+
+/// What waits for longer would be refused in the end.
+#[test]
+fn records_wait_no_longer_than_the_back_end_takes_them() {
+    let waits =
+        magicapi_plugin::TelemetryPlugin::settings(&NewRelicPlugin).default_max_age().expect("a default");
+    assert!(waits < encode::WINDOW && waits > encode::WINDOW / 2);
+}
