@@ -311,9 +311,12 @@ impl<I> InstrumentBuilder<I> {
         self
     }
 
-    /// A histogram's upper bounds, ascending, without +Inf.
+    /// A histogram's upper bounds, without +Inf. They are put in order; what is not finite, or there twice, is left out,
+    /// since one page with a broken histogram is refused as a whole.
     pub fn with_boundaries(mut self, bounds: Vec<f64>) -> Self {
-        self.metric.bounds = bounds;
+        self.metric.bounds = bounds.into_iter().filter(|bound| bound.is_finite()).collect();
+        self.metric.bounds.sort_by(f64::total_cmp);
+        self.metric.bounds.dedup();
         self
     }
 
@@ -416,6 +419,20 @@ mod tests {
             .collect();
         let number = PointValue::Number;
         assert_eq!(series, [("", "ab", number(1.0)), ("a", "b", number(2.0)), ("ab", "", number(1.0))]);
+    }
+
+    #[test]
+    fn boundaries_are_put_in_order() {
+        let registry = Arc::new(MetricRegistry::default());
+        let bounds = vec![5.0, 1.0, f64::INFINITY, 5.0, f64::NAN, -2.0];
+        let histogram = registry.meter("x").f64_histogram("took").with_boundaries(bounds).build();
+        for value in [-3.0, 0.0, 1.0, 4.0, 9.0] {
+            histogram.record(value, &[]);
+        }
+        let PointValue::Histogram(value) = registry.snapshot().metrics[0].points[0].value.clone() else {
+            panic!("a histogram")
+        };
+        assert_eq!((value.bounds, value.counts), (vec![-2.0, 1.0, 5.0], vec![1, 2, 1, 1]));
     }
 
     #[test]
