@@ -120,7 +120,7 @@ impl Added {
 /// The values that were added, read back from the buckets that counted them, and the histogram that they lead to.
 /// They are spread evenly over each bucket; those above the last bound are what makes the sum right.
 fn values(now: &HistogramValue, before: Option<&HistogramValue>) -> (Vec<f64>, HistogramValue) {
-    let none = || HistogramValue { bounds: now.bounds.clone(), counts: vec![0; now.counts.len()], sum: 0.0 };
+    let none = || HistogramValue { counts: vec![0; now.counts.len()], sum: 0.0, ..now.clone() };
     let mut sent = before.cloned().unwrap_or_else(none);
     let (mut values, mut room, mut low) = (Vec::new(), MAX_VALUES, 0.0);
     let bounds = now.bounds.iter().map(|bound| Some(*bound)).chain([None]);

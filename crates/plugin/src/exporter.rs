@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use tracing::warn;
 
 use crate::{
@@ -78,8 +79,15 @@ pub trait TelemetryExporter: Send + Sync {
 pub struct ScrapePage {
     /// Its `Content-Type`.
     pub content_type: &'static str,
-    /// Its text.
-    pub body: String,
+    /// It.
+    pub body: Bytes,
+}
+
+impl ScrapePage {
+    /// The page as text; empty when it is none.
+    pub fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).unwrap_or_default()
+    }
 }
 
 /// The simple way to write an exporter: one record at a time. [`EachRecord`] lifts it to the batch form.

@@ -8,6 +8,7 @@ mod config;
 mod conversation;
 mod delivery;
 mod encode;
+mod exponential;
 mod exporter;
 mod gen_ai;
 mod host;
@@ -22,6 +23,7 @@ mod units;
 pub use self::config::TelemetryConfig;
 pub use self::conversation::{Conversation, Message, Parameters, Part, Source, Tool};
 pub use self::delivery::{ConfigError, Delivery, ExportError, Health, ItemOutcome};
+pub use self::exponential::Exponential;
 pub use self::exporter::{
     EachRecord, RecordExporter, RecordExporter as MetricsExporter, ScrapePage, TelemetryExporter,
     TelemetryPlugin,

@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::SystemTime;
 
+use crate::Exponential;
+
 /// Label sets that one metric may have: a caller must not be able to mint series.
 const MAX_SERIES: usize = 2000;
 
@@ -36,6 +38,8 @@ pub struct HistogramValue {
     pub counts: Vec<u64>,
     /// The sum of all values.
     pub sum: f64,
+    /// The same values in exponential buckets.
+    pub exponential: Exponential,
 }
 
 /// The value of one series.
@@ -151,8 +155,8 @@ impl Metric {
     }
 
     fn fresh(&self, labels: Vec<String>) -> Series {
-        let histogram =
-            HistogramValue { bounds: self.bounds.clone(), counts: vec![0; self.bounds.len() + 1], sum: 0.0 };
+        let (bounds, counts) = (self.bounds.clone(), vec![0; self.bounds.len() + 1]);
+        let histogram = HistogramValue { bounds, counts, sum: 0.0, exponential: Exponential::default() };
         Series { labels, number: AtomicU64::new(0), histogram: Mutex::new(histogram) }
     }
 
@@ -374,6 +378,7 @@ impl Histogram<f64> {
                 *count += 1;
             }
             histogram.sum += value;
+            histogram.exponential.record(value);
         });
     }
 }

@@ -172,8 +172,8 @@ impl TelemetryExporter for Scripted {
     }
 
     fn scrape(&self, snapshot: &MetricsSnapshot, _accept: &str) -> Option<ScrapePage> {
-        let body = snapshot.metrics.iter().flat_map(|metric| [metric.name.as_str(), "\n"]).collect();
-        Some(ScrapePage { content_type: "text/plain", body })
+        let body: String = snapshot.metrics.iter().flat_map(|metric| [metric.name.as_str(), "\n"]).collect();
+        Some(ScrapePage { content_type: "text/plain", body: body.into() })
     }
 
     async fn health(&self) -> Health {

@@ -268,7 +268,7 @@ impl Subject<'_> {
         let page = catch_unwind(AssertUnwindSafe(|| self.exporter.scrape(snapshot, "")));
         let (end, says) = match page {
             Ok(Some(page)) => {
-                let series = page.body.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+                let series = page.text().lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
                 let mut says = format!("{} series, {} bytes", series.count(), page.body.len());
                 let _ = write!(says, ", {}", page.content_type);
                 (TrialEnd::Ok, Some(says))

@@ -36,7 +36,7 @@ impl TelemetryExporter for Fake {
     }
 
     fn scrape(&self, _: &MetricsSnapshot, accept: &str) -> Option<ScrapePage> {
-        Some(ScrapePage { content_type: "text/x-metrics", body: format!("accept={accept}") })
+        Some(ScrapePage { content_type: "text/x-metrics", body: format!("accept={accept}").into() })
     }
 }
 

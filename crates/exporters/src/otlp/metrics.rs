@@ -179,7 +179,7 @@ fn counted(before: &PointValue, now: f64) -> f64 {
 fn without(now: &HistogramValue, before: Option<&PointValue>) -> HistogramValue {
     let Some(PointValue::Histogram(before)) = before else { return now.clone() };
     let counts = now.counts.iter().zip(&before.counts).map(|(now, before)| now.saturating_sub(*before));
-    HistogramValue { bounds: now.bounds.clone(), counts: counts.collect(), sum: now.sum - before.sum }
+    HistogramValue { counts: counts.collect(), sum: now.sum - before.sum, ..now.clone() }
 }
 
 /// A label without a value is one that the series does not have.

@@ -69,7 +69,7 @@ impl Page {
             }
             PointValue::Number(number) => line.encode_gauge(number),
             PointValue::Histogram(histogram) => {
-                let HistogramValue { bounds, counts, sum } = histogram;
+                let HistogramValue { bounds, counts, sum, .. } = histogram;
                 let bounds = bounds.iter().copied().chain(iter::once(f64::INFINITY));
                 let buckets: Vec<(f64, u64)> = bounds.zip(counts.iter().copied()).collect();
                 line.encode_histogram::<NoLabelSet>(*sum, counts.iter().sum(), &buckets, None)

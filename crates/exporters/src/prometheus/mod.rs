@@ -23,6 +23,7 @@ use self::accept::Format;
 mod accept;
 mod encode;
 mod names;
+mod protobuf;
 #[cfg(test)]
 mod tests;
 
@@ -84,7 +85,11 @@ impl TelemetryExporter for PrometheusExporter {
         let content_type = match format {
             Format::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
             Format::Text => "text/plain; version=0.0.4; charset=utf-8",
+            Format::Protobuf => {
+                let body = protobuf::page(&families).into();
+                return Some(ScrapePage { content_type: protobuf::CONTENT_TYPE, body });
+            }
         };
-        encode::page(families, format).map(|body| ScrapePage { content_type, body })
+        encode::page(families, format).map(|body| ScrapePage { content_type, body: body.into() })
     }
 }

@@ -66,8 +66,9 @@ fn family(metric: &MetricData, base: String, unit: Option<&'static str>, format:
             let unit = unit.map(|unit| Unit::Other(unit.into()));
             Family { name: base, unit, help: help.replace('"', "\\\""), kind: metric.kind, series }
         }
-        // The old format has no units, and its counters carry `_total` in the name itself.
-        Format::Text => {
+        // The old format and protobuf have no units, and their counters carry `_total` in the name itself.
+        Format::Text | Format::Protobuf => {
+            let help = if format == Format::Protobuf { about.clone() } else { help };
             let unit = unit.map(|unit| format!("_{unit}")).unwrap_or_default();
             let suffix = if metric.kind == MetricKind::Counter { "_total" } else { "" };
             Family { name: format!("{base}{unit}{suffix}"), unit: None, help, kind: metric.kind, series }

@@ -3,10 +3,12 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use magicapi_plugin::{MetricRegistry, MetricsSnapshot, Signals, TelemetryPlugin};
+use prost::Message;
 use serde_json::json;
 
 use super::PrometheusPlugin;
 use super::accept::{Format, negotiate};
+use super::protobuf::{MetricFamily, Number};
 use crate::testing::{Script, create};
 
 /// Each kind of metric, each awkward name and value.
@@ -51,7 +53,7 @@ fn snapshot() -> MetricsSnapshot {
 fn page(snapshot: &MetricsSnapshot, accept: &str) -> (String, String) {
     let exporter = create(&PrometheusPlugin, json!({}), &Arc::new(Script::default())).expect("an exporter");
     let page = exporter.scrape(snapshot, accept).expect("a page");
-    (page.content_type.to_owned(), page.body)
+    (page.content_type.to_owned(), page.text().to_owned())
 }
 
 #[test]
@@ -103,7 +105,21 @@ fn open_metrics() {
 fn what_a_scraper_asks_for() {
     let of_prometheus_2 = "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
     let of_prometheus_3 = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5,application/openmetrics-text;version=0.0.1;q=0.4,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.3,text/plain;version=0.0.4;q=0.2,*/*;q=0.1";
+    let native = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited";
+    let of_prometheus_with_native =
+        format!("{native},application/openmetrics-text;version=1.0.0;q=0.8,*/*;q=0.1");
     for (accept, format) in [
+        (&*of_prometheus_with_native, Format::Protobuf),
+        (native, Format::Protobuf),
+        (
+            "application/openmetrics-text, application/vnd.google.protobuf; Proto=\"io.prometheus.client.MetricFamily\"; encoding=delimited; q=0.4",
+            Format::OpenMetrics,
+        ),
+        (
+            "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=text",
+            Format::Text,
+        ),
+        ("application/vnd.google.protobuf", Format::Text),
         (of_prometheus_2, Format::OpenMetrics),
         (of_prometheus_3, Format::OpenMetrics),
         ("application/openmetrics-text", Format::OpenMetrics),
@@ -119,6 +135,62 @@ fn what_a_scraper_asks_for() {
     ] {
         assert_eq!(negotiate(accept), format, "{accept}");
     }
+}
+
+const NATIVE: &str =
+    "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited";
+
+#[test]
+fn protobuf_has_histograms_in_both_kinds_of_buckets() {
+    let exporter = create(&PrometheusPlugin, json!({}), &Arc::new(Script::default())).expect("an exporter");
+    let page = exporter.scrape(&snapshot(), NATIVE).expect("a page");
+    assert!(page.content_type.starts_with("application/vnd.google.protobuf; proto=io.prometheus"));
+    let (mut families, mut rest) = (Vec::new(), &page.body[..]);
+    while !rest.is_empty() {
+        families.push(MetricFamily::decode_length_delimited(&mut rest).expect("a family"));
+    }
+    let named = |name: &str| families.iter().find(|family| family.name == name).expect("a family");
+    assert_eq!(families.len(), 5, "what was never counted is not there");
+    let requests = named("gateway_requests_total");
+    assert_eq!((requests.kind, requests.metrics.len()), (Some(0), 2));
+    assert_eq!(requests.metrics[1].labels[0].value, "quote\" back\\slash\nline é");
+    assert_eq!(requests.metrics[0].counter, Some(Number { value: 3.0 }));
+    assert_eq!(named("gateway_body_size_bytes_total").help, "Bytes of\nbodies, \"all\" \\ of them.");
+    assert_eq!(named("gateway_queue_bytes").metrics[0].gauge, Some(Number { value: 5.0 }));
+    // 0.05, 0.1, 0.5 and 7.
+    let took = named("gateway_request_duration_seconds").metrics[0].histogram.clone().expect("a histogram");
+    assert_eq!((took.count, took.sum, took.schema, took.zero_count), (4, 7.65, 3, 0));
+    let classic: Vec<_> = took.buckets.iter().map(|one| (one.upper_bound, one.cumulative_count)).collect();
+    assert_eq!(classic, [(0.1, 2), (1.0, 3), (f64::INFINITY, 4)]);
+    let spans: Vec<_> = took.positive_spans.iter().map(|span| (span.offset, span.length)).collect();
+    // log2 of them, times 8, rounded up: -34, -26, -8, 23.
+    assert_eq!(spans, [(-34, 1), (7, 1), (17, 1), (30, 1)]);
+    assert_eq!(took.positive_deltas, [1, 0, 0, 0]);
+}
+
+#[test]
+fn a_native_histogram_without_buckets_is_one_still() {
+    let registry = Arc::new(MetricRegistry::default());
+    let took = registry.meter("").f64_histogram("took").build();
+    for value in [0.0, 0.0] {
+        took.record(value, &[]);
+    }
+    let of = |registry: &Arc<MetricRegistry>| {
+        let exporter =
+            create(&PrometheusPlugin, json!({}), &Arc::new(Script::default())).expect("an exporter");
+        let page = exporter.scrape(&registry.snapshot(), NATIVE).expect("a page");
+        let family = MetricFamily::decode_length_delimited(&page.body[..]).expect("a family");
+        family.metrics[0].histogram.clone().expect("a histogram")
+    };
+    let empty = of(&registry);
+    assert_eq!((empty.zero_count, empty.positive_spans.len(), empty.positive_deltas.len()), (2, 1, 0));
+    for value in [-1.0, 2.0, 2.0, 2.1] {
+        took.record(value, &[]);
+    }
+    let both = of(&registry);
+    assert_eq!((both.negative_spans[0].offset, &both.negative_deltas[..]), (0, &[1][..]));
+    assert_eq!((both.positive_spans[0].offset, both.positive_spans[0].length), (8, 2));
+    assert_eq!(both.positive_deltas, [2, -1]);
 }
 
 #[test]

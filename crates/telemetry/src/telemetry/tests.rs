@@ -133,7 +133,7 @@ fn a_scraped_exporter_sees_every_request_and_captures_no_body() {
     tap.finish(Finished::new(facts()));
     eventually("counted", || number(&telemetry.snapshot(), "gateway_requests") == 1);
     let page = telemetry.scrape("text/plain").expect("a page");
-    assert!(page.body.contains("gateway_request_duration_seconds"), "{}", page.body);
+    assert!(page.text().contains("gateway_request_duration_seconds"), "{}", page.text());
     assert_eq!(telemetry.status()[0].state, ExporterState::Running);
 }
 
