@@ -13,6 +13,16 @@ fn loki_complies() {
     magicapi_compliance::check(&LokiPlugin, json!({"url": "http://{address}/loki/api/v1/push"}));
 }
 
+#[test]
+fn the_gateway_takes_its_file() {
+    let check = std::process::Command::new(env!("CARGO_BIN_EXE_loki-gateway"))
+        .args(["check", "--config", concat!(env!("CARGO_MANIFEST_DIR"), "/gateway.yaml")])
+        .envs([("OPENAI_API_KEY", "sk-ours"), ("LOKI_URL", "http://loki.example/loki/api/v1/push")])
+        .output()
+        .unwrap();
+    assert!(check.status.success(), "{}", String::from_utf8_lossy(&check.stderr));
+}
+
 /// What a push holds, and what became of the records.
 async fn pushed(status: u16, batch: &[Arc<RequestMetrics>]) -> (Value, Delivery) {
     let backend = Backend::answering(move |_| Response::builder().status(status).body("".into()).unwrap());
