@@ -225,6 +225,15 @@ fn records_wait_as_long_as_their_back_end_takes_them() {
 }
 
 #[test]
+fn variables_of_other_programs_that_are_not_read_are_noted() {
+    let env =
+        [("DATABASE_URL", "x"), ("OTEL_EXPORTER_OTLP_LOGS_CERTIFICATE", "/ca.pem"), ("OTEL_LOG_LEVEL", "x")];
+    let notices: Vec<String> = good(load_env(&env)).notices.iter().map(ToString::to_string).collect();
+    let noted = |name: &str| format!("{name}: set but not read by this version");
+    assert_eq!(notices, [noted("DATABASE_URL"), noted("OTEL_EXPORTER_OTLP_LOGS_CERTIFICATE")]);
+}
+
+#[test]
 fn a_variable_that_the_file_names_is_read() {
     let env = [
         ("ELASTICSEARCH_URL", "http://es:9200"),

@@ -6,7 +6,7 @@ use crate::context::Context;
 use crate::types::{Config, Source};
 
 /// Variables of the gateway that this version does not read yet; many containers set them for other programs.
-const NOT_YET: [&str; 8] = [
+const NOT_YET: [&str; 19] = [
     "DATABASE_URL",
     "REDIS_URL",
     "POSTGRES_URL",
@@ -15,6 +15,17 @@ const NOT_YET: [&str; 8] = [
     "DD_SITE",
     "NEW_RELIC_LICENSE_KEY",
     "NEW_RELIC_REGION",
+    "OTEL_EXPORTER_OTLP_INSECURE",
+    "OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE",
+    "OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE",
+    "OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY",
+    "OTEL_EXPORTER_OTLP_METRICS_CERTIFICATE",
+    "OTEL_EXPORTER_OTLP_METRICS_CLIENT_CERTIFICATE",
+    "OTEL_EXPORTER_OTLP_METRICS_CLIENT_KEY",
+    "OTEL_EXPORTER_OTLP_LOGS_CERTIFICATE",
+    "OTEL_EXPORTER_OTLP_LOGS_CLIENT_CERTIFICATE",
+    "OTEL_EXPORTER_OTLP_LOGS_CLIENT_KEY",
+    "OTEL_METRIC_EXPORT_INTERVAL",
 ];
 
 /// The variables that this crate reads by itself; those of providers and plug-ins come on top.
