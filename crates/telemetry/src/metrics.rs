@@ -4,6 +4,7 @@
 //! was really asked, a model once a provider answered for it with a 2xx.
 
 mod gen_ai;
+mod inference;
 mod instruments;
 
 use std::collections::HashSet;
@@ -357,6 +358,13 @@ mod tests {
         let kinds: Vec<_> =
             tokens.iter().filter_map(|(labels, _)| labels.rsplit_once('=')).map(|(_, kind)| kind).collect();
         assert_eq!(kinds, ["input", "output"], "0 tokens are known");
+        let (labels, value) = one("gen_ai.client.inference.usage.input_tokens");
+        assert_eq!(
+            (labels, value),
+            (format!("{who} gen_ai.token.modality=unknown"), PointValue::Number(38.0))
+        );
+        assert_eq!(series(&registry, "gen_ai.client.inference.usage.cache_read.input_tokens").len(), 0);
+        assert_eq!(one("gen_ai.client.inference.duration").0, format!("{who} error.type=idle_timeout"));
         assert_eq!(
             series(&registry, "gen_ai.client.operation.time_to_first_chunk").len(),
             0,

@@ -5,12 +5,13 @@
 use magicapi_kernel::Meter;
 use magicapi_plugin::{Facts, Histogram, Outcome};
 
+use super::inference::Inference;
 use super::seconds;
 
-const WHO: [&str; 3] = ["gen_ai.operation.name", "gen_ai.provider.name", "gen_ai.request.model"];
+pub(super) const WHO: [&str; 3] = ["gen_ai.operation.name", "gen_ai.provider.name", "gen_ai.request.model"];
 
 /// Durations: from a hundredth of a second, doubling.
-const SECONDS: [f64; 14] =
+pub(super) const SECONDS: [f64; 14] =
     [0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92];
 
 /// Tokens: from one, times four.
@@ -35,6 +36,7 @@ pub(super) struct GenAi {
     duration: Histogram<f64>,
     first_chunk: Histogram<f64>,
     tokens: Histogram<f64>,
+    inference: Inference,
 }
 
 impl GenAi {
@@ -68,6 +70,7 @@ impl GenAi {
                 &[operation, provider, model, "gen_ai.token.type"],
                 "Number of input and output tokens used",
             ),
+            inference: Inference::new(meter),
         }
     }
 
@@ -84,6 +87,7 @@ impl GenAi {
         if let Some(first) = facts.ttfb_ms.filter(|_| facts.streamed) {
             self.first_chunk.record(seconds(first), &who);
         }
+        self.inference.observe(facts, who, error);
         for (kind, tokens) in [("input", facts.usage.input_total()), ("output", facts.usage.output_total())] {
             if let Some(tokens) = tokens {
                 let labels = [by_operation, by_provider, by_model, ("gen_ai.token.type", kind)];
