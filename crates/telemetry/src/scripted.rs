@@ -151,7 +151,7 @@ impl TelemetryExporter for Scripted {
                 (known[batch.len() - 1], known[0]) = (ItemOutcome::Retry, ItemOutcome::Delivered);
                 script.acknowledge(&batch[0]);
                 *script.known.lock().unwrap() = Some(known);
-                std::future::pending().await
+                std::future::pending::<()>().await;
             }
             Answer::Block(time) => std::thread::sleep(time),
         }
