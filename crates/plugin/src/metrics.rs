@@ -14,6 +14,9 @@ use crate::Exponential;
 /// Label sets that one metric may have: a caller must not be able to mint series.
 const MAX_SERIES: usize = 2000;
 
+/// Bytes of a label's value.
+const MAX_VALUE: usize = 256;
+
 /// Upper bounds for durations in seconds when a histogram names none of its own.
 const DEFAULT_BOUNDS: [f64; 14] =
     [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0];
@@ -131,10 +134,16 @@ impl SeriesTable {
     }
 }
 
+/// The beginning of a label's value: 2,000 series of a caller's megabytes would be no bound.
+fn bounded(value: &str) -> &str {
+    value.get(..value.floor_char_boundary(MAX_VALUE)).unwrap_or_default()
+}
+
 impl Metric {
     /// Acts on the series of a label set; on the shared `other` series once there are too many.
     fn with_series<R>(&self, labels: &[(&str, &str)], act: impl FnOnce(&Series) -> R) -> R {
-        let value_of = |name| labels.iter().find(|(key, _)| key == name).map_or("", |(_, value)| *value);
+        let value_of =
+            |name| labels.iter().find(|(key, _)| key == name).map_or("", |(_, value)| bounded(value));
         let values = self.label_names.iter().map(value_of);
         if let Some(series) = self.series.read().unwrap_or_else(PoisonError::into_inner).get(&values) {
             return act(series);
@@ -424,6 +433,18 @@ mod tests {
             .collect();
         let number = PointValue::Number;
         assert_eq!(series, [("", "ab", number(1.0)), ("a", "b", number(2.0)), ("ab", "", number(1.0))]);
+    }
+
+    #[test]
+    fn a_labels_value_is_bounded() {
+        let registry = Arc::new(MetricRegistry::default());
+        let counter = registry.meter("").u64_counter("asked").with_labels(&["by"]).build();
+        for end in ["x", "y"] {
+            counter.add(1, &[("by", &format!("{}é{end}", "a".repeat(255)))]);
+        }
+        let points = registry.snapshot().metrics[0].points.clone();
+        assert_eq!((points.len(), points[0].labels[0].1.len()), (1, 255), "cut before what it would tear");
+        assert_eq!(points[0].value, PointValue::Number(2.0));
     }
 
     #[test]
