@@ -13,7 +13,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::BufWriter;
 use tokio::process::{ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::time::{Instant, timeout, timeout_at};
-use tracing::{info, warn};
+use tracing::{Instrument, info, warn};
 
 use crate::lines::{Line, Lines};
 
@@ -52,7 +52,7 @@ impl CommandLine {
             return Err(explain("it has no pipes".into()));
         };
         info!(program, pid, "exec: started");
-        tokio::spawn(relay(stderr, Remarks::new(program, pid, "stderr")));
+        tokio::spawn(relay(stderr, Remarks::new(program, pid, "stderr")).in_current_span());
         let remarks = Remarks::new(program, pid, "stdout");
         Ok(Process {
             program: program.to_owned(),

@@ -250,7 +250,7 @@ async fn nothing_of_our_environment_reaches_the_child() {
     let directory = Arc::new(TempDir::new().expect("a directory"));
     let source = "note('env', json.dumps(dict(os.environ)))\nprint('to people', file=sys.stderr, flush=True)\n\
                   for record in records(): ok(record)";
-    let entry = python(source, json!({ "env": { "TOKEN": "${CANARY}" } }));
+    let entry = python(source, json!({ "name": "mine", "env": { "TOKEN": "${CANARY}" } }));
     let config = json!({ "telemetry": { "exporters": [entry] } });
     let scene = Scene::start_in(&directory, config, |options: GatewayOptions| {
         options.env("CANARY", "canary-value").env("OPENAI_API_KEY", "sk-canary").env("AWS_SECRET", "canary-2")
@@ -258,6 +258,9 @@ async fn nothing_of_our_environment_reaches_the_child() {
     .await;
     let said = scene.logged("exec: the child says", 1).await;
     assert_eq!((said[0]["text"].as_str(), said[0]["output"].as_str()), (Some("to people"), Some("stderr")));
+    for line in [&said[0], &scene.logged("exec: started", 1).await[0]] {
+        assert_eq!(line["span"]["exporter"], "mine", "which of several it is: {line}");
+    }
     let environment = noted(directory.path(), "env").swap_remove(0);
     let mut environment: BTreeMap<String, String> = serde_json::from_str(&environment).expect("json");
     environment.remove("LC_CTYPE");

@@ -17,6 +17,7 @@ use crate::conversation;
 use crate::core::Core;
 use crate::gate::Valve;
 use crate::metrics::{DropReason, Event};
+use crate::named::Named;
 use crate::queue::{BatchLimits, Item, Queue};
 use crate::redact::{Redactor, UNREAD};
 use crate::settings::{ExporterSetup, PipelineSettings, WhenFull};
@@ -156,6 +157,7 @@ impl Lane {
         let has_disk = spool.as_ref().is_some_and(|spool| spool.keeps());
         let queue = Queue::new(limits, pipeline.buffer_memory);
         Self {
+            exporter: Arc::new(Named::new(setup.exporter, &setup.name)),
             name: setup.name,
             kind: setup.kind,
             signals: setup.signals,
@@ -164,7 +166,6 @@ impl Lane {
             // Without a disk the queue is all there is.
             queue: if valve.is_some() && !has_disk { queue.keeping_all() } else { queue },
             pipeline,
-            exporter: setup.exporter.into(),
             config: core.config.clone(),
             breaker: Breaker::default(),
             spool,

@@ -26,6 +26,7 @@ mod journal;
 mod lane;
 mod memory;
 mod metrics;
+mod named;
 mod queue;
 mod rate;
 pub mod redact;
