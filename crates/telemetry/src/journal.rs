@@ -84,9 +84,28 @@ pub(crate) struct RecordJournal {
     unwritten: AtomicU64,
     recovered: AtomicU64,
     killed: AtomicU64,
-    error: Mutex<Option<String>>,
+    failure: Mutex<Option<Failure>>,
     /// The process ends: what is given up from here on comes back at the next start.
     closing: AtomicBool,
+}
+
+/// Why entries cannot be written.
+#[derive(Clone)]
+struct Failure {
+    said: String,
+    /// When there is no room: how far the files may go for what does not fit to fit. What is smaller, or of a kind that may
+    /// go further, may still be written; that mends nothing.
+    fits_at: Option<u64>,
+}
+
+impl Failure {
+    fn of(error: &SpoolError) -> Self {
+        let fits_at = match error {
+            SpoolError::Full { needed, limit, .. } => Some(limit.saturating_sub(*needed)),
+            _ => None,
+        };
+        Self { said: error.to_string(), fits_at }
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -116,7 +135,7 @@ impl RecordJournal {
             unwritten: AtomicU64::new(0),
             recovered: AtomicU64::new(0),
             killed: AtomicU64::new(0),
-            error: Mutex::default(),
+            failure: Mutex::default(),
             closing: AtomicBool::new(false),
         });
         let recovery = Recovery::read(&this, old);
@@ -162,19 +181,35 @@ impl RecordJournal {
     /// Appends entries as far as the files stay within `room`; the pin holds their segment.
     fn write(&self, entries: &[Vec<u8>], room: u64) -> Option<Arc<Pin>> {
         let written = self.try_write(entries, room)?;
-        let error = written.as_ref().err().map(ToString::to_string);
-        self.tell(error);
+        match &written {
+            Ok(_) => self.tell_that_it_works(true),
+            Err(error) => self.tell(Some(Failure::of(error))),
+        }
         written.ok().map(Pin::new)
     }
 
     fn try_write(&self, entries: &[Vec<u8>], room: u64) -> Option<Result<Ticket, SpoolError>> {
         let journal = lock(&self.journal).clone()?;
         let needed: u64 = entries.iter().map(|entry| entry.len() as u64 + 8).sum();
-        let used = journal.bytes() + self.old_bytes.load(Ordering::Relaxed);
+        let used = self.used(&journal);
         if used + needed > room {
             return Some(Err(SpoolError::Full { needed, used, limit: room }));
         }
         Some(journal.append(entries))
+    }
+
+    fn used(&self, journal: &Journal) -> u64 {
+        journal.bytes() + self.old_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Ends the failure: want of room when there is room again, any other when something was `written`.
+    fn tell_that_it_works(&self, written: bool) {
+        let Some(failure) = lock(&self.failure).clone() else { return };
+        let journal = lock(&self.journal).clone();
+        let used = journal.map_or(0, |journal| self.used(&journal));
+        if failure.fits_at.map_or(written, |fits_at| used <= fits_at) {
+            self.tell(None);
+        }
     }
 
     fn next(&self) -> u64 {
@@ -186,14 +221,14 @@ impl RecordJournal {
     }
 
     /// Notes whether it can be written, and says so once per change.
-    fn tell(&self, now: Option<String>) {
-        let mut error = lock(&self.error);
-        let changed = error.is_some() != now.is_some();
-        error.clone_from(&now);
-        drop(error);
+    fn tell(&self, now: Option<Failure>) {
+        let mut failure = lock(&self.failure);
+        let changed = failure.is_some() != now.is_some();
+        failure.clone_from(&now);
+        drop(failure);
         match now {
-            Some(error) if changed => tracing::error!(
-                error,
+            Some(failure) if changed => tracing::error!(
+                error = failure.said,
                 "journal: entries cannot be written; requests and records go on without it, and a kill would lose them"
             ),
             None if changed => tracing::info!("journal: entries are written again"),
@@ -215,7 +250,7 @@ impl RecordJournal {
             unwritten: count(&self.unwritten),
             recovered: count(&self.recovered),
             killed: count(&self.killed),
-            error: lock(&self.error).clone(),
+            error: lock(&self.failure).as_ref().map(|failure| failure.said.clone()),
         }
     }
 

@@ -332,6 +332,31 @@ fn a_full_journal_is_said_and_counted_and_costs_no_record_its_delivery() {
     first.shutdown(Duration::ZERO);
 }
 
+/// What is small may still fit; that does not make a journal that has no room for records work.
+#[test]
+fn a_full_journal_is_full_until_there_is_room() {
+    let dir = TempDir::new().expect("a directory");
+    let config = Arc::new(TelemetryConfig::default());
+    let (journal, _) =
+        RecordJournal::start(&settings(dir.path(), 64 << 10), config.clone(), Box::new(|_, _| ()))
+            .expect("a journal");
+    let append = |bytes: usize| {
+        let body = Some(Bytes::from("\"x\"".repeat(bytes / 3)));
+        let record = RequestMetrics::seal(facts(), config.clone(), body, None, None);
+        let kept = journal.keep(record.id());
+        journal.append(&[(&kept, &record)]);
+        kept
+    };
+    let kept: Vec<_> = (0..7).map(|_| append(9 << 10)).collect();
+    assert!(journal.status().unwritten > 0 && journal.status().error.is_some(), "{:?}", journal.status());
+    let open = journal.open(&facts(), None);
+    eventually("its open entry", || entries(dir.path()).0 == 1);
+    assert!(journal.status().error.is_some(), "{:?}", journal.status());
+    drop((kept, open));
+    eventually("there is room", || journal.status().error.is_none());
+    journal.close();
+}
+
 #[test]
 fn a_damaged_file_costs_what_stands_behind_the_fault_and_is_set_aside() {
     let dir = TempDir::new().expect("a directory");

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use magicapi_plugin::{Facts, Secret, TelemetryConfig};
 
 use super::kept::Held;
-use super::{Clean, RESERVE, RecordJournal, entry, lock};
+use super::{Clean, Failure, RESERVE, RecordJournal, entry, lock};
 
 /// How long the first message waits for others. A request that ends within it needs no open entry.
 const GATHER: Duration = Duration::from_millis(20);
@@ -195,8 +195,9 @@ impl RecordJournal {
 
     fn sync(&self) {
         let journal = lock(&self.journal).clone();
-        if let Some(Err(error)) = journal.map(|journal| journal.sync_if_due()) {
-            self.tell(Some(error.to_string()));
+        match journal.map(|journal| journal.sync_if_due()) {
+            Some(Err(error)) => self.tell(Some(Failure::of(&error))),
+            _ => self.tell_that_it_works(false),
         }
     }
 
