@@ -290,15 +290,15 @@ impl Lane {
         self.successor.get().is_some()
     }
 
-    /// Takes over what waits in a predecessor that has ended.
+    /// Takes over what waits in a predecessor that has ended, and what it still has on its way if it hangs.
     pub(crate) fn take_over(&self, predecessor: &Self) {
-        let (waiting, lost) = predecessor.queue.close();
-        predecessor.count(Event::Dropped(DropReason::Shutdown), lost.len());
+        let (waiting, away) = predecessor.queue.close();
+        predecessor.count(Event::Ambiguous, away.len());
         if let Some(spool) = &predecessor.spool {
             spool.close();
         }
         let level = self.pipeline.content;
-        for mut item in waiting {
+        for mut item in away.into_iter().chain(waiting) {
             if self.needs_conversation() && item.record.conversation().is_none() {
                 let record = item.record.with_content(ContentLevel::Full);
                 item = Item::new(Arc::new(self.complete(record)), item.share);

@@ -27,6 +27,11 @@ impl StopSignal {
         (sender, Self(receiver))
     }
 
+    /// Another that hears what this sender orders.
+    pub(crate) fn of(sender: &StopSender) -> Self {
+        Self(sender.subscribe())
+    }
+
     /// The order, if it was given.
     pub(crate) fn order(&self) -> Option<Stop> {
         let order = *self.0.borrow();

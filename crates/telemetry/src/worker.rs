@@ -28,6 +28,8 @@ const HEALTH_INTERVAL: Duration = Duration::from_secs(5);
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often a worker looks whether its predecessor has ended.
 const LOOK: Duration = Duration::from_millis(20);
+/// After which one that has not ended in its time counts as blocked.
+const LATE: Duration = Duration::from_secs(1);
 
 /// The control side of a worker.
 pub(crate) struct Handle {
@@ -37,10 +39,11 @@ pub(crate) struct Handle {
     thread: Option<(Arc<JoinHandle<()>>, StopSender)>,
 }
 
-/// A worker that another replaces: two never deliver at the same time.
+/// A worker that another replaces: two never deliver at the same time, unless the first hangs.
 pub(crate) struct Predecessor {
     lane: Arc<Lane>,
     thread: Arc<JoinHandle<()>>,
+    stop: StopSignal,
 }
 
 pub(crate) struct Worker {
@@ -85,8 +88,17 @@ impl Handle {
 
     /// What its replacement must wait for.
     pub(crate) fn predecessor(&self) -> Option<Predecessor> {
-        let (thread, _) = self.thread.as_ref()?;
-        Some(Predecessor { lane: self.lane.clone(), thread: thread.clone() })
+        let (thread, sender) = self.thread.as_ref()?;
+        let stop = StopSignal::of(sender);
+        Some(Predecessor { lane: self.lane.clone(), thread: thread.clone(), stop })
+    }
+}
+
+impl Predecessor {
+    /// Whether it should have ended a while ago, and nothing of it is on its way to the disk any more.
+    fn hangs(&self) -> bool {
+        let late = self.stop.order().is_some_and(|order| order.end_by + LATE < Instant::now());
+        late && !self.lane.spool.as_ref().is_some_and(|spool| spool.is_writing())
     }
 }
 
@@ -126,11 +138,12 @@ impl Worker {
         tokio::join!(self.inherit(predecessors), self.begin())
     }
 
-    /// Waits until every predecessor has ended and takes over what they left; `false` when the time to end came first.
+    /// Waits until every predecessor has ended and takes over what they left; `false` when the time to end came first. One
+    /// whose thread is blocked does not hold up for ever who may live beside it.
     async fn inherit(&self, predecessors: Vec<Predecessor>) -> bool {
         let mut stop = self.stop.clone();
         for predecessor in predecessors {
-            while !predecessor.thread.is_finished() {
+            while !(predecessor.thread.is_finished() || !self.lane.exclusive && predecessor.hangs()) {
                 if !stop.pause(LOOK).await {
                     return false;
                 }

@@ -380,6 +380,25 @@ proptest! {
     }
 }
 
+/// One that blocks its thread for ever is left behind: its replacement gets what it had.
+#[test]
+fn a_replacement_of_one_that_is_blocked_gets_its_records() {
+    let (old, new) = (Script::always(Answer::Block(Duration::from_mins(2))), Script::new([]));
+    let telemetry = start(vec![old.setup("x", quick())]);
+    (0..20).for_each(|_| send(&telemetry));
+    eventually("on its way", || !old.batches.lock().unwrap().is_empty());
+    let setup = ExporterSetup { fingerprint: "2".into(), ..new.setup("x", quick()) };
+    telemetry.reload(CaptureSettings::default(), None, vec![setup]).expect("threads");
+    (0..20).for_each(|_| send(&telemetry));
+    // What a replaced one may take, and a little more.
+    std::thread::sleep(Duration::from_secs(12));
+    eventually("all", || new.acknowledged() == 40);
+    let sent = old.batches.lock().unwrap()[0] as u64;
+    assert_eq!(number(&telemetry.snapshot(), "gateway_exporter_ambiguous"), sent);
+    balanced(&telemetry.status()[0]);
+    telemetry.shutdown(Duration::from_millis(100));
+}
+
 #[test]
 fn a_replacement_is_begun_beside_the_old_one_unless_it_is_exclusive() {
     for exclusive in [false, true] {
