@@ -63,7 +63,7 @@ fn exporters() {
     let listed = "telemetry:\n  exporters:\n    - { type: file, path: x }\n";
     file("exporters_twice", &[("ENABLED_EXPORTERS", "")], listed);
     file("exporters_alias", &[("ENABLE_ELASTICSEARCH", "true")], listed);
-    let yaml = "telemetry:\n  capture: { bodies: metadata }\n  exporters:\n    - { type: file, path: a }\n    - { type: file, path: b }\n    - { type: console, name: request_log }\n    - { type: console, content: full }\n    - { type: console, name: c2, batch: { bytes: 1GiB } }\n    - { type: prometheus, sample: 0.5, only: { status: [error] } }\n    - { type: console, name: c3, sample: 1.5, only: { outcome: [timedout], min_cost_usd: -1 } }\n    - { type: console, name: c4, sample: { rate: -1 }, buffer: { disk: 0 }, rate_limit: { bytes: 0 } }\n";
+    let yaml = "telemetry:\n  capture: { bodies: metadata }\n  exporters:\n    - { type: file, path: a }\n    - { type: file, path: b }\n    - { type: console, name: request_log }\n    - { type: console, content: full }\n    - { type: console, name: c2, batch: { bytes: 1GiB } }\n    - { type: prometheus, sample: 0.5, only: { status: [error] } }\n    - { type: console, name: c3, sample: 1.5, only: { outcome: [timedout], min_cost_usd: -1 } }\n    - { type: console, name: c4, sample: { rate: -1 }, buffer: { disk: 0 }, rate_limit: { bytes: 0 }, retry: { max_age: 0s } }\n";
     file("exporters_meaning", &[], yaml);
     let yaml = "telemetry:\n  exporters:\n    - { type: elastic }\n    - { type: file }\n    - { url: x }\n    - file\n    - { type: elasticsearch, shards: -1, url: [x] }\n    - { type: file, path: x, conversation: 0.1 }\n";
     file("exporters_shape", &[], yaml);
@@ -125,8 +125,7 @@ fn empty_texts() {
 
 #[test]
 fn limits_of_nothing() {
-    let yaml =
-        "server:\n  limits: { body: 0, upload: 0B, header_bytes: 0KiB }\nstore: { retention: { size: 0 } }\n";
+    let yaml = "server:\n  limits: { body: 0, upload: 0B, header_bytes: 0KiB }\nstore: { retention: { size: 0 } }\ntelemetry: { capture: { memory: 0 } }\n";
     file("limits_of_nothing", &[], yaml);
 }
 

@@ -56,7 +56,7 @@ pub(super) fn pipeline(
         },
         batch,
         buffer,
-        retry: Retry { max_age: file.retry.max_age.map_or(waits, |span| span.0) },
+        retry: Retry { max_age: cx.positive(&format!("{at}.retry.max_age"), file.retry.max_age, waits) },
     }
 }
 

@@ -13,7 +13,7 @@ const ATTRIBUTES: &str = "OTEL_RESOURCE_ATTRIBUTES";
 const MIB: u64 = 1 << 20;
 
 pub(super) fn telemetry(cx: &mut Context<'_>, file: raw::Telemetry) -> Telemetry {
-    let capture = capture(&file.capture);
+    let capture = capture(cx, &file.capture);
     let config = names(cx, file.service_name);
     let exporters = exporters::exporters(cx, file.exporters, capture.bodies);
     // The original publishes one port only, and whoever names `prometheus` scrapes it there.
@@ -66,7 +66,8 @@ fn durable(cx: &mut Context<'_>, on: Option<bool>, file: Option<raw::Journal>) -
     Some(Durable { fsync: file.fsync.unwrap_or_default(), disk })
 }
 
-fn capture(file: &raw::Capture) -> Capture {
+fn capture(cx: &mut Context<'_>, file: &raw::Capture) -> Capture {
+    cx.positive_size("telemetry.capture.memory", file.memory, 1);
     Capture {
         bodies: file.bodies.unwrap_or_default(),
         max_request: bytes(file.max_request, 16 * MIB),
