@@ -99,8 +99,14 @@ pub(crate) fn infos(plane: &Plane) -> Vec<ExporterInfo> {
 }
 
 impl ExporterInfo {
-    /// Why this exporter makes the gateway degraded, when it does.
-    pub(crate) fn complaint(&self) -> Option<String> {
+    /// Why this exporter makes the gateway degraded, when it does. Its disk is a reason beside whatever its back end is:
+    /// together they lose records.
+    pub(crate) fn complaints(&self) -> impl Iterator<Item = String> {
+        let spool = self.spool_error.as_ref().map(|error| format!("exporter {}: spool: {error}", self.name));
+        self.complaint().into_iter().chain(spool)
+    }
+
+    fn complaint(&self) -> Option<String> {
         if self.refusing {
             let why = self.last_error.as_deref().unwrap_or("no reason given");
             return Some(format!(
@@ -113,9 +119,6 @@ impl ExporterInfo {
         if waits.contains(&self.state) || fails_to_start {
             let why = self.last_error.as_deref().unwrap_or("no reason given");
             return Some(format!("exporter {}: {}: {why}", self.name, self.state));
-        }
-        if let Some(error) = &self.spool_error {
-            return Some(format!("exporter {}: spool: {error}", self.name));
         }
         let why = self.health_reason.as_deref()?;
         Some(format!("exporter {}: {}: {why}", self.name, self.health))

@@ -171,7 +171,7 @@ impl HealthDetails {
         reasons.extend(facts.store.as_ref().and_then(StoreFacts::complaint));
         reasons.extend(facts.ledger.as_ref().and_then(LedgerFacts::complaint));
         reasons.extend(facts.journals.iter().filter_map(JournalFacts::complaint));
-        reasons.extend(exporters.iter().filter_map(ExporterInfo::complaint));
+        reasons.extend(exporters.iter().flat_map(ExporterInfo::complaints));
         Self {
             status: if reasons.is_empty() { Status::Ok } else { Status::Degraded },
             reasons,

@@ -162,6 +162,10 @@ async fn a_spool_that_cannot_be_written_is_said_once_and_costs_no_request() {
     .await;
     let error = status["spool_error"].as_str().unwrap_or_default();
     assert!(error.contains("spool/elasticsearch"), "{status}");
+    let reasons = scene.admin("/health/details").await.json()["reasons"].to_string();
+    assert!(reasons.contains("exporter elasticsearch: spool: "), "beside the back end's: {reasons}");
+    let listed = scene::stdout(&scene::run(&directory, &["exporters", "list"]).await);
+    assert!(listed.contains("  spool: ") && listed.contains("  dropped: disk_error "), "{listed}");
     let said = scene.gateway.log().iter().filter(|line| line.contains("files cannot be written")).count();
     assert_eq!(said, 1);
 }

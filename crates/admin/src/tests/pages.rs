@@ -9,7 +9,9 @@ use magicapi_plugin::{
     Delivery, ExportError, Health, MetricsSnapshot, RequestMetrics, ScrapePage, Signals, TelemetryConfig,
     TelemetryExporter, async_trait,
 };
-use magicapi_telemetry::{ExporterSetup, PipelineSettings, Telemetry, TelemetrySettings};
+use magicapi_telemetry::{
+    ExporterSetup, ExporterState, ExporterStatus, PipelineSettings, Telemetry, TelemetrySettings,
+};
 use serde_json::{Value, json};
 
 use super::place::{Place, Set, authorization, facts, soon};
@@ -177,10 +179,14 @@ async fn an_exporter_that_cannot_start_is_a_reason() {
 #[test]
 fn what_a_running_exporter_says_of_its_back_end_is_a_reason() {
     let mut status = telemetry(Signals::SCRAPE).status().remove(0);
-    assert_eq!(ExporterInfo::from(status.clone()).complaint(), None);
+    let complaints =
+        |status: &ExporterStatus| ExporterInfo::from(status.clone()).complaints().collect::<Vec<_>>();
+    assert!(complaints(&status).is_empty());
     status.health = Some(Health::Degraded("the template is missing".into()));
-    let complaint = ExporterInfo::from(status).complaint();
-    assert_eq!(complaint.as_deref(), Some("exporter mine: degraded: the template is missing"));
+    assert_eq!(complaints(&status), ["exporter mine: degraded: the template is missing"]);
+    (status.state, status.last_error) = (ExporterState::Retrying, Some("503".into()));
+    status.spool_error = Some("no space".into());
+    assert_eq!(complaints(&status), ["exporter mine: retrying: 503", "exporter mine: spool: no space"]);
 }
 
 #[tokio::test]

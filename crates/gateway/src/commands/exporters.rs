@@ -176,6 +176,9 @@ struct Row {
     rejected: u64,
     ambiguous: u64,
     dropped_by_reason: std::collections::BTreeMap<String, u64>,
+    #[serde(default)]
+    refusing: bool,
+    spool_error: Option<String>,
     last_error: Option<String>,
     last_error_at: Option<String>,
 }
@@ -258,6 +261,12 @@ fn show(rows: &[Row], text: &mut String) {
         if !row.dropped_by_reason.is_empty() {
             let reasons = row.dropped_by_reason.iter().map(|(reason, count)| format!("{reason} {count}"));
             let _ = writeln!(text, "  dropped: {}", reasons.collect::<Vec<_>>().join(", "));
+        }
+        if row.refusing {
+            let _ = writeln!(text, "  full: new requests are refused (`when_full: refuse`)");
+        }
+        if let Some(error) = &row.spool_error {
+            let _ = writeln!(text, "  spool: {}", printable(error));
         }
         if let Some(reason) = &row.health_reason {
             let _ = writeln!(text, "  health: {}", printable(reason));
