@@ -307,6 +307,11 @@ fn what_cannot_be_meant_is_refused_by_name() {
             "`console` does not send over HTTP",
         ),
         (
+            with(json!({ "type": "exec", "command": ["x"] }), json!({ "auth": { "bearer": "x" } })),
+            "auth",
+            "`exec` does not send over HTTP",
+        ),
+        (
             with(json!({ "type": "file", "path": "x" }), json!({ "proxy": "none" })),
             "proxy",
             "`file` does not send over HTTP",

@@ -36,7 +36,7 @@ impl TelemetryPlugin for ExecPlugin {
     }
 
     fn settings(&self) -> SettingsSpec {
-        SettingsSpec::of::<ExecSettings>().exclusive()
+        SettingsSpec::of::<ExecSettings>().without_http().exclusive()
     }
 
     fn create_exporter(
