@@ -146,3 +146,23 @@ async fn telemetry_exporters_buffer_when_full_refuse_takes_no_request_whose_reco
     assert!(!hook.ids().contains(&id), "it was not kept, as counted");
     assert_eq!(status["refusing"], false);
 }
+
+/// What is left of an exporter that nobody wants any more keeps no request out while it is given its time to drain.
+#[tokio::test]
+async fn a_full_exporter_that_is_removed_refuses_nothing() {
+    let hook = Hook::start(503).await;
+    let audit = json!({ "type": "webhook", "name": "audit", "url": hook.url(), "batch": { "bytes": "256KiB", "age": "5ms" },
+        "buffer": { "memory": "1MiB", "disk": "64KiB", "when_full": "refuse" } });
+    let scene =
+        Scene::start(json!({ "telemetry": { "exporters": [audit, { "type": "prometheus" }] } })).await;
+    let (_, refused) = fill(&scene).await;
+    assert_eq!(refused.status, 503);
+    scene.rewrite(json!({ "telemetry": { "exporters": [{ "type": "prometheus" }] } }));
+    let begun = std::time::Instant::now();
+    until("requests are taken", async || {
+        let answer = scene.post(CHAT, &json!({}), &[], &question()).await;
+        (answer.status == 200).then_some(())
+    })
+    .await;
+    assert!(begun.elapsed() < std::time::Duration::from_secs(8), "it drains for 10 s: {:?}", begun.elapsed());
+}

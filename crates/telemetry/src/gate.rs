@@ -22,11 +22,20 @@ pub(crate) struct Valve {
     gate: Arc<Gate>,
     exporter: String,
     shut: AtomicBool,
+    /// The exporter is no longer wanted: whatever becomes of it, no request is refused for it.
+    retired: AtomicBool,
 }
 
 impl Valve {
     pub(crate) fn new(gate: &Arc<Gate>, exporter: &str) -> Arc<Self> {
-        Arc::new(Self { gate: gate.clone(), exporter: exporter.to_owned(), shut: AtomicBool::new(false) })
+        let (shut, retired) = (AtomicBool::new(false), AtomicBool::new(false));
+        Arc::new(Self { gate: gate.clone(), exporter: exporter.to_owned(), shut, retired })
+    }
+
+    /// Opens it for good.
+    pub(crate) fn retire(&self) {
+        self.retired.store(true, Ordering::Release);
+        self.set(false);
     }
 
     /// Whether this exporter is full.
@@ -43,6 +52,7 @@ impl Valve {
 
     /// See [`Self::hold`].
     pub(crate) fn set(&self, shut: bool) {
+        let shut = shut && !self.retired.load(Ordering::Acquire);
         if self.shut.swap(shut, Ordering::AcqRel) == shut {
             return;
         }
@@ -88,5 +98,9 @@ mod tests {
         assert!(gate.is_shut() && !one.is_shut());
         drop(other);
         assert!(!gate.is_shut(), "who leaves refuses nothing");
+        one.set(true);
+        one.retire();
+        one.set(true);
+        assert!(!gate.is_shut(), "nor does who is no longer wanted");
     }
 }

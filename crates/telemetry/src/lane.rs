@@ -239,6 +239,13 @@ impl Lane {
         self.valve.as_ref().is_some_and(|valve| valve.is_shut())
     }
 
+    /// It is replaced or removed: what it still holds keeps no request out.
+    pub(crate) fn retire(&self) {
+        if let Some(valve) = &self.valve {
+            valve.retire();
+        }
+    }
+
     /// Shuts or opens the valve of an exporter that has memory alone.
     fn regate(&self) {
         if let Some(valve) = &self.valve

@@ -342,6 +342,7 @@ impl Control {
                 Some(_) => {}
                 None => core.metrics.forget(&old.lane.name),
             }
+            old.lane.retire();
             old.stop(order);
             self.leaving.push(old);
         }
