@@ -2,6 +2,7 @@
 //!
 //! The exporter never retries by itself; every decision about a [`Delivery`] stands here. Records keep their order.
 
+mod decision;
 mod rejections;
 
 use std::collections::VecDeque;
@@ -12,6 +13,7 @@ use std::time::Duration;
 use magicapi_plugin::{ContentDropped, Delivery, ItemOutcome};
 use tokio::time::Instant;
 
+use self::decision::{Admission, Next, took_nothing};
 use self::rejections::Rejections;
 use crate::backoff::Backoff;
 use crate::breaker::Gate;
@@ -63,22 +65,6 @@ struct Parcel {
     /// It is one record, and its bodies were taken away because it was too large.
     stripped: bool,
     panics: u32,
-}
-
-/// What to do with the parcel now.
-enum Next {
-    Done,
-    Wait(Duration),
-    Halve,
-    GiveUp,
-}
-
-/// Whether the parcel may be sent.
-enum Admission {
-    Send,
-    /// The breaker is open, and there is a spool.
-    Divert,
-    TooLate,
 }
 
 impl Deliverer {
@@ -391,17 +377,6 @@ impl Deliverer {
         self.lane.breaker.worked();
         let draining = self.stop.order().is_some();
         self.lane.enter(if draining { ExporterState::Draining } else { ExporterState::Running }, None);
-    }
-}
-
-/// Whether the back end has no more than before.
-fn took_nothing(delivery: &Delivery) -> bool {
-    match delivery {
-        Delivery::Retry { .. } | Delivery::Unknown => true,
-        Delivery::Items(outcomes) => {
-            outcomes.iter().all(|outcome| matches!(outcome, ItemOutcome::Retry | ItemOutcome::Unknown))
-        }
-        Delivery::Delivered | Delivery::TooLarge | Delivery::Refused { .. } => false,
     }
 }
 

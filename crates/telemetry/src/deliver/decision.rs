@@ -1,0 +1,32 @@
+//! What is decided about a parcel: before it is sent, and by the answer.
+
+use std::time::Duration;
+
+use magicapi_plugin::{Delivery, ItemOutcome};
+
+/// What to do with the parcel now.
+pub(super) enum Next {
+    Done,
+    Wait(Duration),
+    Halve,
+    GiveUp,
+}
+
+/// Whether the parcel may be sent.
+pub(super) enum Admission {
+    Send,
+    /// The breaker is open, and there is a spool.
+    Divert,
+    TooLate,
+}
+
+/// Whether the back end has no more than before.
+pub(super) fn took_nothing(delivery: &Delivery) -> bool {
+    match delivery {
+        Delivery::Retry { .. } | Delivery::Unknown => true,
+        Delivery::Items(outcomes) => {
+            outcomes.iter().all(|outcome| matches!(outcome, ItemOutcome::Retry | ItemOutcome::Unknown))
+        }
+        Delivery::Delivered | Delivery::TooLarge | Delivery::Refused { .. } => false,
+    }
+}
