@@ -8,10 +8,11 @@
 #   SECONDS_EACH=3           length of the load of one measurement
 #   EXPORTERS="file webhook" some of them only
 #   SIZES="1024 102400"      bytes of a request's body
-#   DEAD=no                  leaves out the second table
+#   COST=no, DEAD=no         leaves out the first table, or the second
+#   RATE_LARGE=40            requests per second of sizes above 100 KB; 2500 of 1 KB and 400 of 100 KB
 #   GATEWAY=…                a binary to measure; default: builds profile `release`
 #
-# `postgres` needs what tests/servers/postgres/start.sh needs; `exec` needs python3.
+# Needs python3; `postgres` also what tests/servers/postgres/start.sh needs.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -108,9 +109,12 @@ thread() {
     mapfile -t files < <(grep -lxE "$1" "/proc/${pid[gateway]}"/task/*/comm | sed 's/comm$/stat/')
     [ ${#files[@]} = 0 ] && echo 0 || cpu "${files[@]}"
 }
-metric() {
-    curl -fsS -H 'authorization: Bearer bench' "http://$admin/metrics" |
-        awk -v name="$1" '$1 ~ "^" name "(_total)?[{]" && /exporter="x"/ { n += $NF } END { printf "%d", n }'
+# status FIELD…: what the gateway says of the exporter, summed
+status() {
+    curl -fsS -H 'authorization: Bearer bench' "http://$admin/health/details" | python3 -c '
+import json, sys
+exporters = [one for one in json.load(sys.stdin)["exporters"] if one["name"] == "x"]
+print(sum(int(one.get(field) or 0) for one in exporters for field in sys.argv[1:]))' "$@"
 }
 peak() { awk '$1 == "VmHWM:" { printf "%d", $2 / 1024 }' "/proc/${pid[gateway]}/status"; }
 now() { date +%s%N; }
@@ -125,8 +129,8 @@ send() {
 
 # settled SENT: waits until so many records are delivered, rejected or dropped.
 settled() {
-    for _ in $(seq 600); do
-        [ $(($(metric gateway_exporter_sent) + $(metric gateway_exporter_rejected) + $(metric gateway_exporter_dropped))) -lt "$1" ] || return 0
+    for _ in $(seq 200); do
+        [ "$(status sent rejected dropped)" -lt "$1" ] || return 0
         sleep 0.05
     done
     echo "not all records were settled" >&2
@@ -145,42 +149,49 @@ case " $exporters " in *" postgres "*)
     ;;
 esac
 
-echo "| exporter | body, bytes | records | records/s | most at full core | exporter's thread, µs | assembly, µs | process, µs | lost | peak, MiB |"
-echo "|---|---|---|---|---|---|---|---|---|---|"
-for exporter in $exporters; do
-    for size in $sizes; do
-        start "$exporter" "$sink"
-        warm=$(send "$size" 0.3)
-        [ "$exporter" = none ] || [ "$exporter" = prometheus ] || settled "$warm"
-        before=($(process) $(thread exporter-x) $(thread 'assemble-.*'))
-        begun=$(now)
-        sent=$(send "$size" "$seconds")
-        # What is fetched has no queue: its cost is the process's beyond that of `none`.
-        if [ "$exporter" = none ] || [ "$exporter" = prometheus ]; then sleep 0.5; else settled $((warm + sent)); fi
-        ended=$(now)
-        after=($(process) $(thread exporter-x) $(thread 'assemble-.*'))
-        lost=$(($(metric gateway_exporter_rejected) + $(metric gateway_exporter_dropped)))
-        awk -v exporter="$exporter" -v size="$size" -v n="$sent" -v ns=$((ended - begun)) -v lost="$lost" -v peak="$(peak)" \
-            -v before="${before[*]}" -v after="${after[*]}" 'BEGIN {
-            split(before, b, " "); split(after, a, " ")
-            worker = (a[2] - b[2]) / n
-            printf "| %s | %d | %d | %.0f | %s | %.0f | %.0f | %.0f | %d | %d |\n", exporter, size, n, n * 1e9 / ns,
-                worker > 0 ? sprintf("%.0f", 1e6 / worker) : "", worker, (a[3] - b[3]) / n, (a[1] - b[1]) / n, lost, peak }'
-        finish
+cost() {
+    echo "| exporter | body, bytes | records | records/s | most at full core | exporter's thread, µs | assembly, µs | process, µs | lost | peak, MiB |"
+    echo "|---|---|---|---|---|---|---|---|---|---|"
+    for exporter in $exporters; do
+        for size in $sizes; do
+            start "$exporter" "$sink"
+            warm=$(send "$size" 0.3)
+            [ "$exporter" = none ] || [ "$exporter" = prometheus ] || settled "$warm"
+            before=($(process) $(thread exporter-x) $(thread 'assemble-.*'))
+            begun=$(now)
+            sent=$(send "$size" "$seconds")
+            # What is fetched has no queue: its cost is the process's beyond that of `none`.
+            if [ "$exporter" = none ] || [ "$exporter" = prometheus ]; then sleep 0.5; else settled $((warm + sent)); fi
+            ended=$(now)
+            after=($(process) $(thread exporter-x) $(thread 'assemble-.*'))
+            lost=$(status rejected dropped)
+            awk -v exporter="$exporter" -v size="$size" -v n="$sent" -v ns=$((ended - begun)) -v lost="$lost" -v peak="$(peak)" \
+                -v before="${before[*]}" -v after="${after[*]}" 'BEGIN {
+                split(before, b, " "); split(after, a, " ")
+                worker = (a[2] - b[2]) / n
+                most = worker > 0 ? sprintf("%.0f", 1e6 / worker) : ""
+                printf "| %s | %d | %d | %.0f | %s | %.0f | %.0f | %.0f | %d | %d |\n", exporter, size, n, n * 1e9 / ns,
+                    most, worker, (a[3] - b[3]) / n, (a[1] - b[1]) / n, lost, peak }'
+            finish
+        done
     done
-done
+}
 
-[ "${DEAD:-yes}" = no ] && exit
-echo
-echo "| exporter, back end dead | body, bytes | records | in memory, MiB | on disk, MiB | peak, MiB |"
-echo "|---|---|---|---|---|---|"
-for exporter in $exporters; do
-    case $exporter in none | file | console | exec | prometheus) continue ;; esac
-    for size in $sizes; do
-        start "$exporter" "$nobody"
-        sent=$(send "$size" "$seconds")
-        sleep 0.5
-        echo "| $exporter | $size | $sent | $(($(metric gateway_exporter_queue_bytes) >> 20)) | $(($(metric gateway_exporter_spool_bytes) >> 20)) | $(peak) |"
-        finish
+dead() {
+    echo "| exporter, back end dead | body, bytes | records | in memory, MiB | on disk, MiB | peak, MiB |"
+    echo "|---|---|---|---|---|---|"
+    for exporter in $exporters; do
+        case $exporter in none | file | console | exec | prometheus) continue ;; esac
+        for size in $sizes; do
+            start "$exporter" "$nobody"
+            sent=$(send "$size" "$seconds")
+            sleep 0.5
+            echo "| $exporter | $size | $sent | $(($(status queue_bytes) >> 20)) | $(($(status spool_bytes) >> 20)) | $(peak) |"
+            finish
+        done
     done
-done
+}
+
+[ "${COST:-yes}" = no ] || cost
+echo
+[ "${DEAD:-yes}" = no ] || dead
