@@ -33,8 +33,21 @@ pub enum Fault {
 pub struct Item {
     /// Its id.
     pub id: String,
+    /// What the back end knows a record by that it has already, if it knows it by anything.
+    pub key: Option<String>,
     /// Whether a back end that rejects single records rejects this one.
     pub poison: bool,
+}
+
+/// What a back end says of one record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Said {
+    /// It has it from now on.
+    Taken,
+    /// It had it already, by its key.
+    Known,
+    /// It never takes it.
+    Refused,
 }
 
 /// How a vendor is spoken to.
@@ -42,10 +55,8 @@ pub struct Item {
 pub struct Vendor {
     /// The records of a request; `None` for every other request, which is answered with `200` and [`Self::other`].
     pub items: fn(&Asked) -> Option<Vec<Item>>,
-    /// Whether a record that is there already is not taken again.
-    pub has_keys: bool,
-    /// The answer to records that were read: per item, whether it is taken. Status and body.
-    pub answer: fn(&[bool]) -> (u16, Vec<u8>),
+    /// The answer to records that were read. Status and body.
+    pub answer: fn(&[Said]) -> (u16, Vec<u8>),
     /// The body of every other answer.
     pub other: &'static str,
 }
@@ -55,12 +66,22 @@ pub struct Vendor {
 pub struct Seen {
     /// How often each record was taken.
     pub taken: BTreeMap<String, usize>,
-    /// Records of requests that were read whole and never answered, once per request.
-    pub unanswered: usize,
+    /// When each was taken first.
+    pub arrived: BTreeMap<String, Instant>,
+    /// How often each was read in a request that was never answered.
+    pub unanswered: BTreeMap<String, usize>,
     /// Requests with records that came earlier after a 429 than it said.
     pub hasty: usize,
+    keys: BTreeSet<String>,
     fault: Option<Fault>,
     not_before: Option<Instant>,
+}
+
+impl Vendor {
+    /// Whether its answer says yes and no at once.
+    fn answers_for_each(self) -> bool {
+        (200..300).contains(&(self.answer)(&[Said::Taken, Said::Refused]).0)
+    }
 }
 
 impl Seen {
@@ -69,9 +90,26 @@ impl Seen {
         self.taken.keys().cloned().collect()
     }
 
-    /// Copies beyond the first of each.
-    pub fn duplicates(&self) -> usize {
-        self.taken.values().map(|times| times - 1).sum()
+    /// Takes the records of a request; with `all`, poison too.
+    fn take(&mut self, items: &[Item], all: bool) -> Vec<Said> {
+        let one = |item: &Item| {
+            if item.poison && !all {
+                return Said::Refused;
+            }
+            if item.key.as_ref().is_some_and(|key| !self.keys.insert(key.clone())) {
+                return Said::Known;
+            }
+            *self.taken.entry(item.id.clone()).or_default() += 1;
+            self.arrived.entry(item.id.clone()).or_insert_with(Instant::now);
+            Said::Taken
+        };
+        items.iter().map(one).collect()
+    }
+
+    fn leave_unanswered(&mut self, items: &[Item]) {
+        for item in items {
+            *self.unanswered.entry(item.id.clone()).or_default() += 1;
+        }
     }
 }
 
@@ -159,31 +197,21 @@ async fn react(
         seen.hasty += usize::from(seen.not_before.take().is_some_and(|at| Instant::now() < at));
         seen.fault
     };
-    let take = |verdicts: &[bool]| {
-        let mut seen = lock();
-        for (item, _) in items.iter().zip(verdicts).filter(|(_, taken)| **taken) {
-            let times = seen.taken.entry(item.id.clone()).or_default();
-            *times = if vendor.has_keys { 1 } else { *times + 1 };
-        }
-    };
-    let all = vec![true; items.len()];
     match fault {
         None | Some(Fault::Dead) => {
-            take(&all);
-            let (status, body) = (vendor.answer)(&all);
+            let (status, body) = (vendor.answer)(&lock().take(items, true));
             Some((status, "", body))
         }
         Some(Fault::Slow(delay)) => {
-            take(&all);
-            lock().unanswered += items.len();
+            let said = lock().take(items, true);
             let mut sink = [0; 16];
             // Whoever waits that long gets an answer; whoever leaves has not got one.
             let left = tokio::time::timeout(delay, tokio::io::AsyncReadExt::read(socket, &mut sink)).await;
             if left.is_ok() {
+                lock().leave_unanswered(items);
                 return None;
             }
-            lock().unanswered -= items.len();
-            let (status, body) = (vendor.answer)(&all);
+            let (status, body) = (vendor.answer)(&said);
             Some((status, "", body))
         }
         Some(Fault::Refusing(status)) => Some((status, "", b"{}".to_vec())),
@@ -192,16 +220,15 @@ async fn react(
             Some((429, "retry-after: 1\r\n", b"{}".to_vec()))
         }
         Some(Fault::RejectingItems) => {
-            let verdicts: Vec<bool> = items.iter().map(|item| !item.poison).collect();
-            let (status, body) = (vendor.answer)(&verdicts);
-            if (200..300).contains(&status) {
-                take(&verdicts);
-            }
+            let whole = items.iter().any(|item| item.poison) && !vendor.answers_for_each();
+            let said = if whole { vec![Said::Refused; items.len()] } else { lock().take(items, false) };
+            let (status, body) = (vendor.answer)(&said);
             Some((status, "", body))
         }
         Some(Fault::Closing) => {
-            take(&all);
-            lock().unanswered += items.len();
+            let mut seen = lock();
+            seen.take(items, true);
+            seen.leave_unanswered(items);
             None
         }
     }

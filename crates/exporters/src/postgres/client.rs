@@ -23,8 +23,10 @@ const PIECE: usize = 256 * 1024;
 /// Why something did not work.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Fault {
-    /// Not now. A connection that was lost may have taken the batch; records are unique, so it may be sent again.
+    /// Not now.
     Retry(String),
+    /// The connection was lost behind the commit of records; whether they are there nobody said.
+    Unanswered(String),
     /// Not until somebody puts it right.
     Refused(String),
     /// The table lacks what the gateway adds, or is gone.
@@ -35,8 +37,13 @@ pub(super) enum Fault {
 
 impl Fault {
     pub(super) fn text(&self) -> &str {
-        let (Self::Retry(text) | Self::Refused(text) | Self::Unprepared(text) | Self::Record(text)) = self;
-        text
+        match self {
+            Self::Retry(text)
+            | Self::Unanswered(text)
+            | Self::Refused(text)
+            | Self::Unprepared(text)
+            | Self::Record(text) => text,
+        }
     }
 }
 
@@ -93,7 +100,12 @@ pub(super) async fn insert(
         }
     }
     copy.finish().await?;
-    run(connection, table.insert(is_split)).await
+    let committed = connection.execute(raw_sql(AssertSqlSafe(table.insert(is_split)))).await;
+    committed.map(drop).map_err(|error| match error {
+        sqlx::Error::Database(_) => error.into(),
+        _ if batch.is_empty() => error.into(),
+        _ => Fault::Unanswered(format!("no answer to the commit: {error}")),
+    })
 }
 
 impl From<sqlx::Error> for Fault {

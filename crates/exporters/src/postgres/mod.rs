@@ -214,8 +214,10 @@ impl TelemetryExporter for PostgresExporter {
             }
             _ => self.health.set(Health::Down(reason.clone())),
         }
-        if let Fault::Retry(_) = fault {
-            return Delivery::Retry { after: None };
+        match fault {
+            Fault::Retry(_) => return Delivery::Retry { after: None },
+            Fault::Unanswered(_) => return Delivery::Unknown,
+            _ => {}
         }
         // Somebody may change the table.
         let mut known = self.known();

@@ -3,36 +3,92 @@
 //! are mended, every record that the policy promises is there.
 #![allow(clippy::expect_used, clippy::panic, reason = "clippy does not see that this is part of tests")]
 
+mod database;
 #[path = "../scene/mod.rs"]
 mod scene;
 mod vendors;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use magicapi_testkit::ask::{CHAT, chat};
 use magicapi_testkit::back_end::{BackEnd, Fault};
+use magicapi_testkit::configuration::{RECORDS, lay_over};
+use magicapi_testkit::gateway::STDOUT;
+use magicapi_testkit::http::Response;
+use magicapi_testkit::read_records;
 use magicapi_testkit::wire::until;
 use serde_json::{Value, json};
+use tempfile::TempDir;
 use tokio::task::JoinSet;
 
-use crate::scene::Scene;
-use crate::vendors::{CONTENDERS, POISON, WITH_A_REAL_SERVER, WITHOUT_A_BACK_END};
+use crate::database::Database;
+use crate::scene::{Scene, before};
+use crate::vendors::{CONTENDERS, POISON, WITHOUT_A_BACK_END};
 
 const REQUESTS: u32 = 150;
 /// 50 requests a second.
 const PACE: Duration = Duration::from_millis(20);
 /// Bytes of records that one exporter may hold in memory, of which an outage of all requests is many times more.
-const MEMORY: u64 = 64 << 10;
-/// How long one export may take.
-const TIMEOUT: &str = "500ms";
+const MEMORY: u64 = 192 << 10;
+/// Bytes that all records together may hold: room for what all exporters hold, less than half of what was asked.
+const CAPTURE: u64 = 3 << 20;
+/// How long one export may take. A slow back end takes longer than that of any exporter.
+const TIMEOUT: &str = "2s";
+const SLOW: Duration = Duration::from_secs(30);
+/// After how long a record is where it can be: ten times what batches and exports of a working back end take.
+const IN_TIME: Duration = Duration::from_secs(5);
+
+/// One exporter's back end with the fault.
+enum Faulty {
+    Scripted(BackEnd),
+    Real(Database),
+}
+
+/// What a back end has at the end, by ids.
+struct Found {
+    /// How often it took each record.
+    taken: BTreeMap<String, usize>,
+    /// How often it took each, or knew it already, and its answer did not arrive.
+    unanswered: BTreeMap<String, usize>,
+    /// Requests that came before the end of a delay that it had given.
+    hasty: usize,
+}
+
+impl Faulty {
+    async fn mend(&mut self) {
+        match self {
+            Self::Scripted(back_end) => back_end.mend().await,
+            Self::Real(database) => database.mend().await,
+        }
+    }
+
+    fn found(&self) -> Found {
+        match self {
+            Self::Scripted(back_end) => {
+                let seen = back_end.seen();
+                Found { taken: seen.taken.clone(), unanswered: seen.unanswered.clone(), hasty: seen.hasty }
+            }
+            Self::Real(database) => {
+                Found { taken: database.taken(), unanswered: database.unanswered(), hasty: 0 }
+            }
+        }
+    }
+}
 
 /// The gateway, its exporters' back ends by name, and the healthy one.
 struct Stage {
     scene: Scene,
-    faulty: BTreeMap<&'static str, BackEnd>,
+    faulty: BTreeMap<&'static str, Faulty>,
     healthy: BackEnd,
+}
+
+/// What a caller got: when the last of it came, its record's id, and whether that is poison.
+struct Asked {
+    at: Instant,
+    id: String,
+    is_poison: bool,
 }
 
 impl Stage {
@@ -43,60 +99,101 @@ impl Stage {
             let back_end = BackEnd::start(contender.vendor, Some(fault)).await;
             let url = format!("http://{}", back_end.address);
             entries.push(entry(contender.name, contender.name, (contender.settings)(&url)));
-            faulty.insert(contender.name, back_end);
+            faulty.insert(contender.name, Faulty::Scripted(back_end));
         }
         let [.., webhook] = &CONTENDERS;
         let healthy = BackEnd::start(webhook.vendor, None).await;
         let url = format!("http://{}", healthy.address);
         entries.push(entry(webhook.name, "healthy", (webhook.settings)(&url)));
-        let scene = Scene::start(json!({ "telemetry": { "exporters": entries } })).await;
-        Self { scene, faulty, healthy }
+        for name in WITHOUT_A_BACK_END {
+            entries.push(match name {
+                "file" => entry(name, name, json!({ "path": RECORDS })),
+                "prometheus" => json!({ "type": name }),
+                name => entry(name, name, json!({})),
+            });
+        }
+        if let Some(database) = Database::start(fault).await {
+            let settings = json!({ "url": database.url(), "timeout": "5s" });
+            entries.push(entry("postgres", "postgres", settings));
+            faulty.insert("postgres", Faulty::Real(database));
+        }
+        let config = json!({ "telemetry": { "exporters": entries, "capture": { "memory": CAPTURE } } });
+        let directory = Arc::new(TempDir::new().expect("a directory"));
+        let scene = Scene::start_in(&directory, config, magicapi_testkit::GatewayOptions::keep_stdout).await;
+        let stage = Self { scene, faulty, healthy };
+        stage.begin(fault).await;
+        stage
     }
 
-    /// Sends the requests at their pace, and gives the ids of their records; those of poison apart.
-    async fn traffic(&self) -> (BTreeSet<String>, BTreeSet<String>) {
-        let messages = json!([{ "role": "user", "content": "x".repeat(2000) }]);
-        // Usage is asked for, or the gateway would, and take it out again.
-        let usage = json!({ "include_usage": true });
-        let body = |more: Value| {
-            let mut body = chat("gpt-4o-mini", &json!({ "messages": messages }));
-            magicapi_testkit::configuration::lay_over(&mut body, more);
-            body
-        };
-        let bodies = [body(json!({})), body(json!({ "stream": true, "stream_options": usage }))];
-        let script = json!({});
-        let mut straight = Vec::new();
-        for body in &bodies {
-            straight.push(without_number(&self.scene.straight(&script, body).await.body()));
+    /// Waits until exporters have begun: those that can.
+    async fn begin(&self, fault: Fault) {
+        until("exporters that have begun", async || {
+            let details = self.scene.admin("/health/details").await.json();
+            let has_begun = |one: &Value| one["state"] == "running";
+            let may_begin =
+                |one: &Value| fault != Fault::Dead || !self.faulty.keys().any(|name| one["name"] == *name);
+            exporters(&details).iter().all(|one| has_begun(one) || !may_begin(one)).then_some(())
+        })
+        .await;
+        for back_end in self.faulty.values() {
+            if let Faulty::Real(database) = back_end {
+                database.break_down();
+            }
         }
-        let (mut ids, mut poison) = (BTreeSet::new(), BTreeSet::new());
+    }
+
+    /// Sends the requests at their pace, and tells what callers got. Each must get what a gateway without exporters
+    /// gives, and the provider what that sends.
+    async fn traffic(&self) -> Vec<Asked> {
+        let messages = json!([{ "role": "user", "content": "x".repeat(20_000) }]);
+        let body = |more: Value| {
+            let mut body = json!({ "messages": messages });
+            lay_over(&mut body, more);
+            chat("gpt-4o-mini", &body).to_string()
+        };
+        let bodies = [body(json!({})), body(json!({ "stream": true }))];
+        let plain = before(&self.scene.mock.base_url(), json!({ "telemetry": { "exporters": [] } })).await;
+        let mut expected = Vec::new();
+        for body in &bodies {
+            expected.push(what_is_seen(&ask(plain.url(CHAT), body.clone(), "plain").await));
+        }
+        let upstream = self.upstream();
+        assert_eq!(upstream.len(), bodies.len());
         let mut under_way = JoinSet::new();
         let mut pace = tokio::time::interval(PACE);
-        let address = Arc::new(self.scene.gateway.url(CHAT));
         for number in 0..REQUESTS {
             pace.tick().await;
-            let (body, expected) =
-                (bodies[number as usize % 2].to_string(), straight[number as usize % 2].clone());
-            let (address, script) = (address.clone(), script.to_string());
+            let kind = number as usize % 2;
+            let (body, expected) = (bodies[kind].clone(), expected[kind].clone());
+            let address = self.scene.url(CHAT);
             under_way.spawn(async move {
                 let thread = if number % 10 == 9 { POISON } else { "good" };
-                let headers =
-                    [("content-type", "application/json"), ("x-mock", &*script), ("x-thread-id", thread)];
-                let answer = magicapi_testkit::request("POST", &address, &headers, body).await;
-                assert_eq!(answer.status, 200);
-                assert!(without_number(&answer.body) == expected, "traffic keeps every byte");
-                (answer.header("x-request-id").to_owned(), thread == POISON)
+                let answer = ask(address, body, thread).await;
+                assert_eq!(what_is_seen(&answer), expected, "traffic keeps every status and byte");
+                let id = answer.header("x-request-id").to_owned();
+                Asked { at: Instant::now(), id, is_poison: thread == POISON }
             });
-            if number % 25 == 0 {
+            if number % 10 == 0 {
                 self.within_bounds().await;
             }
         }
+        let mut asked = Vec::new();
         while let Some(answered) = under_way.join_next().await {
-            let (id, is_poison) = answered.expect("a request");
-            if is_poison { &mut poison } else { &mut ids }.insert(id);
+            asked.push(answered.expect("a request"));
         }
-        assert_eq!(ids.len() + poison.len(), REQUESTS as usize);
-        (ids, poison)
+        assert_eq!(self.upstream(), upstream, "the provider gets the same");
+        assert_eq!(ids(&asked, |_| true).len(), REQUESTS as usize);
+        asked
+    }
+
+    /// The different requests that the provider got.
+    fn upstream(&self) -> BTreeSet<String> {
+        let received = self.scene.mock.received();
+        let one = |one: &magicapi_mock::Received| {
+            let body = String::from_utf8_lossy(&one.body).into_owned();
+            format!("{} {} {:?}\n{body}", one.method, one.path, one.headers)
+        };
+        received.iter().map(one).collect()
     }
 
     async fn within_bounds(&self) {
@@ -106,6 +203,18 @@ impl Stage {
                 assert!(exporter["queue_bytes"].as_u64() <= Some(MEMORY), "{exporter}");
             }
         }
+        let used = self.metric("gateway_capture_memory_used_bytes ").await;
+        assert!(used <= CAPTURE as f64, "{used}");
+    }
+
+    /// The sum of all series of a metric that begin so.
+    async fn metric(&self, begin: &str) -> f64 {
+        let page = self.scene.admin("/metrics").await.text();
+        let values = page.lines().filter(|line| line.starts_with(begin)).map(|line| {
+            let (_, value) = line.rsplit_once(' ').expect("a value");
+            value.parse::<f64>().expect("a number")
+        });
+        values.sum()
     }
 
     async fn status(&self, name: &str) -> Value {
@@ -123,12 +232,43 @@ impl Stage {
         })
         .await
     }
+
+    /// Every record is, once and in time, wherever no fault keeps it away.
+    async fn others_have(&self, asked: &[Asked]) {
+        let all = ids(asked, |_| true);
+        until("every record at the healthy one", async || {
+            (self.healthy.seen().taken.len() == all.len()).then_some(())
+        })
+        .await;
+        {
+            let seen = self.healthy.seen();
+            for Asked { id, at, .. } in asked {
+                assert_eq!(seen.taken.get(id), Some(&1), "{id}");
+                let took = seen.arrived[id].saturating_duration_since(*at);
+                assert!(took <= IN_TIME, "{id}: {took:?}");
+            }
+        }
+        for path in [RECORDS, STDOUT] {
+            let path = self.scene.gateway.path(path);
+            let written = until("every record on disk", async || {
+                let records = read_records(&path);
+                (records.len() >= all.len()).then_some(records)
+            })
+            .await;
+            let written = written.iter().map(|record| record["attributes"]["id"].as_str().expect("an id"));
+            assert_eq!(written.map(str::to_owned).collect::<BTreeSet<_>>(), all, "{}", path.display());
+        }
+        let requests = self.metric("gateway_requests_total{").await;
+        assert!((requests - f64::from(REQUESTS)).abs() < 0.5, "{requests}");
+        let lost = self.metric("gateway_records_").await;
+        assert!(lost.abs() < 0.5, "{lost} records lost their bodies, or themselves");
+    }
 }
 
 fn entry(kind: &str, name: &str, settings: Value) -> Value {
     let mut entry = json!({ "type": kind, "name": name, "timeout": TIMEOUT,
-        "batch": { "records": 20, "bytes": "16KiB", "age": "50ms" }, "buffer": { "memory": MEMORY } });
-    magicapi_testkit::configuration::lay_over(&mut entry, settings);
+        "batch": { "records": 20, "bytes": "64KiB", "age": "50ms" }, "buffer": { "memory": MEMORY } });
+    lay_over(&mut entry, settings);
     entry
 }
 
@@ -136,13 +276,31 @@ fn exporters(details: &Value) -> Vec<Value> {
     details["exporters"].as_array().cloned().expect("exporters")
 }
 
-/// An answer without the number that the provider gives each.
-fn without_number(answer: &[u8]) -> String {
-    const ID: &str = "chatcmpl-mock-";
-    let text = String::from_utf8_lossy(answer);
-    let mut parts = text.split(ID);
-    let begin = parts.next().unwrap_or_default().to_owned();
-    parts.fold(begin, |all, part| all + ID + part.trim_start_matches(|digit: char| digit.is_ascii_digit()))
+fn ids(asked: &[Asked], wanted: impl Fn(&Asked) -> bool) -> BTreeSet<String> {
+    asked.iter().filter(|one| wanted(one)).map(|one| one.id.clone()).collect()
+}
+
+async fn ask(address: String, body: String, thread: &str) -> Response {
+    let headers = [("content-type", "application/json"), ("x-thread-id", thread)];
+    magicapi_testkit::request("POST", &address, &headers, body).await
+}
+
+/// What a caller sees, but for what differs from request to request: the record's id, times, and the numbers that the
+/// provider gives each answer. A length that does not fit its body is an error of the client already.
+fn what_is_seen(answer: &Response) -> String {
+    const OWN: [&str; 5] =
+        ["content-length", "date", "openai-processing-ms", "x-gateway-overhead-ms", "x-request-id"];
+    let headers = answer.headers.iter().filter(|(name, _)| !OWN.contains(&name.as_str()));
+    let whole = format!("{} {:?}\n{}", answer.status, headers.collect::<Vec<_>>(), answer.text());
+    without_numbers(&without_numbers(&whole, "chatcmpl-mock-"), "mock_req_")
+}
+
+/// A text without the number behind each `id` in it.
+fn without_numbers(text: &str, id: &str) -> String {
+    let parts: Vec<_> = text.split(id).collect();
+    let cut = |part: &&str| part.trim_start_matches(|digit: char| digit.is_ascii_digit()).to_owned();
+    let first = parts.iter().take(1).map(|part| (*part).to_owned());
+    first.chain(parts.iter().skip(1).map(cut)).collect::<Vec<_>>().join(id)
 }
 
 /// What an exporter does with records that a fault met.
@@ -158,15 +316,9 @@ enum Promise {
 
 async fn met_with(fault: Fault, promise: Promise) {
     let mut stage = Stage::start(fault).await;
-    let (good, poison) = stage.traffic().await;
-    let all: BTreeSet<String> = good.union(&poison).cloned().collect();
+    let asked = stage.traffic().await;
     // While the others still have their fault.
-    until("every record at the healthy one", async || {
-        (stage.healthy.seen().taken.len() == all.len()).then_some(())
-    })
-    .await;
-    let at_the_healthy_one = (stage.healthy.seen().ids(), 0);
-    assert_eq!(at_the_healthy_one, (all.clone(), stage.healthy.seen().duplicates()));
+    stage.others_have(&asked).await;
     stage.within_bounds().await;
     if promise == Promise::AllButPoison {
         // A poison record that comes after the mending is taken like any other.
@@ -179,31 +331,36 @@ async fn met_with(fault: Fault, promise: Promise) {
     }
     for (name, back_end) in &stage.faulty {
         let status = stage.settled(name).await;
-        let seen = back_end.seen();
-        let number = |key: &str| usize::try_from(status[key].as_u64().expect(key)).expect(key);
-        assert_eq!(number("dropped"), 0, "{name}: {status}");
-        assert_eq!(number("sent") + number("rejected"), all.len(), "{name}: {status}");
-        match promise {
-            Promise::All => assert_eq!(seen.ids(), all, "{name}"),
-            Promise::AllButPoison => assert_eq!(seen.ids(), good, "{name}"),
-            Promise::EachIsAccountedFor => assert_eq!(seen.ids().len(), number("sent"), "{name}"),
-        }
-        assert_eq!(number("ambiguous"), seen.unanswered, "{name}: {status}");
-        let duplicates = if CONTENDERS.iter().any(|one| one.name == *name && one.vendor.has_keys) {
-            0
-        } else {
-            seen.unanswered
-        };
-        assert_eq!(seen.duplicates(), duplicates, "{name}: each copy is one that was never answered");
-        assert_eq!(seen.hasty, 0, "{name}: the back end's own delay is kept");
+        check(name, &status, &back_end.found(), &asked, promise);
     }
+    stage.within_bounds().await;
+}
+
+fn check(name: &str, status: &Value, found: &Found, asked: &[Asked], promise: Promise) {
+    let number = |key: &str| usize::try_from(status[key].as_u64().expect(key)).expect(key);
+    assert_eq!(number("dropped"), 0, "{name}: {status}");
+    assert_eq!(number("sent") + number("rejected"), asked.len(), "{name}: {status}");
+    let there: BTreeSet<_> = found.taken.keys().cloned().collect();
+    match promise {
+        Promise::All => assert_eq!(there, ids(asked, |_| true), "{name}"),
+        Promise::AllButPoison => assert_eq!(there, ids(asked, |one| !one.is_poison), "{name}"),
+        // A database that does not let the gateway write says so of no record.
+        Promise::EachIsAccountedFor if name == "postgres" => assert_eq!(there, ids(asked, |_| true)),
+        Promise::EachIsAccountedFor => assert_eq!(there.len(), number("sent"), "{name}"),
+    }
+    let exactly_once = CONTENDERS.iter().all(|one| one.name != name || one.exactly_once);
+    for (id, times) in &found.taken {
+        let copies = if exactly_once { 0 } else { found.unanswered.get(id).copied().unwrap_or_default() };
+        assert_eq!(*times, 1 + copies, "{name}: each copy of {id} is one whose answer never arrived");
+    }
+    assert_eq!(number("ambiguous"), found.unanswered.values().sum::<usize>(), "{name}: {status}");
+    assert_eq!(found.hasty, 0, "{name}: the back end's own delay is kept");
 }
 
 #[test]
-fn every_exporter_that_can_fail_takes_part() {
+fn every_exporter_takes_part() {
     let contenders = CONTENDERS.iter().map(|contender| contender.name);
-    let elsewhere = WITH_A_REAL_SERVER.into_iter().chain(WITHOUT_A_BACK_END);
-    let mut accounted: Vec<_> = contenders.chain(elsewhere).collect();
+    let mut accounted: Vec<_> = contenders.chain(WITHOUT_A_BACK_END).chain(["postgres"]).collect();
     accounted.sort_unstable();
     assert_eq!(accounted, magicapi_exporters::NAMES);
 }
@@ -215,7 +372,7 @@ async fn dead_back_ends() {
 
 #[tokio::test]
 async fn slow_back_ends() {
-    met_with(Fault::Slow(Duration::from_secs(3)), Promise::All).await;
+    met_with(Fault::Slow(SLOW), Promise::All).await;
 }
 
 #[tokio::test]

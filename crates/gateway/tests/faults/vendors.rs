@@ -2,7 +2,7 @@
 //! how the vendor answers. What a child of `exec` forwards to speaks HTTP like the others.
 
 use magicapi_testkit::asked::Asked;
-use magicapi_testkit::back_end::{Item, Vendor};
+use magicapi_testkit::back_end::{Item, Said, Vendor};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::common::v1::any_value::Value as Any;
@@ -16,6 +16,8 @@ const KEY: &str = "0123456789abcdef0123456789abcdef";
 /// One exporter: its name, its back end, and its own settings for a back end there.
 pub(crate) struct Contender {
     pub(crate) name: &'static str,
+    /// Whether its back end has each record once, however often it is sent.
+    pub(crate) exactly_once: bool,
     pub(crate) vendor: Vendor,
     pub(crate) settings: fn(url: &str) -> Value,
 }
@@ -58,28 +60,33 @@ for line in sys.stdin:
 "#;
 
 /// Exporters of which no back end can stand still or say no: what is written to standard output or to a file, and what
-/// is fetched. A full disk has tests of its own, in `files.rs`.
+/// is fetched. They are beside the others. A full disk has tests of its own, in `files.rs`.
 pub(crate) const WITHOUT_A_BACK_END: [&str; 3] = ["console", "file", "prometheus"];
-/// `postgres.rs` takes a real server down, refuses its credential and poisons single rows: no scripted server speaks
-/// enough of its protocol to stand for it here.
-pub(crate) const WITH_A_REAL_SERVER: [&str; 1] = ["postgres"];
 
 /// Every exporter that has a back end to send to over HTTP, be it through a child.
 pub(crate) const CONTENDERS: [Contender; 6] = [
     Contender {
         name: "elasticsearch",
+        exactly_once: true,
         vendor: Vendor {
             items: |asked| {
                 let lines = std::str::from_utf8(&asked.body).ok()?.lines().collect::<Vec<_>>();
                 let pairs = asked.path.contains("/_bulk").then(|| lines.chunks(2))?;
-                Some(pairs.map(|pair| item(&parse(pair[1])["attributes"])).collect())
+                let one = |pair: &[&str]| {
+                    // What is not created may replace what is there, and has no key.
+                    let key = parse(pair[0])["create"]["_id"].as_str().map(str::to_owned);
+                    Item { key, ..item(&parse(pair[1])["attributes"]) }
+                };
+                Some(pairs.map(one).collect())
             },
-            has_keys: true,
-            answer: |taken| {
-                let bad = json!({ "status": 400, "error": { "type": "document_parsing_exception" } });
-                let one = |taken: &bool| json!({ "create": if *taken { json!({ "status": 201 }) } else { bad.clone() } });
-                let items: Vec<Value> = taken.iter().map(one).collect();
-                let errors = taken.contains(&false);
+            answer: |said| {
+                let one = |said: &Said| match said {
+                    Said::Taken => json!({ "status": 201 }),
+                    Said::Known => failed(409, "version_conflict_engine_exception"),
+                    Said::Refused => failed(400, "document_parsing_exception"),
+                };
+                let items: Vec<Value> = said.iter().map(|said| json!({ "create": one(said) })).collect();
+                let errors = said.iter().any(|said| *said != Said::Taken);
                 (200, json!({ "errors": errors, "items": items }).to_string().into_bytes())
             },
             other: r#"{"status":"green","acknowledged":true}"#,
@@ -88,9 +95,9 @@ pub(crate) const CONTENDERS: [Contender; 6] = [
     },
     Contender {
         name: "datadog",
+        exactly_once: false,
         vendor: Vendor {
             items: |asked| listed(asked, "/api/v2/logs", "", ""),
-            has_keys: false,
             answer: whole_requests,
             other: "{}",
         },
@@ -98,24 +105,27 @@ pub(crate) const CONTENDERS: [Contender; 6] = [
     },
     Contender {
         name: "exec",
+        exactly_once: false,
         vendor: Vendor {
             items: |asked| listed(asked, "/in", "", "/attributes"),
-            has_keys: false,
-            answer: |taken| (200, json!(taken).to_string().into_bytes()),
+            answer: |said| {
+                let taken: Vec<bool> = said.iter().map(|said| *said != Said::Refused).collect();
+                (200, json!(taken).to_string().into_bytes())
+            },
             other: "{}",
         },
         settings: |url| {
             let address = url.trim_start_matches("http://");
             // Time for an interpreter to start, and less than a slow back end takes.
-            json!({ "command": ["python3", "-c", FORWARDER, address], "timeout": "2s",
+            json!({ "command": ["python3", "-c", FORWARDER, address], "timeout": "5s",
                 "env": { "PATH": "/usr/local/bin:/usr/bin:/bin" } })
         },
     },
     Contender {
         name: "newrelic",
+        exactly_once: false,
         vendor: Vendor {
             items: |asked| listed(asked, "/log/v1", "/0/logs", "/attributes"),
-            has_keys: false,
             answer: whole_requests,
             other: "{}",
         },
@@ -123,20 +133,20 @@ pub(crate) const CONTENDERS: [Contender; 6] = [
     },
     Contender {
         name: "otlp",
+        exactly_once: false,
         vendor: Vendor {
             items: spans,
-            has_keys: false,
             // An answer that says nothing is a protobuf message of no bytes.
-            answer: |taken| (whole_requests(taken).0, Vec::new()),
+            answer: |said| (whole_requests(said).0, Vec::new()),
             other: "",
         },
         settings: |url| json!({ "endpoint": url, "signals": ["traces"] }),
     },
     Contender {
         name: "webhook",
+        exactly_once: false,
         vendor: Vendor {
             items: |asked| listed(asked, "/in", "", "/attributes"),
-            has_keys: false,
             answer: whole_requests,
             other: "{}",
         },
@@ -145,8 +155,13 @@ pub(crate) const CONTENDERS: [Contender; 6] = [
 ];
 
 /// A vendor that says yes or no to a request as a whole.
-fn whole_requests(taken: &[bool]) -> (u16, Vec<u8>) {
-    (if taken.contains(&false) { 400 } else { 202 }, b"{}".to_vec())
+fn whole_requests(said: &[Said]) -> (u16, Vec<u8>) {
+    (if said.contains(&Said::Refused) { 400 } else { 202 }, b"{}".to_vec())
+}
+
+/// What Elasticsearch says of a record that it did not index.
+fn failed(status: u16, kind: &str) -> Value {
+    json!({ "status": status, "error": { "type": kind } })
 }
 
 /// Records as elements of the list at `list`, their attributes at `attributes` of each.
@@ -164,6 +179,7 @@ fn spans(asked: &Asked) -> Option<Vec<Item>> {
         .flat_map(|scope| scope.spans)
         .map(|span| Item {
             id: text(&span.attributes, "gateway.id").expect("an id"),
+            key: None,
             poison: text(&span.attributes, "gen_ai.conversation.id").as_deref() == Some(POISON),
         })
         .collect();
@@ -179,7 +195,7 @@ fn text(attributes: &[KeyValue], key: &str) -> Option<String> {
 
 fn item(attributes: &Value) -> Item {
     let id = attributes["id"].as_str().expect("an id").to_owned();
-    Item { id, poison: attributes["thread_id"] == POISON }
+    Item { id, key: None, poison: attributes["thread_id"] == POISON }
 }
 
 fn parse(line: &str) -> Value {
