@@ -32,7 +32,7 @@ const REQUESTS: u32 = 150;
 const PACE: Duration = Duration::from_millis(20);
 /// Bytes of records that one exporter may hold in memory, of which an outage of all requests is many times more.
 const MEMORY: u64 = 192 << 10;
-/// Bytes that all records together may hold: room for what all exporters hold, less than half of what was asked.
+/// Bytes that all records together may hold, of which all requests' are half as many more.
 const CAPTURE: u64 = 3 << 20;
 /// How long one export may take. A slow back end takes longer than that of any exporter.
 const TIMEOUT: &str = "2s";
@@ -145,7 +145,7 @@ impl Stage {
     /// Sends the requests at their pace, and tells what callers got. Each must get what a gateway without exporters
     /// gives, and the provider what that sends.
     async fn traffic(&self) -> Vec<Asked> {
-        let messages = json!([{ "role": "user", "content": "x".repeat(20_000) }]);
+        let messages = json!([{ "role": "user", "content": "x".repeat(8_000) }]);
         let body = |more: Value| {
             let mut body = json!({ "messages": messages });
             lay_over(&mut body, more);
