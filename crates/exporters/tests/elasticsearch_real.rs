@@ -286,3 +286,34 @@ async fn a_server_that_is_not_there() {
     assert_eq!(exporter.export(&batch(1)).await, Delivery::Retry { after: None });
     assert!(matches!(exporter.health().await, Health::Down(_)));
 }
+
+/// The server that runs here lacks the module that lists and rules streams; the template takes their life all the same.
+#[tokio::test]
+async fn a_data_stream_has_each_record_once_and_its_template_its_life() {
+    let Some(server) = Elasticsearch::named() else { return };
+    // A stream cannot be removed here, so each run has its own.
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a time");
+    let stream = &format!("real-stream-{}", now.as_millis());
+    let records = batch(3);
+    let exporter = exporter_to(&server, stream, &json!({"data_stream": true}));
+    init(&*exporter).await.expect("init");
+    for _ in 0..2 {
+        assert_eq!(exporter.export(&records).await, Delivery::Delivered);
+    }
+    assert_eq!(exporter.health().await, Health::Ok);
+    assert_eq!(server.count(stream, &all()).await, 3);
+    for time in ["timestamp", "@timestamp"] {
+        let then = json!({"range": {time: {"gte": "2025-03-05", "lt": "2025-03-06"}}});
+        assert_eq!(server.count(stream, &then).await, 3, "{time}");
+    }
+    let indices = server.done("GET", &format!("/{stream}/_mapping"), &Value::Null).await;
+    let names: Vec<_> = indices.as_object().expect("indices").keys().collect();
+    assert!(names.len() == 1 && names[0].starts_with(&format!(".ds-{stream}-")), "{names:?}");
+
+    let exporter = exporter_to(&server, stream, &json!({"data_stream": true, "retention": "30d"}));
+    init(&*exporter).await.expect("init");
+    let there = server.done("GET", &format!("/_index_template/{stream}"), &Value::Null).await;
+    let life = &there["index_templates"][0]["index_template"]["template"]["lifecycle"];
+    assert_eq!(life["data_retention"], "30d", "{there}");
+    assert_eq!(exporter.export(&batch(1)).await, Delivery::Delivered);
+}

@@ -127,7 +127,7 @@ fn remedy(status: u16, fault: &Fault) -> Option<&'static str> {
         (_, "index_closed_exception") => "the index is closed; open it",
         (_, "invalid_index_name_exception") => "index is no name that the cluster takes",
         _ if fault.reason.ends_with("data stream timestamp field [@timestamp] is missing") => {
-            "index names a data stream, which wants other documents; name an index or an alias"
+            "index names a data stream; say `data_stream: true`, or name an index or an alias"
         }
         _ if fault.reason.starts_with("no write index is defined for alias") => {
             "index names an alias without a write index; set is_write_index on one of its indices"

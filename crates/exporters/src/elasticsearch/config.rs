@@ -16,7 +16,8 @@ pub struct ElasticsearchSettings {
     /// Where the cluster's HTTP API is; a path in front of it is kept.
     #[schemars(extend("env" = "ELASTICSEARCH_URL"))]
     pub url: String,
-    /// Index that records go to, or an alias with a write index; made when it is missing. Not a data stream.
+    /// Index that records go to, or an alias with a write index; made when it is missing. With
+    /// `data_stream` the stream's name.
     #[schemars(extend("env" = "ELASTICSEARCH_INDEX"))]
     pub index: String,
     /// User for basic authentication, together with `password`.
@@ -32,6 +33,12 @@ pub struct ElasticsearchSettings {
     pub compression: Compression,
     /// Whether to keep an index template with the right mappings up to date.
     pub template: bool,
+    /// Whether `index` is a data stream, which Elasticsearch (7.9) or OpenSearch divides by age and size.
+    pub data_stream: bool,
+    /// How long the data stream keeps records, as `30d`: Elasticsearch (8.14) deletes older ones. Unset: for ever.
+    pub retention: Option<String>,
+    /// Name of the index lifecycle policy of the cluster that rules the data stream, instead of `retention`.
+    pub lifecycle_policy: Option<String>,
 }
 
 impl Default for ElasticsearchSettings {
@@ -44,6 +51,9 @@ impl Default for ElasticsearchSettings {
             api_key: None,
             compression: Compression::Gzip,
             template: true,
+            data_stream: false,
+            retention: None,
+            lifecycle_policy: None,
         }
     }
 }
@@ -54,6 +64,14 @@ pub(super) struct Target {
     /// Where records go; also the template's name.
     pub(super) index: String,
     pub(super) template: bool,
+    pub(super) stream: Option<Stream>,
+}
+
+/// A data stream's life, as its template says it.
+#[derive(Default)]
+pub(super) struct Stream {
+    pub(super) retention: Option<String>,
+    pub(super) policy: Option<String>,
 }
 
 impl ElasticsearchSettings {
@@ -62,8 +80,29 @@ impl ElasticsearchSettings {
         let base = endpoint::check_url(&self.url)?;
         check_index(&self.index)?;
         let authorization = self.authorization()?;
+        let stream = self.stream()?;
         let Self { index, compression, template, .. } = self;
-        Ok(Target { endpoint: Endpoint { http, base, authorization, compression }, index, template })
+        Ok(Target { endpoint: Endpoint { http, base, authorization, compression }, index, template, stream })
+    }
+
+    fn stream(&self) -> Result<Option<Stream>, ConfigError> {
+        let set = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+        let (retention, policy) = (set(&self.retention), set(&self.lifecycle_policy));
+        if let (Some(_), Some(_)) = (&retention, &policy) {
+            return Err(ConfigError::new("retention", "set beside lifecycle_policy; one of both must go"));
+        }
+        for (key, value) in [("retention", &retention), ("lifecycle_policy", &policy)] {
+            let Some(value) = value else { continue };
+            if !(self.data_stream && self.template) {
+                let what = format!("{value:?} needs `data_stream: true` and `template: true`");
+                return Err(ConfigError::new(key, what));
+            }
+        }
+        if let Some(retention) = retention.as_deref().filter(|text| !is_period(text)) {
+            let what = format!("expected a number and one of d, h, m, s, as 30d; it is {retention:?}");
+            return Err(ConfigError::new("retention", what));
+        }
+        Ok(self.data_stream.then_some(Stream { retention, policy }))
     }
 
     /// An empty text counts as not set: that is what a variable without a value is.
@@ -93,6 +132,12 @@ impl ElasticsearchSettings {
         let value = endpoint::authorization(&value);
         value.map(Some).ok_or_else(|| ConfigError::new("api_key", "expected id:key or its encoded form"))
     }
+}
+
+/// Elasticsearch's time units that make sense here, without zero.
+fn is_period(text: &str) -> bool {
+    let digits = text.strip_suffix(['d', 'h', 'm', 's']).unwrap_or_default();
+    digits.bytes().all(|byte| byte.is_ascii_digit()) && digits.parse::<u32>().is_ok_and(|number| number > 0)
 }
 
 /// The rules of Elasticsearch for index names.

@@ -4,7 +4,7 @@
 //! with a hit, but are not indexed.
 //!
 //! **Guarantee**: at least once, without duplicates. A record is created under its own id, so sending it again is a
-//! conflict that counts as delivered (as long as `index` leads to the same index; an alias may have moved on). Records
+//! conflict that counts as delivered (as long as `index` leads to the same index; an alias or a data stream may have moved on). Records
 //! that the cluster will never take are rejected one by one; the rest of their batch is delivered.
 
 use std::sync::{Arc, OnceLock};
@@ -85,7 +85,7 @@ impl TelemetryExporter for ElasticsearchExporter {
     }
 
     async fn export(&self, batch: &[Arc<RequestMetrics>]) -> Delivery {
-        match client::bulk(&self.target, encode::bulk(batch)).await {
+        match client::bulk(&self.target, encode::bulk(batch, self.target.stream.is_some())).await {
             Ok(answer) => {
                 let delivery = client::judge(&answer, batch.len());
                 self.health.after(&delivery);

@@ -4,11 +4,29 @@ use magicapi_plugin::{ExportError, HttpError};
 use serde_json::{Value, json};
 
 use super::client;
-use super::config::Target;
+use super::config::{Stream, Target};
 use crate::endpoint::segment;
 
 /// Everything but the index pattern, which is a setting.
 const TEMPLATE: &str = include_str!("template.json");
+
+/// The template as the settings want it. `_meta` says what the settings changed, so that another setting is put in place.
+fn wanted(target: &Target) -> Result<Value, ExportError> {
+    let mut template: Value = serde_json::from_str(TEMPLATE).map_err(|e| e.to_string())?;
+    template["index_patterns"] = json!([target.index]);
+    if let Some(Stream { retention, policy }) = &target.stream {
+        template["data_stream"] = json!({});
+        template["template"]["mappings"]["properties"]["@timestamp"] = json!({ "type": "date" });
+        template["_meta"]["data_stream"] = json!({ "retention": retention, "policy": policy });
+        if let Some(retention) = retention {
+            template["template"]["lifecycle"] = json!({ "data_retention": retention });
+        }
+        if let Some(policy) = policy {
+            template["template"]["settings"] = json!({ "index.lifecycle.name": policy });
+        }
+    }
+    Ok(template)
+}
 
 /// Puts the template unless the one that is there is newer or somebody else's. `Some` says why it could not, when
 /// records can be delivered all the same.
@@ -18,7 +36,7 @@ pub(super) async fn ensure(target: &Target) -> Result<Option<String>, ExportErro
     }
     let index = &target.index;
     let path = format!("/_index_template/{}", segment(index));
-    let mut template: Value = serde_json::from_str(TEMPLATE).map_err(|e| e.to_string())?;
+    let template = wanted(target)?;
     let unanswered = |e: HttpError| format!("{path}: {e}");
     let answer = target.endpoint.get(&path).await.map_err(unanswered)?;
     match answer.status().as_u16() {
@@ -31,17 +49,35 @@ pub(super) async fn ensure(target: &Target) -> Result<Option<String>, ExportErro
                     "the index template {index} is not ours and is left alone; `template: false` accepts that"
                 )));
             }
-            if there["version"].as_i64() >= template["version"].as_i64() {
+            let age = there["version"].as_i64().cmp(&template["version"].as_i64());
+            if age.is_gt() || age.is_eq() && there["_meta"] == template["_meta"] {
                 return Ok(None);
             }
         }
         status => return shortfall(index, status, answer.body()),
     }
-    template["index_patterns"] = json!([index]);
     let answer = target.endpoint.put(&path, template.to_string()).await.map_err(unanswered)?;
     match answer.status().as_u16() {
-        200..=299 => Ok(None),
+        200..=299 => keep_for(target).await,
         status => shortfall(index, status, answer.body()),
+    }
+}
+
+/// A template rules streams to come; one that is there already is told itself.
+async fn keep_for(target: &Target) -> Result<Option<String>, ExportError> {
+    let Some(retention) = target.stream.as_ref().and_then(|stream| stream.retention.as_deref()) else {
+        return Ok(None);
+    };
+    let path = format!("/_data_stream/{}/_lifecycle", segment(&target.index));
+    let lifecycle = json!({ "data_retention": retention }).to_string();
+    let answer = target.endpoint.put(&path, lifecycle).await.map_err(|e| format!("{path}: {e}"))?;
+    match answer.status().as_u16() {
+        200..=299 | 404 => Ok(None),
+        status => Ok(Some(format!(
+            "the data stream {} could not be told to keep records for {retention} (HTTP {status} {})",
+            target.index,
+            client::fault(answer.body()).kind(),
+        ))),
     }
 }
 

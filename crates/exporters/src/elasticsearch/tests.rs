@@ -226,6 +226,73 @@ async fn init_asks_for_health_and_puts_the_template() {
     assert_eq!(template["template"]["mappings"]["dynamic"], false);
 }
 
+/// The requests of `init` on a cluster without the template, or with the one that was put before.
+async fn begun(settings: &Value, before: Option<&Value>, life: u16) -> (Vec<(String, Value)>, Health) {
+    let mut all = plain();
+    all.as_object_mut().expect("settings").extend(settings.as_object().expect("settings").clone());
+    let script = Arc::new(Script::default());
+    script.answer(200, "{}");
+    match before {
+        None => script.answer(404, "{}"),
+        Some(template) => {
+            let there = json!({"index_templates": [{"name": "ai-requests", "index_template": template}]});
+            script.answer(200, there.to_string())
+        }
+    };
+    script.answer(200, "{}").answer(life, "{}");
+    let (result, health) = init(all, &script).await;
+    assert_eq!(result, Ok(()));
+    let put = script.seen().into_iter().filter(|request| request.method() == "PUT");
+    let body = |request: &http::Request<bytes::Bytes>| serde_json::from_slice(request.body()).expect("json");
+    (put.map(|request| (request.uri().path().to_owned(), body(&request))).collect(), health)
+}
+
+#[tokio::test]
+async fn a_data_streams_life_stands_in_its_template_and_is_told_to_one_that_is_there() {
+    let (put, _) = begun(&json!({"data_stream": true}), None, 200).await;
+    let [(_, plain)] = &put[..] else { panic!("{put:?}") };
+    assert_eq!(plain["data_stream"], json!({}));
+    assert_eq!(plain["template"]["mappings"]["properties"]["@timestamp"], json!({"type": "date"}));
+    assert_eq!(
+        (&plain["template"]["lifecycle"], &plain["template"]["settings"]),
+        (&Value::Null, &Value::Null)
+    );
+
+    let month = json!({"data_stream": true, "retention": "30d"});
+    for (life, healthy) in [(200, true), (404, true), (405, false)] {
+        let (put, health) = begun(&month, Some(plain), life).await;
+        let [(_, template), (path, told)] = &put[..] else { panic!("{put:?}") };
+        assert_eq!(template["template"]["lifecycle"], json!({"data_retention": "30d"}));
+        assert_eq!(
+            (path.as_str(), told),
+            ("/_data_stream/ai-requests/_lifecycle", &json!({"data_retention": "30d"}))
+        );
+        assert_eq!(health == Health::Ok, healthy, "{life}: {health:?}");
+        let (put, _) = begun(&month, Some(template), life).await;
+        assert!(put.is_empty(), "it stands there already: {put:?}");
+    }
+    let policy = json!({"data_stream": true, "lifecycle_policy": "hot-cold"});
+    let (put, _) = begun(&policy, Some(plain), 200).await;
+    let [(_, template)] = &put[..] else { panic!("{put:?}") };
+    assert_eq!(template["template"]["settings"], json!({"index.lifecycle.name": "hot-cold"}));
+}
+
+#[tokio::test]
+async fn a_data_streams_documents_have_their_time() {
+    let script = Arc::new(Script::default());
+    script.answer(200, items(&[(201, "", "")]));
+    let mut settings = plain();
+    settings["data_stream"] = json!(true);
+    let records = batch(1);
+    exporter(settings, &script).export(&records).await;
+    let [request] = script.seen().try_into().expect("one request");
+    let text = String::from_utf8(request.body().to_vec()).expect("text");
+    let document: Value = serde_json::from_str(text.lines().nth(1).expect("a document")).expect("json");
+    let time = records[0].facts().timestamp.duration_since(std::time::UNIX_EPOCH).expect("a time");
+    assert_eq!(document["@timestamp"], json!(u64::try_from(time.as_millis()).expect("a time")));
+    assert_eq!(document["attributes"]["id"], records[0].id().to_string());
+}
+
 fn there(version: i64, managed_by: &str) -> String {
     let template = json!({"version": version, "_meta": {"managed_by": managed_by}, "index_patterns": ["x"]});
     json!({"index_templates": [{"name": "ai-requests", "index_template": template}]}).to_string()
@@ -312,6 +379,14 @@ fn settings_are_checked_without_a_connection() {
         (json!({"api_key": "canary", "username": "u", "password": "canary"}), "api_key: set beside"),
         (json!({"api_key": "canary\nx"}), "api_key: expected id:key"),
         (json!({"compression": "zstd"}), "zstd"),
+        (json!({"retention": "30d"}), "retention: \"30d\" needs `data_stream: true`"),
+        (
+            json!({"lifecycle_policy": "p", "data_stream": true, "template": false}),
+            "lifecycle_policy: \"p\" needs",
+        ),
+        (json!({"data_stream": true, "retention": "30 days"}), "as 30d"),
+        (json!({"data_stream": true, "retention": "0d"}), "as 30d"),
+        (json!({"data_stream": true, "retention": "1d", "lifecycle_policy": "p"}), "retention: set beside"),
         (json!({"ulr": "http://x"}), "ulr"),
     ] {
         let error = create(&ElasticsearchPlugin, settings.clone(), &script).err().expect("an error");
