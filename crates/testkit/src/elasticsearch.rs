@@ -34,6 +34,18 @@ impl Elasticsearch {
         found
     }
 
+    /// The OpenSearch without security that the environment names, which takes any password.
+    #[expect(clippy::disallowed_methods, reason = "which server to test with is no setting of the product")]
+    pub fn open_search() -> Option<Self> {
+        let url = std::env::var("MAGICAPI_TEST_OPENSEARCH").ok();
+        if url.is_none() {
+            println!(
+                "skipped: no server; eval \"$(tests/servers/opensearch/start.sh)\" sets MAGICAPI_TEST_OPENSEARCH"
+            );
+        }
+        url.map(|url| Self { url, password: "any".into() })
+    }
+
     /// Its address without the scheme.
     ///
     /// # Panics
