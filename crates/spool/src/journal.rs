@@ -21,6 +21,9 @@ use crate::format::{Kind, after_head, head, put_entry, take_entry};
 /// Ends a segment's file name.
 const ENDING: &str = "journal";
 
+/// The most that [`Journal::probe`] writes, in bytes.
+const PROBE: u64 = 1 << 20;
+
 /// When entries reach the disk itself; a kill of the process alone loses none in any case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fsync {
@@ -147,6 +150,26 @@ impl Journal {
         writer.open = Some(open);
         writer.sync(settings.fsync)?;
         Ok(Ticket { segment, settled: false })
+    }
+
+    /// Whether an append of so many bytes would find room now, up to a MiB: after a failed one, for a timer, so that a
+    /// journal without work learns that the disk takes something again. What it writes for that goes at once.
+    pub fn probe(&self, needed: u64) -> Result<(), SpoolError> {
+        let Shared { dir, settings, .. } = &*self.0;
+        let used = self.bytes();
+        if used.saturating_add(needed) > settings.max_bytes {
+            return Err(SpoolError::Full { needed, used, limit: settings.max_bytes });
+        }
+        let path = dir.join("probe");
+        let length = usize::try_from(needed.min(PROBE)).unwrap_or_default().max(1);
+        // One that a killed process left is in the way.
+        let _none = fs::remove_file(&path);
+        let written = create_private(&path).and_then(|mut file| file.write_all(&vec![0; length]));
+        let removed = written.and_then(|()| fs::remove_file(&path));
+        removed.map_err(|error| {
+            let _gone = fs::remove_file(&path);
+            SpoolError::at(&path)(error)
+        })
     }
 
     /// Syncs when [`Fsync::Interval`] says so; for a timer, so that the last entries before a silence are not forgotten.

@@ -60,6 +60,8 @@ pub(crate) struct LedgerJournal {
     unwritten: AtomicU64,
     recovered: AtomicU64,
     error: Mutex<Option<String>>,
+    /// Bytes that could not be written last.
+    failed: AtomicU64,
 }
 
 /// One entry on its way to the store.
@@ -235,16 +237,22 @@ impl LedgerJournal {
             failed => {
                 self.unwritten.fetch_add(entries.len() as u64, Ordering::Relaxed);
                 if let Some(Err(error)) = failed {
+                    let bytes = stored.iter().map(|row| row.len() as u64).sum();
+                    self.failed.store(bytes, Ordering::Relaxed);
                     self.tell(Some(error.to_string()));
                 }
             }
         }
     }
 
+    /// For the timer: rows that came last are not forgotten, and a journal that failed and has nothing to write learns
+    /// whether it could again.
     fn sync(&self) {
-        let journal = lock(&self.journal).clone();
-        if let Some(Err(error)) = journal.map(|journal| journal.sync_if_due()) {
+        let Some(journal) = lock(&self.journal).clone() else { return };
+        if let Err(error) = journal.sync_if_due() {
             self.tell(Some(error.to_string()));
+        } else if lock(&self.error).is_some() && journal.probe(self.failed.load(Ordering::Relaxed)).is_ok() {
+            self.tell(None);
         }
     }
 
@@ -260,7 +268,7 @@ impl LedgerJournal {
                 "ledger journal: rows cannot be written there; they go to the store alone, and a kill would lose those \
                  that wait"
             ),
-            None if changed => tracing::info!("ledger journal: rows are written there again"),
+            None if changed => tracing::info!("ledger journal: rows can be written there again"),
             _ => {}
         }
     }

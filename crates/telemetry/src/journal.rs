@@ -96,16 +96,23 @@ struct Failure {
     /// When there is no room: how far the files may go for what does not fit to fit. What is smaller, or of a kind that may
     /// go further, may still be written; that mends nothing.
     fits_at: Option<u64>,
+    /// Bytes that could not be written.
+    needed: u64,
 }
 
 impl Failure {
-    fn of(error: &SpoolError) -> Self {
+    fn of(error: &SpoolError, needed: u64) -> Self {
         let fits_at = match error {
             SpoolError::Full { needed, limit, .. } => Some(limit.saturating_sub(*needed)),
             _ => None,
         };
-        Self { said: error.to_string(), fits_at }
+        Self { said: error.to_string(), fits_at, needed }
     }
+}
+
+/// What entries take in a file.
+fn length(entries: &[Vec<u8>]) -> u64 {
+    entries.iter().map(|entry| entry.len() as u64 + 8).sum()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -183,14 +190,14 @@ impl RecordJournal {
         let written = self.try_write(entries, room)?;
         match &written {
             Ok(_) => self.tell_that_it_works(true),
-            Err(error) => self.tell(Some(Failure::of(error))),
+            Err(error) => self.tell(Some(Failure::of(error, length(entries)))),
         }
         written.ok().map(Pin::new)
     }
 
     fn try_write(&self, entries: &[Vec<u8>], room: u64) -> Option<Result<Ticket, SpoolError>> {
         let journal = lock(&self.journal).clone()?;
-        let needed: u64 = entries.iter().map(|entry| entry.len() as u64 + 8).sum();
+        let needed = length(entries);
         let used = self.used(&journal);
         if used + needed > room {
             return Some(Err(SpoolError::Full { needed, used, limit: room }));
@@ -202,12 +209,15 @@ impl RecordJournal {
         journal.bytes() + self.old_bytes.load(Ordering::Relaxed)
     }
 
-    /// Ends the failure: want of room when there is room again, any other when something was `written`.
+    /// Ends the failure: want of room when there is room again, any other when something was `written`, or could be.
     fn tell_that_it_works(&self, written: bool) {
         let Some(failure) = lock(&self.failure).clone() else { return };
-        let journal = lock(&self.journal).clone();
-        let used = journal.map_or(0, |journal| self.used(&journal));
-        if failure.fits_at.map_or(written, |fits_at| used <= fits_at) {
+        let Some(journal) = lock(&self.journal).clone() else { return };
+        let works = match failure.fits_at {
+            Some(fits_at) => self.used(&journal) <= fits_at,
+            None => written || journal.probe(failure.needed).is_ok(),
+        };
+        if works {
             self.tell(None);
         }
     }
@@ -231,7 +241,7 @@ impl RecordJournal {
                 error = failure.said,
                 "journal: entries cannot be written; requests and records go on without it, and a kill would lose them"
             ),
-            None if changed => tracing::info!("journal: entries are written again"),
+            None if changed => tracing::info!("journal: entries can be written again"),
             _ => {}
         }
     }

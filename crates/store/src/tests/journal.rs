@@ -112,6 +112,25 @@ fn a_journal_that_cannot_be_written_is_said_and_costs_no_row() {
     assert_eq!(ids_in(&place.path()).len(), 1);
 }
 
+/// A disk that takes something again ends the failure, though no row comes meanwhile.
+#[test]
+fn a_journal_without_work_learns_that_it_can_be_written_again() {
+    let place = Place::new();
+    let store = place.open();
+    let away = place.journal().with_extension("away");
+    fs::rename(place.journal(), &away).expect("a directory");
+    store.ledger().record(entry(RequestId::mint(), 1));
+    store.flush(SOON).expect("flushed");
+    let error = || store.status().journal.expect("a journal").error;
+    assert!(error().is_some());
+    fs::rename(&away, place.journal()).expect("a directory");
+    let begun = Instant::now();
+    while error().is_some() {
+        assert!(begun.elapsed() < SOON * 3, "{:?}", error());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
 /// Written by the release that introduced the form; never written again.
 #[test]
 fn the_first_form_stays_readable() {

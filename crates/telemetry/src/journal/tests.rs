@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -354,6 +355,27 @@ fn a_full_journal_is_full_until_there_is_room() {
     assert!(journal.status().error.is_some(), "{:?}", journal.status());
     drop((kept, open));
     eventually("there is room", || journal.status().error.is_none());
+    journal.close();
+}
+
+/// A disk that takes something again ends the failure, though nothing is written meanwhile.
+#[test]
+fn a_journal_without_work_learns_that_it_can_be_written_again() {
+    let dir = TempDir::new().expect("a directory");
+    let (path, away) = (dir.path().join("journal/telemetry"), dir.path().join("away"));
+    let config = Arc::new(TelemetryConfig::default());
+    let (journal, _) =
+        RecordJournal::start(&settings(dir.path(), 1 << 20), config.clone(), Box::new(|_, _| ()))
+            .expect("a journal");
+    fs::rename(&path, &away).expect("a directory");
+    let record = RequestMetrics::seal(facts(), config.clone(), None, None, None);
+    let kept = journal.keep(record.id());
+    journal.append(&[(&kept, &record)]);
+    assert!(journal.status().error.is_some(), "{:?}", journal.status());
+    fs::rename(&away, &path).expect("a directory");
+    eventually("it works", || journal.status().error.is_none());
+    assert_eq!(fs::read_dir(&path).expect("a directory").count(), 0, "the try has left nothing");
+    assert_eq!(journal.status().unwritten, 1);
     journal.close();
 }
 

@@ -196,7 +196,7 @@ impl RecordJournal {
     fn sync(&self) {
         let journal = lock(&self.journal).clone();
         match journal.map(|journal| journal.sync_if_due()) {
-            Some(Err(error)) => self.tell(Some(Failure::of(&error))),
+            Some(Err(error)) => self.tell(Some(Failure::of(&error, 0))),
             _ => self.tell_that_it_works(false),
         }
     }
