@@ -41,7 +41,6 @@ fn main() -> ExitCode {
     if !is_given("--ignored") {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
         runtime.block_on(exporters_that_spin_and_block_hurt_neither_traffic_nor_each_other());
-        println!("test exporters_that_spin_and_block_hurt_neither_traffic_nor_each_other ... ok");
     }
     ExitCode::SUCCESS
 }
@@ -95,7 +94,7 @@ impl Hanging {
 
 #[async_trait]
 impl TelemetryExporter for Hanging {
-    fn name(&self) -> &str {
+    fn name(&self) -> &'static str {
         "hanging"
     }
     async fn init(&self, _config: &TelemetryConfig) -> Result<(), ExportError> {
