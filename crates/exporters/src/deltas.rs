@@ -97,7 +97,7 @@ impl Deltas {
         for (index, Receipt(key, value)) in sent.into_iter().enumerate() {
             let done = match delivery {
                 Delivery::Delivered => true,
-                Delivery::Items(items) => items.get(index).is_some_and(|item| *item != ItemOutcome::Retry),
+                Delivery::Items(items) => items.get(index).is_some_and(ItemOutcome::is_settled),
                 _ => false,
             };
             if done {

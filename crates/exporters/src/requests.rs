@@ -91,7 +91,7 @@ pub(crate) async fn deliver(
     mut parts: VecDeque<Vec<usize>>,
     courier: &dyn Courier,
 ) -> Delivery {
-    let (mut searches, mut progress) = (0, false);
+    let (mut searches, mut progress, mut after) = (0, false, None);
     while let Some(mut part) = parts.pop_front() {
         let (failure, outcome) = match courier.send(&part).await {
             Verdict::Delivered => (None, Some(ItemOutcome::Delivered)),
@@ -103,7 +103,10 @@ pub(crate) async fn deliver(
             Verdict::Rejected(reason) | Verdict::TakenAndRejected(reason) => {
                 (None, Some(ItemOutcome::Rejected { reason }))
             }
-            Verdict::Retry(after) => (Some(Delivery::Retry { after }), None),
+            Verdict::Retry(asked) => {
+                after = asked;
+                (Some(Delivery::Retry { after }), None)
+            }
             Verdict::TooLarge => (Some(Delivery::TooLarge), None),
             Verdict::Refused(reason) => (Some(Delivery::Refused { reason }), None),
             Verdict::Unknown => {
@@ -128,7 +131,7 @@ pub(crate) async fn deliver(
         }
     }
     let outcomes: Vec<_> =
-        outcomes.into_iter().map(|outcome| outcome.unwrap_or(ItemOutcome::Retry)).collect();
+        outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(|| ItemOutcome::again(after))).collect();
     let all = |one: &ItemOutcome| outcomes.iter().all(|outcome| outcome == one);
     if all(&ItemOutcome::Delivered) {
         Delivery::Delivered
@@ -424,7 +427,8 @@ mod tests {
         assert_eq!(delivery, Delivery::Refused { reason: "key".into() });
         assert_eq!(health, Health::Down("key".into()));
         let (delivery, seen, _) = deliver(6, two, |held| if held.contains(&2) { 503 } else { 200 }).await;
-        let outcomes = [vec![ItemOutcome::Delivered; 2], vec![ItemOutcome::Retry; 4]].concat();
+        let later = ItemOutcome::RetryAfter(Duration::from_secs(7));
+        let outcomes = [vec![ItemOutcome::Delivered; 2], vec![later; 4]].concat();
         assert_eq!((delivery, seen.len()), (Delivery::Items(outcomes), 2));
     }
     /// What was taken stays taken, what was not sent is not unclear: only the part without an answer is.

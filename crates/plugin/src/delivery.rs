@@ -63,6 +63,8 @@ pub enum ItemOutcome {
     Delivered,
     /// May be sent again.
     Retry,
+    /// May be sent again, not before the back end's own delay is over.
+    RetryAfter(Duration),
     /// Will never be taken.
     Rejected {
         /// What the back end said, without content.
@@ -70,6 +72,26 @@ pub enum ItemOutcome {
     },
     /// Sent, but no answer came: it may be there twice after the retry. Counted.
     Unknown,
+}
+
+impl ItemOutcome {
+    /// What may be sent again, at once or after the back end's own delay.
+    pub fn again(after: Option<Duration>) -> Self {
+        after.map_or(Self::Retry, Self::RetryAfter)
+    }
+
+    /// Whether nothing is left to do: the back end has the record, or will never take it.
+    pub const fn is_settled(&self) -> bool {
+        matches!(self, Self::Delivered | Self::Rejected { .. })
+    }
+
+    /// The back end's own delay.
+    pub const fn after(&self) -> Option<Duration> {
+        match self {
+            Self::RetryAfter(after) => Some(*after),
+            _ => None,
+        }
+    }
 }
 
 /// An exporter's own judgement of its back end.

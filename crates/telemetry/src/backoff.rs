@@ -6,7 +6,7 @@ use std::time::Duration;
 const FIRST: Duration = Duration::from_millis(500);
 const LONGEST: Duration = Duration::from_mins(1);
 /// The most that a back end's own delay is honoured.
-const LONGEST_ASKED: Duration = Duration::from_mins(5);
+pub(crate) const LONGEST_ASKED: Duration = Duration::from_mins(5);
 
 /// Counts tries since the last success.
 #[derive(Clone, Debug, Default)]

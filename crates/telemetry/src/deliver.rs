@@ -256,11 +256,12 @@ impl Deliverer {
             return self.ambiguous(parcel, "the exporter did not answer for every record");
         }
         let (mut sent, mut rejected, mut rest) = (Vec::new(), Vec::new(), Vec::new());
+        let after = outcomes.iter().filter_map(ItemOutcome::after).max();
         let unanswered = outcomes.iter().filter(|outcome| **outcome == ItemOutcome::Unknown).count();
         for (item, outcome) in std::mem::take(&mut parcel.items).into_iter().zip(outcomes) {
             match outcome {
                 ItemOutcome::Delivered => sent.push(item),
-                ItemOutcome::Retry | ItemOutcome::Unknown => rest.push(item),
+                ItemOutcome::Retry | ItemOutcome::RetryAfter(_) | ItemOutcome::Unknown => rest.push(item),
                 ItemOutcome::Rejected { reason } => {
                     self.say_rejected(&reason);
                     self.lane.bury(&item, &reason);
@@ -280,18 +281,26 @@ impl Deliverer {
             (0, _) => Next::Done,
             (left, true) => {
                 self.lane.count(Event::Retried, left);
-                Next::Wait(self.backoff.next(None))
+                self.hold(after);
+                Next::Wait(self.backoff.next(after))
             }
-            (_, false) if unanswered > 0 && otherwise == NONE_TAKEN => self.again(parcel, None, UNANSWERED),
-            (_, false) => self.again(parcel, None, otherwise),
+            (_, false) if unanswered > 0 && otherwise == NONE_TAKEN => self.again(parcel, after, UNANSWERED),
+            (_, false) => self.again(parcel, after, otherwise),
         }
     }
 
     fn again(&mut self, parcel: &Parcel, after: Option<Duration>, reason: &str) -> Next {
         self.lane.count(Event::Retried, parcel.items.len());
+        self.hold(after);
         let said = self.cause.take().map(|cause| format!("{reason}: {cause}"));
         self.lane.enter(ExporterState::Retrying, Some(said.as_deref().unwrap_or(reason)));
         Next::Wait(self.lane.breaker.failed(after))
+    }
+
+    fn hold(&self, after: Option<Duration>) {
+        if let Some(after) = after {
+            self.pace.hold(after);
+        }
     }
 
     fn ambiguous(&mut self, parcel: &Parcel, reason: &str) -> Next {

@@ -1,18 +1,27 @@
-//! Pace of one exporter: requests and bytes per second, as token buckets that hold one second's worth.
+//! Pace of one exporter: requests and bytes per second, as token buckets that hold one second's worth, and no request
+//! before the delay is over that the back end asked for.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::backoff::LONGEST_ASKED;
 use crate::settings::RateLimit;
 
-/// A delay is never longer than this, whatever one batch owes.
+/// A debt is never paid for longer than this, whatever one batch owes.
 const LONGEST: Duration = Duration::from_mins(1);
 
 /// See the module. Shared by everything that sends.
 pub(crate) struct Pace {
-    buckets: Mutex<[Bucket; 2]>,
+    state: Mutex<State>,
+}
+
+struct State {
+    requests: Bucket,
+    bytes: Bucket,
+    /// The end of the back end's own delay.
+    not_before: Option<Instant>,
 }
 
 /// May be in debt: who took too much makes the next wait.
@@ -29,15 +38,28 @@ impl Pace {
             let per_second = per_second.map(|rate| rate.max(1) as f64);
             Bucket { per_second, level: per_second.unwrap_or_default(), at: now }
         };
-        Self { buckets: Mutex::new([bucket(limit.requests), bucket(limit.bytes)]) }
+        let (requests, bytes) = (bucket(limit.requests), bucket(limit.bytes));
+        Self { state: Mutex::new(State { requests, bytes, not_before: None }) }
     }
 
     /// Takes one request of that many bytes, and says how long to wait before it is sent.
     pub(crate) fn take(&self, bytes: usize) -> Duration {
-        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.lock();
         let now = Instant::now();
-        let [requests, volume] = &mut *buckets;
-        requests.take(1.0, now).max(volume.take(bytes as f64, now)).min(LONGEST)
+        let owed = state.requests.take(1.0, now).max(state.bytes.take(bytes as f64, now)).min(LONGEST);
+        let asked = state.not_before.map(|until| until.saturating_duration_since(now));
+        owed.max(asked.unwrap_or_default())
+    }
+
+    /// The back end asked for this delay: it holds for every batch, not for the one alone that was answered so.
+    pub(crate) fn hold(&self, asked: Duration) {
+        let until = Instant::now() + asked.min(LONGEST_ASKED);
+        let mut state = self.lock();
+        state.not_before = state.not_before.max(Some(until));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -76,5 +98,18 @@ mod tests {
         }
         let free = Pace::new(RateLimit::default());
         assert_eq!(free.take(usize::MAX), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_back_ends_delay_holds_for_all_and_is_capped() {
+        let pace = Pace::new(RateLimit::default());
+        pace.hold(Duration::from_secs(90));
+        pace.hold(Duration::from_secs(7));
+        sleep(Duration::from_secs(30)).await;
+        assert_eq!(pace.take(1), Duration::from_secs(60));
+        sleep(Duration::from_secs(60)).await;
+        assert_eq!(pace.take(1), Duration::ZERO);
+        pace.hold(Duration::from_hours(9));
+        assert_eq!(pace.take(1), Duration::from_mins(5));
     }
 }

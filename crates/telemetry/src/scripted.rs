@@ -21,6 +21,8 @@ pub(crate) enum Answer {
     Items(usize),
     /// The first half is there, of the rest nobody knows.
     HalfUnanswered,
+    /// The first half is there, the rest may come after that.
+    HalfLater(Duration),
     /// Of the first nobody knows, the others were not sent.
     NoneThere,
     TooFewItems,
@@ -133,6 +135,14 @@ impl TelemetryExporter for Scripted {
                 let outcomes =
                     [vec![ItemOutcome::Delivered; there.len()], vec![ItemOutcome::Unknown; rest.len()]];
                 return Delivery::Items(outcomes.concat());
+            }
+            Answer::HalfLater(after) => {
+                let (there, rest) = batch.split_at(batch.len() / 2);
+                for record in there {
+                    script.acknowledge(record);
+                }
+                let later = vec![ItemOutcome::RetryAfter(after); rest.len()];
+                return Delivery::Items([vec![ItemOutcome::Delivered; there.len()], later].concat());
             }
             Answer::NoneThere => {
                 let mut outcomes = vec![ItemOutcome::Retry; batch.len()];

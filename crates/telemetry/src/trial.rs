@@ -301,20 +301,22 @@ impl Subject<'_> {
     }
 }
 
+fn asks_to_wait(after: Duration) -> String {
+    format!("the back end asks to wait for {after:?}")
+}
+
 fn judged(sent: Guarded<Delivery>) -> (TrialEnd, Option<String>) {
     match sent {
         Guarded::Done(Delivery::Delivered) => (TrialEnd::Ok, None),
         Guarded::Done(Delivery::Items(outcomes)) => match outcomes.as_slice() {
             [ItemOutcome::Delivered] => (TrialEnd::Ok, None),
             [ItemOutcome::Retry] => (TrialEnd::PutOff, None),
+            [ItemOutcome::RetryAfter(after)] => (TrialEnd::PutOff, Some(asks_to_wait(*after))),
             [ItemOutcome::Rejected { reason }] => (TrialEnd::Rejected, Some(reason.clone())),
             [ItemOutcome::Unknown] => (TrialEnd::Unknown, None),
             _ => (TrialEnd::Unknown, Some("the exporter did not answer for every record".to_owned())),
         },
-        Guarded::Done(Delivery::Retry { after }) => {
-            let says = after.map(|after| format!("the back end asks to wait for {after:?}"));
-            (TrialEnd::PutOff, says)
-        }
+        Guarded::Done(Delivery::Retry { after }) => (TrialEnd::PutOff, after.map(asks_to_wait)),
         Guarded::Done(Delivery::TooLarge) => (TrialEnd::TooLarge, None),
         Guarded::Done(Delivery::Refused { reason }) => (TrialEnd::Refused, Some(reason)),
         Guarded::Done(Delivery::Unknown) => (TrialEnd::Unknown, None),

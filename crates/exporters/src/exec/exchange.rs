@@ -145,19 +145,22 @@ impl<'a> Exchange<'a> {
     pub(super) fn judge(mut self, otherwise: Delivery) -> Delivery {
         let sent = self.unanswered();
         let answers = std::mem::take(&mut self.answers);
-        let delay = |answer: &Verdict| if let Verdict::Retry(delay) = answer { *delay } else { None };
         let answer = |id| answers.get(&id)?.as_ref();
         let ids = self.batch.iter().map(|record| record.id());
         let outcomes: Vec<ItemOutcome> = ids.map(|id| outcome(answer(id), sent.contains(&id))).collect();
         let all = |one: &ItemOutcome| outcomes.iter().all(|outcome| outcome == one);
         match self.refused.take() {
             _ if all(&ItemOutcome::Delivered) => Delivery::Delivered,
-            _ if !all(&ItemOutcome::Retry) => Delivery::Items(outcomes),
+            _ if !outcomes.iter().all(is_again) => Delivery::Items(outcomes),
             Some(reason) => Delivery::Refused { reason },
             None if answers.values().all(Option::is_none) => otherwise,
-            None => Delivery::Retry { after: answers.values().flatten().filter_map(delay).max() },
+            None => Delivery::Retry { after: outcomes.iter().filter_map(ItemOutcome::after).max() },
         }
     }
+}
+
+fn is_again(outcome: &ItemOutcome) -> bool {
+    matches!(outcome, ItemOutcome::Retry | ItemOutcome::RetryAfter(_))
 }
 
 /// What is told of a record with this answer.
@@ -166,7 +169,8 @@ fn outcome(answer: Option<&Verdict>, sent: bool) -> ItemOutcome {
         Some(Verdict::Ok) => ItemOutcome::Delivered,
         Some(Verdict::Reject(reason)) => ItemOutcome::Rejected { reason: reason.clone() },
         None if sent => ItemOutcome::Unknown,
-        Some(Verdict::Retry(_)) | None => ItemOutcome::Retry,
+        Some(Verdict::Retry(after)) => ItemOutcome::again(*after),
+        None => ItemOutcome::Retry,
     }
 }
 

@@ -88,7 +88,7 @@ serve(answer)"#;
     let exporter = python(dir.path(), answers);
     init(&*exporter).await.expect("init");
     let rejected = ItemOutcome::Rejected { reason: "no room".into() };
-    let (delivered, retry) = (ItemOutcome::Delivered, ItemOutcome::Retry);
+    let (delivered, retry) = (ItemOutcome::Delivered, ItemOutcome::RetryAfter(Duration::from_secs(7)));
     let items = vec![delivered.clone(), retry, rejected, delivered];
     assert_eq!(exporter.export(&batch(4)).await, Delivery::Items(items));
     assert_eq!(exporter.export(&batch(1)).await, Delivery::Delivered);

@@ -83,9 +83,7 @@ impl Reader {
         for (index, (_, receipts)) in read.items.into_iter().enumerate() {
             let done = match delivery {
                 Delivery::Delivered => true,
-                Delivery::Items(items) => items
-                    .get(index)
-                    .is_some_and(|item| !matches!(item, ItemOutcome::Retry | ItemOutcome::Unknown)),
+                Delivery::Items(items) => items.get(index).is_some_and(ItemOutcome::is_settled),
                 _ => false,
             };
             if done {

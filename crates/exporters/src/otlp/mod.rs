@@ -94,7 +94,7 @@ impl TelemetryExporter for OtlpExporter {
     }
 
     async fn export(&self, batch: &[Arc<RequestMetrics>]) -> Delivery {
-        let mut unanswered = BTreeSet::new();
+        let (mut unanswered, mut after) = (BTreeSet::new(), None);
         for signal in [Signal::Traces, Signal::Logs] {
             let Some(wire) = self.target.wires.get(&signal) else { continue };
             let items: Vec<Option<Bytes>> = batch
@@ -108,6 +108,7 @@ impl TelemetryExporter for OtlpExporter {
             match wire.deliver(&items, &resources).await {
                 Delivery::Delivered => self.remember(batch, signal, &items, |_| ItemOutcome::Delivered),
                 Delivery::Items(outcomes) => {
+                    after = after.max(outcomes.iter().filter_map(ItemOutcome::after).max());
                     self.remember(batch, signal, &items, |index| {
                         outcomes.get(index).cloned().unwrap_or(ItemOutcome::Retry)
                     });
@@ -117,11 +118,17 @@ impl TelemetryExporter for OtlpExporter {
                 }
                 failure if failure == Delivery::Unknown || unanswered.is_empty() => return failure,
                 // It comes again at the next try, which has less to say.
-                _ => break,
+                failure => {
+                    if let Delivery::Retry { after: asked } = failure {
+                        after = after.max(asked);
+                    }
+                    break;
+                }
             }
         }
         let outcome = |record: &Arc<RequestMetrics>| match self.settle(record.id()) {
             ItemOutcome::Retry if unanswered.contains(&record.id()) => ItemOutcome::Unknown,
+            ItemOutcome::Retry => ItemOutcome::again(after),
             outcome => outcome,
         };
         let outcomes: Vec<_> = batch.iter().map(outcome).collect();
@@ -175,7 +182,7 @@ impl OtlpExporter {
             batch.iter().zip(items).enumerate().filter(|(_, (_, item))| item.is_some())
         {
             let outcome = outcome(index);
-            if !matches!(outcome, ItemOutcome::Retry | ItemOutcome::Unknown) {
+            if outcome.is_settled() {
                 known.insert((record.id(), signal), outcome);
             }
         }

@@ -24,9 +24,7 @@ pub(super) enum Admission {
 pub(super) fn took_nothing(delivery: &Delivery) -> bool {
     match delivery {
         Delivery::Retry { .. } | Delivery::Unknown => true,
-        Delivery::Items(outcomes) => {
-            outcomes.iter().all(|outcome| matches!(outcome, ItemOutcome::Retry | ItemOutcome::Unknown))
-        }
+        Delivery::Items(outcomes) => !outcomes.iter().any(ItemOutcome::is_settled),
         Delivery::Delivered | Delivery::TooLarge | Delivery::Refused { .. } => false,
     }
 }

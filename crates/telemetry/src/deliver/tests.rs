@@ -160,6 +160,27 @@ async fn the_back_ends_delay_is_honoured_and_old_records_expire() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_delay_for_the_rest_of_a_batch_holds_for_every_batch() {
+    const ASKED: Duration = Duration::from_mins(2);
+    let script = Script::new([Answer::HalfLater(ASKED)]);
+    let pipeline = PipelineSettings { batch_records: 4, ..PipelineSettings::default() };
+    let mut ours = bench(&script, pipeline);
+    ours.push(5);
+    let (first, second) = (ours.lane.queue.take(), ours.lane.queue.take());
+    let mut beside = ours.deliverer.clone();
+    let begun = Instant::now();
+    tokio::join!(
+        async { assert!(ours.deliverer.deliver(Batch { origin: None, items: first }).await) },
+        async { assert!(beside.deliver(Batch { origin: None, items: second }).await) },
+    );
+    assert_eq!(begun.elapsed(), ASKED);
+    let mut batches = script.batches.lock().unwrap().clone();
+    batches[1..].sort_unstable();
+    assert_eq!(batches, [4, 1, 2]);
+    ours.balanced(&script);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_retry_shows_what_the_exporter_says_of_its_back_end() {
     for (answer, what) in [
         (Answer::Retry(None), "the back end cannot take records now: no route to host"),
@@ -269,6 +290,7 @@ fn answer() -> impl Strategy<Value = Answer> {
         3 => Just(Answer::Delivered),
         4 => (0usize..3).prop_map(Answer::Items),
         1 => Just(Answer::HalfUnanswered),
+        1 => (0u64..90).prop_map(|seconds| Answer::HalfLater(Duration::from_secs(seconds))),
         1 => Just(Answer::TooFewItems),
         2 => Just(Answer::Retry(None)),
         2 => Just(Answer::TooLarge),
