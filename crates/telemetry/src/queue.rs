@@ -157,8 +157,14 @@ impl Queue {
         state.add(&item);
         state.waiting.push_back(item);
         let mut dropped = Vec::new();
-        while !self.keeps_all && state.bytes + state.away_bytes > self.capacity && state.waiting.len() > 1 {
-            dropped.extend(state.pop());
+        let is_over = |state: &State| {
+            // One alone has its place, whatever it measures.
+            let alone = state.waiting.len() == 1 && state.away.is_empty();
+            !alone && state.bytes + state.away_bytes > self.capacity
+        };
+        while !self.keeps_all && is_over(&state) {
+            let Some(item) = state.pop() else { break };
+            dropped.push(item);
         }
         let full = self.is_full(&state);
         drop(state);

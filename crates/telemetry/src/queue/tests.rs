@@ -96,6 +96,7 @@ proptest! {
             prop_assert_eq!(depth.oldest.is_some(), depth.records > 0);
             let on_their_way: usize = away.iter().flatten().map(Item::memory).sum();
             prop_assert!(depth.bytes >= on_their_way);
+            prop_assert!(depth.bytes <= CAPACITY, "{depth:?}");
         }
         let (waiting, lost) = queue.close();
         prop_assert_eq!(waiting.len() + lost.len() + dropped + settled, pushed);
