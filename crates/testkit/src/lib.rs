@@ -14,6 +14,7 @@ pub mod back_end;
 pub mod bulk;
 pub mod canary;
 pub mod configuration;
+pub mod declared;
 pub mod elasticsearch;
 pub mod gateway;
 pub mod hook;

@@ -6,6 +6,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use magicapi_testkit::declared::tests_in;
+
 /// Lines of a file before its tests: the hard limit.
 const LIMIT: usize = 600;
 /// From here on a file is listed, so that it is split before it has to be.
@@ -139,13 +141,7 @@ fn names_say_what_is_inside() {
 #[test]
 fn promises_have_tests() {
     let Ok(text) = fs::read_to_string(root().join("docs/promises.md")) else { return };
-    let mut tests = BTreeSet::new();
-    for source in sources() {
-        for (at, _) in source.text.match_indices("fn ") {
-            let name = source.text[at + 3..].split(|c: char| !c.is_alphanumeric() && c != '_').next();
-            tests.extend(name.map(str::to_owned));
-        }
-    }
+    let tests: BTreeSet<_> = sources().iter().flat_map(|source| tests_in(&source.text)).collect();
     let is_row = |line: &&str| line.starts_with('|') && !line.contains("---");
     let mut tables =
         text.lines().filter(is_row).map(|line| line.trim_matches('|').split('|').collect::<Vec<_>>());
