@@ -73,6 +73,31 @@ fn settings_defaults_and_metrics_are_what_the_table_says() {
     assert!(compared >= 9, "{compared} defaults");
 }
 
+/// An alert that is copied from a page watches something.
+#[test]
+fn every_metric_that_a_page_names_is_in_the_catalogue() {
+    const FAMILIES: [&str; 5] = ["exporter", "journal", "records", "capture", "redactions"];
+    let catalogue = page("metrics.md");
+    let docs = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs");
+    let mut named = 0;
+    for folder in [docs.to_owned(), format!("{docs}/exporters")] {
+        let files = std::fs::read_dir(folder).expect("a folder").map(|file| file.expect("a file").path());
+        for path in files.filter(|path| path.extension().is_some_and(|ending| ending == "md")) {
+            let text = std::fs::read_to_string(&path).expect("a page");
+            for word in words(&text) {
+                let family = word.strip_prefix("gateway_").and_then(|rest| rest.split('_').next());
+                if family.is_some_and(|family| FAMILIES.contains(&family)) {
+                    let name = word.split('{').next().map(|name| name.strip_suffix("_total").unwrap_or(name));
+                    let row = format!("| `{}` |", name.expect("a name"));
+                    assert!(catalogue.contains(&row), "{}: no metric `{word}`", path.display());
+                    named += 1;
+                }
+            }
+        }
+    }
+    assert!(named > 60, "{named}");
+}
+
 /// What a back end takes no more need not wait for it.
 #[test]
 fn telemetry_exporters_buffer_max_age_is_below_the_back_ends_own_window() {

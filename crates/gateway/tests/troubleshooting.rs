@@ -20,7 +20,7 @@ use tempfile::TempDir;
 use crate::scene::{Scene, run, stderr, stdout};
 
 /// So many symptoms are caused below.
-const ENTRIES: usize = 15;
+const ENTRIES: usize = 16;
 
 /// One symptom of the page.
 struct Entry {
@@ -104,7 +104,7 @@ async fn ask(scene: &Scene, requests: u32) {
 }
 
 async fn start(directory: &Arc<TempDir>, exporters: &[Value]) -> Scene {
-    let config = json!({ "telemetry": { "exporters": exporters } });
+    let config = json!({ "telemetry": { "durable": true, "exporters": exporters } });
     Scene::start_in(directory, config, |options| options).await
 }
 
@@ -122,12 +122,29 @@ async fn leave_a_mess(directory: &Arc<TempDir>) {
             .await;
     ask(&scene, 8).await;
     stop(scene).await;
+    kill_under_way(directory).await;
     let spool = directory.path().join("data/spool");
     let files =
         fs::read_dir(spool.join("damaged")).expect("a directory").map(|file| file.expect("a file").path());
     let victim = files.into_iter().find(|path| path.extension().is_some_and(|ending| ending == "batch"));
     cut(&victim.expect("a batch"));
     fs::write(spool.join("no-spool"), "").expect("a file in the way");
+}
+
+/// A gateway that is killed while a request waits for its provider.
+async fn kill_under_way(directory: &Arc<TempDir>) {
+    let mut scene = start(directory, &[]).await;
+    let (patient, body) = (json!({ "ttft_ms": 60_000 }), question());
+    tokio::select! {
+        answer = scene.post(CHAT, &patient, &[], &body) => panic!("answered: {}", answer.status),
+        () = until("the request in the journal", async || {
+            let details = scene.admin("/health/details").await.json();
+            let journals = details["journals"].as_array().expect("journals");
+            let telemetry = journals.iter().find(|one| one["name"] == "telemetry").expect("telemetry's");
+            (telemetry["entries"] == 1).then_some(())
+        }) => {}
+    }
+    scene.gateway.kill();
 }
 
 fn cut(file: &Path) {
