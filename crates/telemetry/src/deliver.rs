@@ -256,12 +256,17 @@ impl Deliverer {
             return self.ambiguous(parcel, "the exporter did not answer for every record");
         }
         let (mut sent, mut rejected, mut rest) = (Vec::new(), Vec::new(), Vec::new());
+        let mut put_off = Vec::new();
         let after = outcomes.iter().filter_map(ItemOutcome::after).max();
         let unanswered = outcomes.iter().filter(|outcome| **outcome == ItemOutcome::Unknown).count();
         for (item, outcome) in std::mem::take(&mut parcel.items).into_iter().zip(outcomes) {
             match outcome {
                 ItemOutcome::Delivered => sent.push(item),
-                ItemOutcome::Retry | ItemOutcome::RetryAfter(_) | ItemOutcome::Unknown => rest.push(item),
+                ItemOutcome::Retry | ItemOutcome::RetryAfter(_) => {
+                    put_off.push(item.clone());
+                    rest.push(item);
+                }
+                ItemOutcome::Unknown => rest.push(item),
                 ItemOutcome::Rejected { reason } => {
                     self.say_rejected(&reason);
                     self.lane.bury(&item, &reason);
@@ -269,6 +274,7 @@ impl Deliverer {
                 }
             }
         }
+        self.lane.put_off.add(&put_off);
         let progress = !sent.is_empty() || !rejected.is_empty();
         self.settle(parcel.origin, sent, Event::Sent);
         self.settle(parcel.origin, rejected, Event::Rejected);
@@ -343,12 +349,17 @@ impl Deliverer {
     }
 
     fn reject(&mut self, parcel: &mut Parcel, reason: &str) -> Next {
+        self.bury(parcel.origin, std::mem::take(&mut parcel.items), reason);
+        Next::Done
+    }
+
+    /// Records are rejected, and kept for a person.
+    fn bury(&self, origin: Option<Origin>, items: Vec<Item>, reason: &str) {
         self.say_rejected(reason);
-        for item in &parcel.items {
+        for item in &items {
             self.lane.bury(item, reason);
         }
-        self.settle(parcel.origin, std::mem::take(&mut parcel.items), Event::Rejected);
-        Next::Done
+        self.settle(origin, items, Event::Rejected);
     }
 
     fn say_rejected(&self, reason: &str) {
@@ -358,14 +369,20 @@ impl Deliverer {
     fn expire(&mut self, parcel: &mut Parcel) {
         let on_disk = self.lane.spool.as_ref().filter(|_| parcel.origin.is_some());
         let max_age = on_disk.map_or(self.lane.pipeline.retry_max_age, |spool| spool.max_age());
-        let (old, young) =
+        let (old, young): (Vec<_>, _) =
             std::mem::take(&mut parcel.items).into_iter().partition(|item| item.is_older_than(max_age));
         parcel.items = young;
+        let (put_off, old): (Vec<_>, _) = old.into_iter().partition(|item| self.lane.put_off.contains(item));
+        if !put_off.is_empty() {
+            let reason = format!("the exporter put it off until it was older than {max_age:?}");
+            self.bury(parcel.origin, put_off, &reason);
+        }
         self.settle(parcel.origin, old, Event::Dropped(DropReason::Expired));
     }
 
     /// Records are done with: they leave the account of queue or spool, and the budget's with the last exporter.
     fn settle(&self, origin: Option<Origin>, items: Vec<Item>, event: Event) {
+        self.lane.put_off.remove(&items);
         let records = items.len();
         if let (Some(_), Some(spool)) = (origin, &self.lane.spool) {
             drop(items);

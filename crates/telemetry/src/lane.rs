@@ -18,6 +18,7 @@ use crate::core::Core;
 use crate::gate::Valve;
 use crate::metrics::{DropReason, Event};
 use crate::named::Named;
+use crate::put_off::PutOff;
 use crate::queue::{BatchLimits, Item, Queue};
 use crate::redact::{Redactor, UNREAD};
 use crate::settings::{ExporterSetup, PipelineSettings, WhenFull};
@@ -97,6 +98,7 @@ pub(crate) struct Lane {
     pub(crate) config: Arc<TelemetryConfig>,
     pub(crate) created_at: Instant,
     pub(crate) breaker: Breaker,
+    pub(crate) put_off: PutOff,
     /// `None` without a data directory.
     pub(crate) spool: Option<Arc<Spool>>,
     /// With `when_full: refuse`.
@@ -168,6 +170,7 @@ impl Lane {
             pipeline,
             config: core.config.clone(),
             breaker: Breaker::default(),
+            put_off: PutOff::default(),
             spool,
             valve,
             trials: Trials::default(),

@@ -27,6 +27,7 @@ mod lane;
 mod memory;
 mod metrics;
 mod named;
+mod put_off;
 mod queue;
 mod rate;
 pub mod redact;

@@ -50,6 +50,9 @@ const HANDOVER: (usize, usize) = (4, 4 << 20);
 /// How many times its bound the hand-over may hold, where nothing is dropped from it, before the disk counts as full.
 const BEHIND: usize = 4;
 
+/// How much longer than its time a file stays, for the worker to look at it first.
+const LATE: Duration = Duration::from_mins(1);
+
 /// Bounds of one exporter's spool.
 #[derive(Clone, Copy, Debug)]
 struct Limits {
@@ -252,9 +255,11 @@ impl Spool {
         self.arrived.notified().await;
     }
 
-    /// Removes what has waited too long.
+    /// Removes what has waited too long. The worker looks first, since what the exporter put off becomes a dead letter there;
+    /// here goes what no worker comes for.
     pub(crate) fn expire(&self) {
-        let expired = lock(&self.files).expire(self.limits.age);
+        let late = (self.limits.age / 16).min(LATE);
+        let expired = lock(&self.files).expire(self.limits.age + late);
         match expired {
             Ok(0) => {}
             Ok(records) => {

@@ -160,6 +160,19 @@ async fn the_back_ends_delay_is_honoured_and_old_records_expire() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_the_exporter_puts_off_for_too_long_is_rejected_not_dropped() {
+    let script = Script::always(Answer::Items(1));
+    let pipeline = PipelineSettings { retry_max_age: Duration::from_mins(10), ..PipelineSettings::default() };
+    let mut bench = bench(&script, pipeline);
+    bench.push(1);
+    bench.drain().await;
+    let status = bench.balanced(&script);
+    assert_eq!((status.rejected, status.dropped), (1, 0));
+    assert_eq!(status.last_error.as_deref(), Some("the exporter put it off until it was older than 600s"));
+    assert!(bench.lane.put_off.is_empty(), "it is forgotten");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_delay_for_the_rest_of_a_batch_holds_for_every_batch() {
     const ASKED: Duration = Duration::from_mins(2);
     let script = Script::new([Answer::HalfLater(ASKED)]);
