@@ -26,6 +26,7 @@ pub struct GatewayOptions {
     config: Option<String>,
     data_dir: Option<Arc<TempDir>>,
     keeps_stdout: bool,
+    has_own_disk: bool,
 }
 
 /// Where [`GatewayOptions::keep_stdout`] puts it, below the working directory.
@@ -45,6 +46,7 @@ impl GatewayOptions {
             config: None,
             data_dir: None,
             keeps_stdout: false,
+            has_own_disk: false,
         }
     }
 
@@ -58,6 +60,20 @@ impl GatewayOptions {
         std::os::unix::fs::chown(directory.path(), Some(NOBODY), Some(NOBODY)).expect("an owner");
         let arguments = ["--reuid=nobody", "--regid=nogroup", "--clear-groups", binary];
         arguments.into_iter().fold(Self::new("setpriv").data_dir(directory), Self::arg)
+    }
+
+    /// With `DATA_DIR` on a file system of its own of this size, which ends with the process: the binary runs in a mount
+    /// namespace, and [`Gateway::data_path`] leads there.
+    pub fn on_small_disk(mut self, size: &str) -> Self {
+        let mount = format!("mkdir -p data && mount -t tmpfs -o size={size} tmpfs data && exec \"$@\"");
+        let binary = std::mem::replace(&mut self.binary, "unshare".into());
+        let own = std::mem::take(&mut self.arguments);
+        let before = ["--user", "--map-root-user", "--mount", "sh", "-c", &mount, "sh"];
+        self.arguments.extend(before.map(str::to_owned));
+        self.arguments.push(binary.to_str().expect("a path in UTF-8").to_owned());
+        self.arguments.extend(own);
+        self.has_own_disk = true;
+        self
     }
 
     /// Sets a variable. There are no others but `PATH`, `HOME`, `DATA_DIR` and those that [`Self::new`] sets.
@@ -142,6 +158,7 @@ pub struct Gateway {
     pub pid: u32,
     child: Child,
     log: Log,
+    has_own_disk: bool,
 }
 
 // === impl Gateway ===
@@ -160,9 +177,16 @@ impl Gateway {
         };
         let mut child = command.stdout(stdout).stderr(Stdio::piped()).spawn().expect("the gateway's binary");
         let log = Log::read(child.stderr.take().expect("stderr"));
-        let pid = child.id();
-        let mut this =
-            Self { address: String::new(), admin_address: String::new(), data_dir, pid, child, log };
+        let (pid, has_own_disk) = (child.id(), options.has_own_disk);
+        let mut this = Self {
+            address: String::new(),
+            admin_address: String::new(),
+            data_dir,
+            pid,
+            child,
+            log,
+            has_own_disk,
+        };
         let line = this.wait_for_log(|line| line["message"] == "listening").await;
         let field = |name: &str| line[name].as_str().expect("an address").to_owned();
         (this.address, this.admin_address) = (field("address"), field("admin"));
@@ -187,7 +211,12 @@ impl Gateway {
 
     /// Its `DATA_DIR`.
     pub fn data_path(&self) -> PathBuf {
-        self.data_dir.path().join("data")
+        let path = self.data_dir.path().join("data");
+        if !self.has_own_disk {
+            return path;
+        }
+        let root = PathBuf::from(format!("/proc/{}/root", self.pid));
+        root.join(path.strip_prefix("/").expect("an absolute path"))
     }
 
     /// The file that [`GatewayOptions::config`] wrote.
@@ -246,6 +275,11 @@ impl Gateway {
         resident(self.pid)
     }
 
+    /// The most memory that was ever resident, in bytes.
+    pub fn peak(&self) -> u64 {
+        memory(self.pid, "VmHWM:")
+    }
+
     /// Sends a signal by name, `TERM` or `HUP`.
     pub fn signal(&self, name: &str) {
         // std cannot send signals, and a crate for one call in tests is not worth its place.
@@ -284,10 +318,14 @@ impl Drop for Gateway {
 
 /// Resident memory of a process, in bytes; nothing once it has ended.
 pub fn resident(pid: u32) -> u64 {
+    memory(pid, "VmRSS:")
+}
+
+fn memory(pid: u32, field: &str) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let kib = status
         .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+        .find_map(|line| line.strip_prefix(field)?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
     kib.unwrap_or(0) << 10
 }
 

@@ -18,7 +18,16 @@ pub async fn patiently<T>(what: &str, step: impl Future<Output = T>) -> T {
 }
 
 /// Waits until `seen` gives something, at most [`DEADLINE`].
-pub async fn until<T, F: Future<Output = Option<T>>>(what: &str, mut seen: impl FnMut() -> F) -> T {
+pub async fn until<T, F: Future<Output = Option<T>>>(what: &str, seen: impl FnMut() -> F) -> T {
+    until_within(DEADLINE, what, seen).await
+}
+
+/// Waits until `seen` gives something, at most so long.
+pub async fn until_within<T, F: Future<Output = Option<T>>>(
+    patience: Duration,
+    what: &str,
+    mut seen: impl FnMut() -> F,
+) -> T {
     let found = async {
         loop {
             if let Some(found) = seen().await {
@@ -27,7 +36,8 @@ pub async fn until<T, F: Future<Output = Option<T>>>(what: &str, mut seen: impl 
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    patiently(what, found).await
+    let found = tokio::time::timeout(patience, found).await;
+    found.unwrap_or_else(|_| panic!("{what}: did not happen within {patience:?}"))
 }
 
 /// The head of an answer.

@@ -60,6 +60,14 @@ impl Scene {
         Self { mock, gateway }
     }
 
+    /// The same for a user without rights of its own.
+    pub(crate) async fn start_unprivileged(directory: &Arc<TempDir>, changes: Value) -> Self {
+        let mock = mock().await;
+        let config = configuration(&mock.base_url(), changes).to_string();
+        let gateway = Gateway::start(GatewayOptions::unprivileged(BINARY, directory).config(config)).await;
+        Self { mock, gateway }
+    }
+
     /// A gateway that is configured by variables alone.
     pub(crate) async fn by_variables(variables: &[(&str, &str)]) -> Self {
         let mock = mock().await;
