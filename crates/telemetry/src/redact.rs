@@ -11,6 +11,7 @@
 
 mod check;
 mod checksum;
+mod credential;
 mod document;
 mod hash;
 mod known;

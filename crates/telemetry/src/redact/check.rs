@@ -8,6 +8,7 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use memchr::memmem;
 
 use super::checksum;
+use super::credential::{is_credential, is_key, is_password, is_token};
 use super::patterns::Check;
 
 /// What became of a match.
@@ -50,127 +51,6 @@ pub(super) fn judge(check: Check, text: &[u8], span: Range<usize>) -> Verdict {
         Check::Corsica => or_next(is_corsican(found)),
         Check::Number => Reject(span.end),
     }
-}
-
-/// Whether the value of a member with a secret's name is one.
-pub(super) fn is_secret_value(name: &[u8], value: &[u8]) -> bool {
-    let password = [&b"word"[..], b"wd", b"phrase"].iter().any(|end| ends_with(name, end));
-    !value.contains(&b' ') && if password { is_password(value) } else { is_credential(value) }
-}
-
-/// Ends of names, without `-`, `_` and `.`, whose values are secrets.
-const SECRET_ENDS: [&[u8]; 20] = [
-    b"password",
-    b"passwd",
-    b"pwd",
-    b"passphrase",
-    b"secret",
-    b"apikey",
-    b"accesskey",
-    b"secretkey",
-    b"privatekey",
-    b"accountkey",
-    b"subscriptionkey",
-    b"authkey",
-    b"authorization",
-    b"credential",
-    b"accesstoken",
-    b"refreshtoken",
-    b"authtoken",
-    b"idtoken",
-    b"sessiontoken",
-    b"bearertoken",
-];
-
-/// Whether a member of this name holds a secret: `api_key`, `dbPassword`, `X-Auth-Token`, …
-pub(super) fn is_secret_name(name: &[u8]) -> bool {
-    const LONGEST: usize = 64;
-    // Most names are told apart by their last letter.
-    let last = name.last().map_or(0, u8::to_ascii_lowercase);
-    if name.len() < 3 || name.len() > LONGEST || !b"dtynel".contains(&last) {
-        return false;
-    }
-    let plain: Vec<u8> =
-        name.iter().filter(|byte| !matches!(byte, b'-' | b'_' | b'.')).map(u8::to_ascii_lowercase).collect();
-    plain == b"token" || SECRET_ENDS.iter().any(|end| plain.ends_with(end))
-}
-
-fn ends_with(name: &[u8], end: &[u8]) -> bool {
-    name.len() >= end.len()
-        && name.get(name.len() - end.len()..).is_some_and(|tail| tail.eq_ignore_ascii_case(end))
-}
-
-/// How many characters of which kinds a text has.
-struct Kinds {
-    digits: usize,
-    upper: bool,
-    lower: bool,
-    symbol: bool,
-    distinct: u32,
-}
-
-impl Kinds {
-    fn of(text: &[u8]) -> Self {
-        let mut kinds = Self { digits: 0, upper: false, lower: false, symbol: false, distinct: 0 };
-        let mut seen = [0u128; 2];
-        for byte in text {
-            match byte {
-                b'0'..=b'9' => kinds.digits += 1,
-                b'A'..=b'Z' => kinds.upper = true,
-                b'a'..=b'z' => kinds.lower = true,
-                b'!' | b'@' | b'#' | b'$' | b'%' | b'^' | b'*' => kinds.symbol = true,
-                _ => {}
-            }
-            if let Some(half) = seen.get_mut(usize::from(byte >> 7)) {
-                *half |= 1 << (byte & 127);
-            }
-        }
-        kinds.distinct = seen.iter().map(|half| half.count_ones()).sum();
-        kinds
-    }
-}
-
-/// Text of this sort passes if any part of it does.
-pub(super) fn is_token(text: &[u8]) -> bool {
-    let kinds = Kinds::of(text);
-    kinds.distinct >= 8 && (kinds.upper || kinds.lower) && (kinds.digits > 0 || (kinds.upper && kinds.lower))
-}
-
-/// Tells `sk-learn-pipeline-components` from a key.
-fn is_key(text: &[u8]) -> bool {
-    const LONG_PART: usize = 12;
-    is_token(text)
-        && text.split(|byte| matches!(byte, b'-' | b'_')).any(|part| {
-            let kinds = Kinds::of(part);
-            part.len() >= LONG_PART && kinds.digits > 1 && (kinds.lower || kinds.upper)
-        })
-}
-
-/// What code puts where a secret will be is none.
-fn is_reference(value: &[u8]) -> bool {
-    value.starts_with(b"$")
-        || value.starts_with(b"%")
-        || value.starts_with(b"process.env")
-        || value.starts_with(b"os.environ")
-        || value.starts_with(b"[REDACTED:")
-}
-
-fn is_password(value: &[u8]) -> bool {
-    let kinds = Kinds::of(value);
-    value.len() >= 6
-        && kinds.distinct >= 5
-        && (kinds.upper || kinds.lower)
-        && (kinds.digits > 0 || kinds.symbol)
-        && !is_reference(value)
-}
-
-fn is_credential(value: &[u8]) -> bool {
-    let kinds = Kinds::of(value);
-    value.len() >= 12
-        && kinds.distinct >= 8
-        && (kinds.upper || kinds.lower)
-        && (kinds.digits > 1 || (kinds.digits > 0 && kinds.upper && kinds.lower))
-        && !is_reference(value)
 }
 
 /// The value behind the first `=` or `:`.

@@ -8,7 +8,7 @@ use magicapi_plugin::{Facts, Secret};
 use memchr::memmem;
 
 use super::Content;
-use super::check;
+use super::credential::is_token;
 use super::labels::labels;
 use super::matcher::Finding;
 use super::patterns::{Class, Name};
@@ -80,7 +80,7 @@ pub(super) fn repeated_in(key: &Secret, text: &str) -> Option<Known> {
 }
 
 fn is_no_word(secret: &str) -> bool {
-    secret.len() >= SHORTEST_SECRET && check::is_token(secret.as_bytes())
+    secret.len() >= SHORTEST_SECRET && is_token(secret.as_bytes())
 }
 
 /// Patterns of the gateway's own secrets. What may be a word is left out.

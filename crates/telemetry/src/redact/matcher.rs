@@ -6,6 +6,7 @@ use regex_automata::util::syntax;
 use regex_automata::{Input, MatchKind};
 
 use super::check::{self, Verdict};
+use super::credential::is_secret_value;
 use super::numbers::{self, Wanted};
 use super::patterns::{Check, Class, EMAIL, IBAN, IPV4, IPV6, NATIONAL, NUMBER, Name, Pattern, SECRETS};
 use super::settings::{CustomPattern, Pii, RedactionError, RedactionSettings};
@@ -107,7 +108,7 @@ impl Matcher {
 
     /// The text of a member whose name says that it holds a secret.
     pub(super) fn find_value(name: &[u8], text: &[u8], out: &mut Vec<Finding>) {
-        if check::is_secret_value(name, text) {
+        if is_secret_value(name, text) {
             let mut found = std::mem::take(out);
             found.push(Finding {
                 start: 0,

@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use memchr::memchr2;
 
-use super::check::is_secret_name;
+use super::credential::is_secret_name;
 use super::paths::{Child, Paths, States};
 use super::text::unescape;
 
