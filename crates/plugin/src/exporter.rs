@@ -2,19 +2,14 @@
 
 use std::error::Error;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use tracing::warn;
 
 use crate::{
-    ConfigError, Delivery, ExportError, Health, Host, ItemOutcome, MetricsSnapshot, RequestMetrics, Settings,
+    ConfigError, Delivery, ExportError, Health, Host, MetricsSnapshot, RequestMetrics, Settings,
     SettingsSpec, TelemetryConfig,
 };
-
-/// After which [`EachRecord`] says what it has delivered, so that a batch that takes longer than `timeout` gets on.
-const TURN: Duration = Duration::from_millis(if cfg!(test) { 50 } else { 5000 });
 
 /// One kind of exporter: its name, its settings, and how to make one. Register it with [`crate::register!`].
 pub trait TelemetryPlugin: Send + Sync {
@@ -90,7 +85,7 @@ impl ScrapePage {
     }
 }
 
-/// The simple way to write an exporter: one record at a time. [`EachRecord`] lifts it to the batch form.
+/// The simple way to write an exporter: one record at a time. [`crate::EachRecord`] lifts it to the batch form.
 #[async_trait]
 pub trait RecordExporter: Send + Sync {
     /// Its name in logs.
@@ -112,100 +107,5 @@ pub trait RecordExporter: Send + Sync {
     /// See [`TelemetryExporter::shutdown`].
     async fn shutdown(&self) -> Result<(), ExportError> {
         Ok(())
-    }
-}
-
-/// Lifts a [`RecordExporter`]: records go one by one, in order; the failed ones are retried by the pipeline, as is what
-/// had no turn within 5 s.
-pub struct EachRecord<X>(pub X);
-
-#[async_trait]
-impl<X: RecordExporter> TelemetryExporter for EachRecord<X> {
-    fn name(&self) -> &str {
-        self.0.name()
-    }
-
-    async fn init(&self, config: &TelemetryConfig) -> Result<(), ExportError> {
-        self.0.init(config).await
-    }
-
-    async fn export(&self, batch: &[Arc<RequestMetrics>]) -> Delivery {
-        let mut outcomes = Vec::with_capacity(batch.len());
-        let mut first = None;
-        let begun = Instant::now();
-        for record in batch {
-            if begun.elapsed() >= TURN {
-                break;
-            }
-            outcomes.push(match self.0.export(record).await {
-                Ok(()) => ItemOutcome::Delivered,
-                Err(error) => {
-                    first.get_or_insert(error);
-                    ItemOutcome::Retry
-                }
-            });
-        }
-        // A retry has no reason of its own; this is where the author's words are seen, once per try.
-        if let Some(error) = first {
-            let failed = outcomes.iter().filter(|one| **one == ItemOutcome::Retry).count();
-            warn!(exporter = self.name(), failed, of = batch.len(), %error, "records will be sent again");
-        }
-        outcomes.resize(batch.len(), ItemOutcome::Retry);
-        Delivery::Items(outcomes)
-    }
-
-    async fn health(&self) -> Health {
-        self.0.health().await
-    }
-
-    async fn shutdown(&self) -> Result<(), ExportError> {
-        self.0.shutdown().await
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::pin::pin;
-    use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::task::{Context, Poll, Waker};
-    use std::time::SystemTime;
-
-    use super::*;
-    use crate::{Facts, RequestId};
-
-    struct Slow(AtomicUsize);
-
-    #[async_trait]
-    impl RecordExporter for Slow {
-        fn name(&self) -> &'static str {
-            "slow"
-        }
-
-        async fn export(&self, _: &RequestMetrics) -> Result<(), Box<dyn Error + Send + Sync>> {
-            self.0.fetch_add(1, Ordering::Relaxed);
-            std::thread::sleep(Duration::from_millis(20));
-            Ok(())
-        }
-    }
-
-    /// However slow a back end is, what it has is said before the pipeline loses its patience.
-    #[test]
-    fn a_batch_that_takes_too_long_gets_on_by_turns() {
-        let record = || {
-            let facts = Facts::new(RequestId::mint(), SystemTime::now());
-            Arc::new(RequestMetrics::seal(facts, Arc::default(), None, None, None))
-        };
-        let batch: Vec<_> = (0..100).map(|_| record()).collect();
-        let exporter = EachRecord(Slow(AtomicUsize::new(0)));
-        let mut export = pin!(exporter.export(&batch));
-        let Poll::Ready(Delivery::Items(outcomes)) =
-            export.as_mut().poll(&mut Context::from_waker(Waker::noop()))
-        else {
-            panic!("it waits for nothing")
-        };
-        let sent = exporter.0.0.load(Ordering::Relaxed);
-        assert!((1..100).contains(&sent), "{sent}");
-        assert!(outcomes[..sent].iter().all(|one| *one == ItemOutcome::Delivered));
-        assert!(outcomes.len() == 100 && outcomes[sent..].iter().all(|one| *one == ItemOutcome::Retry));
     }
 }

@@ -7,6 +7,7 @@
 mod config;
 mod conversation;
 mod delivery;
+mod each_record;
 mod encode;
 mod exponential;
 mod exporter;
@@ -23,10 +24,10 @@ mod units;
 pub use self::config::TelemetryConfig;
 pub use self::conversation::{Conversation, Message, Parameters, Part, Source, Tool};
 pub use self::delivery::{ConfigError, Delivery, ExportError, Health, ItemOutcome};
+pub use self::each_record::EachRecord;
 pub use self::exponential::Exponential;
 pub use self::exporter::{
-    EachRecord, RecordExporter, RecordExporter as MetricsExporter, ScrapePage, TelemetryExporter,
-    TelemetryPlugin,
+    RecordExporter, RecordExporter as MetricsExporter, ScrapePage, TelemetryExporter, TelemetryPlugin,
 };
 pub use self::gen_ai::gen_ai_provider;
 pub use self::host::Host;

@@ -99,7 +99,7 @@ fn enabled_exporters_knows_its_name_and_its_variables() {
     assert!(text.contains("unknown exporter `acne`") && text.contains("acme"), "{text}");
 }
 
-/// Acme itself: keeps what was posted, with its token.
+/// Acme itself: keeps what was posted, with its token. Over the first document of the user `slow` it falls silent.
 async fn acme() -> (String, Arc<Mutex<Vec<(String, Value)>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/in", listener.local_addr().unwrap());
@@ -111,7 +111,13 @@ async fn acme() -> (String, Arc<Mutex<Vec<(String, Value)>>>) {
             tokio::spawn(async move {
                 let mut received = Vec::new();
                 while let Some(asked) = Asked::read(&mut socket, &mut received).await {
-                    kept.lock().unwrap().push((asked.header("authorization").to_owned(), asked.json()));
+                    let document = asked.json();
+                    let is_slow = document["attributes"]["user_id"] == "slow";
+                    let is_new = !kept.lock().unwrap().iter().any(|(_, known)| *known == document);
+                    kept.lock().unwrap().push((asked.header("authorization").to_owned(), document));
+                    if is_slow && is_new {
+                        std::future::pending::<()>().await;
+                    }
                     let _ = socket.write_all(b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n").await;
                 }
             });
@@ -120,8 +126,8 @@ async fn acme() -> (String, Arc<Mutex<Vec<(String, Value)>>>) {
     (url, taken)
 }
 
-#[tokio::test]
-async fn records_reach_it_and_its_counter_is_on_the_page() {
+/// The gateway of the guide before an Acme.
+async fn started(file: &str) -> (Gateway, MockServer, Arc<Mutex<Vec<(String, Value)>>>) {
     let mock = MockServer::start(MockOptions::default()).await.unwrap();
     let (url, taken) = acme().await;
     let variables = [
@@ -130,7 +136,12 @@ async fn records_reach_it_and_its_counter_is_on_the_page() {
         ("ACME_URL", &url),
         ("ACME_TOKEN", TOKEN),
     ];
-    let gateway = Gateway::start(my_gateway().config(FILE).envs(&variables)).await;
+    (Gateway::start(my_gateway().config(file).envs(&variables)).await, mock, taken)
+}
+
+#[tokio::test]
+async fn records_reach_it_and_its_counter_is_on_the_page() {
+    let (gateway, _mock, taken) = started(FILE).await;
     for _ in 0..3 {
         assert_eq!(gateway.ask(&json!({}), &[]).await.status, 200);
     }
@@ -147,4 +158,28 @@ async fn records_reach_it_and_its_counter_is_on_the_page() {
         assert_eq!(document["attributes"]["request"]["messages"][0]["role"], "user");
     }
     assert_eq!(taken.len(), 3);
+}
+
+/// One batch, of which the third record hangs until the export is cut off: those before it are there once, and those
+/// behind it do not wait for it.
+#[tokio::test]
+async fn an_export_that_is_cut_off_sends_nothing_again_but_what_hung() {
+    let (gateway, _mock, taken) = started(
+        &FILE
+            .replace("age: 100ms", "records: 5, age: 10m")
+            .replace("content: no_chunks", "timeout: 500ms\n      content: no_chunks"),
+    )
+    .await;
+    for user in ["a", "b", "slow", "d", "e"] {
+        assert_eq!(gateway.ask(&json!({}), &[("x-user-id", user)]).await.status, 200);
+    }
+    until("five documents on the page", async || {
+        let page = gateway.admin("/metrics").await.text();
+        page.contains("acme_documents_total{streamed=\"no\"} 5").then_some(())
+    })
+    .await;
+    let taken = taken.lock().unwrap();
+    let users: Vec<_> =
+        taken.iter().map(|(_, document)| document["attributes"]["user_id"].as_str().unwrap()).collect();
+    assert_eq!(users, ["a", "b", "slow", "d", "e", "slow"]);
 }
