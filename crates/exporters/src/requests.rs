@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::io::Write;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,12 +14,18 @@ use flate2::Compression;
 use flate2::write::{GzEncoder, ZlibEncoder};
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response};
-use magicapi_plugin::{Delivery, Health, Http, HttpError, ItemOutcome, async_trait};
+use magicapi_plugin::{Delivery, Health, Http, HttpError, ItemOutcome, RequestMetrics, async_trait};
+use tokio::time::Instant;
 
+pub(crate) use self::tally::{Tally, Untold};
 use crate::health::LastHealth;
 
-/// Requests more than needed that one batch may cost, to find the records that the back end will never take.
-const SEARCHES: usize = 32;
+mod tally;
+#[cfg(test)]
+mod tests;
+
+/// After which it is said what was settled, so that an export that takes longer than `timeout` gets on.
+const TURN: Duration = Duration::from_secs(5);
 
 /// A record as the intake wants it, or why the intake would never keep it.
 pub(crate) type Entry = Result<Vec<u8>, String>;
@@ -74,6 +81,7 @@ pub(crate) struct Intake {
     pub(crate) frame: (&'static str, &'static str),
     pub(crate) judge: fn(&Response<Bytes>) -> Verdict,
     pub(crate) health: LastHealth,
+    pub(crate) untold: Untold,
 }
 
 /// Sends the records of a part together.
@@ -83,69 +91,57 @@ pub(crate) trait Courier: Sync {
     async fn send(&self, part: &[usize]) -> Verdict;
 }
 
-/// Sends parts in order, and looks for what the back end will never take. What could not be sent after something was
-/// taken is to be sent again; before that, the answer counts for the whole batch. A missing answer counts for the part
-/// that was sent alone. `outcomes` has what is decided already.
+/// [`carry`] for what nobody asks about once it was cut off. `outcomes` has what is decided already.
 pub(crate) async fn deliver(
-    mut outcomes: Vec<Option<ItemOutcome>>,
+    outcomes: Vec<Option<ItemOutcome>>,
+    parts: VecDeque<Vec<usize>>,
+    courier: &dyn Courier,
+) -> Delivery {
+    carry(outcomes.into(), parts, courier).await
+}
+
+/// Sends parts in order, and halves what the back end will never take until the record at fault is alone: at most two
+/// requests for each record. What could not be sent after something was settled, or had no turn, is to be sent again;
+/// before that, the answer counts for the whole batch. A missing answer counts for the part that was sent alone.
+pub(crate) async fn carry(
+    mut tally: Tally<'_>,
     mut parts: VecDeque<Vec<usize>>,
     courier: &dyn Courier,
 ) -> Delivery {
-    let (mut searches, mut progress, mut after) = (0, false, None);
+    let begun = Instant::now();
+    let mut failure = None;
     while let Some(mut part) = parts.pop_front() {
-        let (failure, outcome) = match courier.send(&part).await {
-            Verdict::Delivered => (None, Some(ItemOutcome::Delivered)),
-            Verdict::TooLarge if part.len() > 1 => (None, None),
-            Verdict::Rejected(_) if part.len() > 1 && searches < SEARCHES => {
-                searches += 1;
-                (None, None)
-            }
-            Verdict::Rejected(reason) | Verdict::TakenAndRejected(reason) => {
-                (None, Some(ItemOutcome::Rejected { reason }))
-            }
-            Verdict::Retry(asked) => {
-                after = asked;
-                (Some(Delivery::Retry { after }), None)
-            }
-            Verdict::TooLarge => (Some(Delivery::TooLarge), None),
-            Verdict::Refused(reason) => (Some(Delivery::Refused { reason }), None),
-            Verdict::Unknown => {
-                decide(&mut outcomes, &part, &ItemOutcome::Unknown);
-                break;
-            }
-        };
-        if let Some(failure) = failure {
-            let rejected = |outcome: &ItemOutcome| matches!(outcome, ItemOutcome::Rejected { .. });
-            if !progress && !outcomes.iter().flatten().any(rejected) {
-                return failure;
-            }
+        if tally.is_settled_here() && begun.elapsed() >= TURN {
             break;
         }
-        if let Some(outcome) = outcome {
-            progress = true;
-            decide(&mut outcomes, &part, &outcome);
-        } else {
-            let second = part.split_off(part.len() / 2);
-            parts.push_front(second);
-            parts.push_front(part);
+        tally.begin(&part);
+        failure = match courier.send(&part).await {
+            Verdict::Delivered => {
+                tally.settle(&part, &ItemOutcome::Delivered);
+                None
+            }
+            Verdict::Rejected(_) | Verdict::TooLarge if part.len() > 1 => {
+                tally.put_off(&part);
+                let second = part.split_off(part.len() / 2);
+                parts.push_front(second);
+                parts.push_front(part);
+                continue;
+            }
+            Verdict::Rejected(reason) | Verdict::TakenAndRejected(reason) => {
+                tally.settle(&part, &ItemOutcome::Rejected { reason });
+                None
+            }
+            Verdict::Unknown => break,
+            Verdict::Retry(after) => Some(Delivery::Retry { after }),
+            Verdict::TooLarge => Some(Delivery::TooLarge),
+            Verdict::Refused(reason) => Some(Delivery::Refused { reason }),
+        };
+        if failure.is_some() {
+            tally.put_off(&part);
+            break;
         }
     }
-    let outcomes: Vec<_> =
-        outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(|| ItemOutcome::again(after))).collect();
-    let all = |one: &ItemOutcome| outcomes.iter().all(|outcome| outcome == one);
-    if all(&ItemOutcome::Delivered) {
-        Delivery::Delivered
-    } else if all(&ItemOutcome::Unknown) {
-        Delivery::Unknown
-    } else {
-        Delivery::Items(outcomes)
-    }
-}
-
-/// Notes what became of a part, whose positions are in order.
-fn decide(outcomes: &mut [Option<ItemOutcome>], part: &[usize], outcome: &ItemOutcome) {
-    let slots = outcomes.iter_mut().enumerate().filter(|(index, _)| part.binary_search(index).is_ok());
-    slots.for_each(|(_, slot)| *slot = Some(outcome.clone()));
+    tally.end(failure)
 }
 
 /// What goes together, by positions: of each entry its length, `None` for what is not sent. `around` bytes stand around
@@ -173,6 +169,12 @@ pub(crate) fn parts(
     parts
 }
 
+/// What is decided before anything is sent.
+fn outcomes(entries: &[Entry]) -> Vec<Option<ItemOutcome>> {
+    let rejected = |reason: &String| ItemOutcome::Rejected { reason: reason.clone() };
+    entries.iter().map(|entry| entry.as_ref().err().map(rejected)).collect()
+}
+
 /// Entries on their way to an intake.
 struct Posted<'a>(&'a Intake, &'a [Entry]);
 
@@ -186,15 +188,25 @@ impl Courier for Posted<'_> {
 }
 
 impl Intake {
-    /// Sends entries in as many requests as the limits demand, in order; see [`deliver`].
+    /// Sends entries in as many requests as the limits demand, in order; see [`carry`].
     pub(crate) async fn deliver(&self, entries: Vec<Entry>) -> Delivery {
-        let outcomes = entries
-            .iter()
-            .map(|entry| entry.as_ref().err().map(|reason| ItemOutcome::Rejected { reason: reason.clone() }))
-            .collect();
+        self.carry(outcomes(&entries).into(), &entries).await
+    }
+
+    /// The same for a batch's records, an entry for each: of an export that is cut off, [`Self::cut_off`] knows the rest.
+    pub(crate) async fn export(&self, batch: &[Arc<RequestMetrics>], entries: Vec<Entry>) -> Delivery {
+        self.carry(Tally::of(batch, &self.untold, outcomes(&entries)), &entries).await
+    }
+
+    /// What is known of a batch whose export was cut off.
+    pub(crate) fn cut_off(&self, batch: &[Arc<RequestMetrics>]) -> Delivery {
+        Delivery::Items(self.untold.tell(batch))
+    }
+
+    async fn carry(&self, tally: Tally<'_>, entries: &[Entry]) -> Delivery {
         let lengths = entries.iter().map(|entry| entry.as_ref().ok().map(Vec::len));
         let parts = parts(lengths, self.limits, self.frame.0.len() + self.frame.1.len());
-        deliver(outcomes, parts, &Posted(self, &entries)).await
+        carry(tally, parts, &Posted(self, entries)).await
     }
 
     async fn send(&self, entries: &[Entry], part: &[usize]) -> Verdict {
@@ -297,152 +309,4 @@ pub(crate) fn sensitive(value: &str) -> Option<HeaderValue> {
     let mut value = HeaderValue::from_str(value.trim()).ok()?;
     value.set_sensitive(true);
     Some(value)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::io::Read;
-    use std::sync::{Arc, Mutex};
-    use std::time::Duration;
-
-    use bytes::Bytes;
-    use http::{HeaderMap, Request, Response};
-    use magicapi_plugin::{Delivery, Health, Http, HttpError, HttpTransport, ItemOutcome, async_trait};
-
-    use super::{Coding, Entry, Intake, Limits, Verdict};
-    use crate::health::LastHealth;
-
-    /// Answers by what a request holds, and keeps what it held.
-    struct Server(fn(&[u64]) -> u16, Mutex<Vec<Vec<u64>>>);
-
-    #[async_trait]
-    impl HttpTransport for Server {
-        async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
-            assert_eq!(request.headers()["content-length"], request.body().len().to_string().as_str());
-            assert_eq!(request.headers()["content-encoding"], "deflate");
-            let mut text = String::new();
-            flate2::read::ZlibDecoder::new(&request.body()[..]).read_to_string(&mut text).expect("zlib");
-            let held: Vec<u64> = serde_json::from_str(&text).expect("an array");
-            let status = self.0(&held);
-            if status == 0 {
-                return Err(HttpError::NoAnswer("closed".into()));
-            }
-            self.1.lock().expect("no panic").push(held);
-            Ok(Response::builder()
-                .status(status)
-                .header("retry-after", "7")
-                .body(Bytes::new())
-                .expect("answer"))
-        }
-    }
-
-    fn judge(answer: &Response<Bytes>) -> Verdict {
-        match answer.status().as_u16() {
-            200 => Verdict::Delivered,
-            400 => Verdict::Rejected("bad".into()),
-            403 => Verdict::Refused("key".into()),
-            413 => Verdict::TooLarge,
-            _ => Verdict::Retry(Some(Duration::from_secs(7))),
-        }
-    }
-
-    /// What became of the numbers below `n`, the requests that it took, and the state after it.
-    async fn deliver(
-        n: u64,
-        limits: Limits,
-        answers: fn(&[u64]) -> u16,
-    ) -> (Delivery, Vec<Vec<u64>>, Health) {
-        let server = Arc::new(Server(answers, Mutex::default()));
-        let intake = Intake {
-            http: Http::new(server.clone()),
-            url: "http://x/".into(),
-            headers: HeaderMap::new(),
-            coding: Coding::Deflate,
-            limits,
-            frame: ("[", "]"),
-            judge,
-            health: LastHealth::default(),
-        };
-        let entries: Vec<Entry> = (0..n).map(|n| Ok(n.to_string().into_bytes())).collect();
-        let delivery = intake.deliver(entries).await;
-        let seen = server.1.lock().expect("no panic").clone();
-        (delivery, seen, intake.health.get())
-    }
-
-    const WIDE: Limits = Limits { entries: usize::MAX, plain: usize::MAX, packed: usize::MAX };
-
-    #[tokio::test]
-    async fn requests_keep_within_every_limit() {
-        let entries = Limits { entries: 3, ..WIDE };
-        let (delivery, seen, _) = deliver(7, entries, |_| 200).await;
-        assert_eq!((delivery, seen), (Delivery::Delivered, vec![vec![0, 1, 2], vec![3, 4, 5], vec![6]]));
-        // `[0,1,2]` is seven bytes.
-        let (_, seen, _) = deliver(7, Limits { plain: 7, ..WIDE }, |_| 200).await;
-        assert_eq!(seen, [vec![0, 1, 2], vec![3, 4, 5], vec![6]]);
-        let (_, seen, _) = deliver(7, Limits { plain: 6, ..WIDE }, |_| 200).await;
-        assert_eq!(seen, [vec![0, 1], vec![2, 3], vec![4, 5], vec![6]]);
-        let (delivery, seen, _) = deliver(500, Limits { packed: 300, ..WIDE }, |_| 200).await;
-        assert_eq!(delivery, Delivery::Delivered);
-        assert!(seen.len() > 1 && seen.concat() == (0..500).collect::<Vec<_>>(), "{seen:?}");
-        let (delivery, seen, _) = deliver(1, Limits { packed: 3, ..WIDE }, |_| 200).await;
-        assert_eq!((delivery, seen.len()), (Delivery::TooLarge, 0));
-    }
-
-    #[tokio::test]
-    async fn one_bad_record_costs_its_neighbours_nothing() {
-        let (delivery, seen, health) =
-            deliver(1000, WIDE, |held| if held.contains(&617) { 400 } else { 200 }).await;
-        let Delivery::Items(outcomes) = delivery else { panic!("items") };
-        for (n, outcome) in outcomes.iter().enumerate() {
-            let rejected = ItemOutcome::Rejected { reason: "bad".into() };
-            assert_eq!(*outcome, if n == 617 { rejected } else { ItemOutcome::Delivered }, "{n}");
-        }
-        assert!(seen.len() < 25, "{}", seen.len());
-        assert_eq!(health, Health::Ok);
-        // When all are bad, the search ends.
-        let (delivery, seen, health) = deliver(1000, WIDE, |_| 400).await;
-        let Delivery::Items(outcomes) = delivery else { panic!("items") };
-        assert!(outcomes.iter().all(|outcome| matches!(outcome, ItemOutcome::Rejected { .. })));
-        assert_eq!(seen.len(), 1 + 2 * super::SEARCHES);
-        assert!(matches!(health, Health::Degraded(_)));
-    }
-
-    #[tokio::test]
-    async fn what_is_too_large_is_halved() {
-        let (delivery, seen, _) = deliver(8, WIDE, |held| if held.len() > 2 { 413 } else { 200 }).await;
-        assert_eq!((delivery, seen.len()), (Delivery::Delivered, 7));
-        let (delivery, _, _) = deliver(4, WIDE, |held| if held.contains(&2) { 413 } else { 200 }).await;
-        let sent = [ItemOutcome::Delivered, ItemOutcome::Delivered];
-        let rest = [ItemOutcome::Retry, ItemOutcome::Retry];
-        assert_eq!(delivery, Delivery::Items([sent, rest].concat()));
-    }
-
-    #[tokio::test]
-    async fn a_failure_counts_for_all_until_something_was_taken() {
-        let two = Limits { entries: 2, ..WIDE };
-        let (delivery, seen, _) = deliver(6, two, |_| 429).await;
-        assert_eq!(delivery, Delivery::Retry { after: Some(Duration::from_secs(7)) });
-        assert_eq!(seen.len(), 1, "the rest is not tried");
-        let (delivery, _, health) = deliver(6, two, |_| 403).await;
-        assert_eq!(delivery, Delivery::Refused { reason: "key".into() });
-        assert_eq!(health, Health::Down("key".into()));
-        let (delivery, seen, _) = deliver(6, two, |held| if held.contains(&2) { 503 } else { 200 }).await;
-        let later = ItemOutcome::RetryAfter(Duration::from_secs(7));
-        let outcomes = [vec![ItemOutcome::Delivered; 2], vec![later; 4]].concat();
-        assert_eq!((delivery, seen.len()), (Delivery::Items(outcomes), 2));
-    }
-    /// What was taken stays taken, what was not sent is not unclear: only the part without an answer is.
-    #[tokio::test]
-    async fn a_missing_answer_counts_for_what_was_sent_alone() {
-        let two = Limits { entries: 2, ..WIDE };
-        let (unknown, retry) = (ItemOutcome::Unknown, ItemOutcome::Retry);
-        let (delivery, _, health) = deliver(6, two, |held| if held.contains(&2) { 0 } else { 200 }).await;
-        let outcomes = [vec![ItemOutcome::Delivered; 2], vec![unknown.clone(); 2], vec![retry.clone(); 2]];
-        assert_eq!(delivery, Delivery::Items(outcomes.concat()));
-        assert!(matches!(health, Health::Down(_)));
-        let (delivery, _, _) = deliver(4, two, |_| 0).await;
-        assert_eq!(delivery, Delivery::Items([vec![unknown; 2], vec![retry; 2]].concat()));
-        let (delivery, _, _) = deliver(4, WIDE, |_| 0).await;
-        assert_eq!(delivery, Delivery::Unknown);
-    }
 }

@@ -81,7 +81,8 @@ pub(crate) fn batch(n: u8) -> Vec<Arc<RequestMetrics>> {
 /// Answers requests from a list and keeps them.
 #[derive(Default)]
 pub(crate) struct Script {
-    answers: Mutex<VecDeque<Result<Response<Bytes>, HttpError>>>,
+    /// `None`: never.
+    answers: Mutex<VecDeque<Option<Result<Response<Bytes>, HttpError>>>>,
     seen: Mutex<Vec<Request<Bytes>>>,
 }
 
@@ -93,7 +94,13 @@ impl Script {
 
     /// Does this next.
     pub(crate) fn then(self: &Arc<Self>, answer: Result<Response<Bytes>, HttpError>) -> &Arc<Self> {
-        self.answers.lock().expect("no panic").push_back(answer);
+        self.answers.lock().expect("no panic").push_back(Some(answer));
+        self
+    }
+
+    /// Never answers the next.
+    pub(crate) fn hang(self: &Arc<Self>) -> &Arc<Self> {
+        self.answers.lock().expect("no panic").push_back(None);
         self
     }
 
@@ -108,7 +115,10 @@ impl HttpTransport for Script {
     async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
         self.seen.lock().expect("no panic").push(request);
         let answer = self.answers.lock().expect("no panic").pop_front();
-        answer.expect("the script is longer")
+        match answer.expect("the script is longer") {
+            Some(answer) => answer,
+            None => std::future::pending().await,
+        }
     }
 }
 

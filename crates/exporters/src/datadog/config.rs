@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::client;
 use crate::endpoint::check_url;
 use crate::health::LastHealth;
-use crate::requests::{Coding, Intake, Limits, sensitive};
+use crate::requests::{Coding, Intake, Limits, Untold, sensitive};
 
 /// Tags of the user's own that one record or metric may carry.
 const MAX_TAGS: usize = 50;
@@ -88,6 +88,7 @@ impl DatadogSettings {
             frame,
             judge: client::judge,
             health: LastHealth::default(),
+            untold: Untold::default(),
         };
         // https://docs.datadoghq.com/api/latest/logs/#send-logs; the packed size has no limit of its own.
         let of_logs = Limits { entries: 1000, plain: 5_000_000, packed: 5_000_000 };

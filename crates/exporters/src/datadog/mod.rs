@@ -83,7 +83,11 @@ impl TelemetryExporter for DatadogExporter {
     async fn export(&self, batch: &[Arc<RequestMetrics>]) -> Delivery {
         let now = SystemTime::now();
         let entries = batch.iter().map(|record| encode::log(record, &self.target, now)).collect();
-        self.target.logs.deliver(entries).await
+        self.target.logs.export(batch, entries).await
+    }
+
+    fn cut_off(&self, batch: &[Arc<RequestMetrics>]) -> Delivery {
+        self.target.logs.cut_off(batch)
     }
 
     async fn export_metrics(&self, snapshot: &MetricsSnapshot) -> Delivery {

@@ -121,6 +121,19 @@ async fn batches_are_split_before_they_are_sent() {
     assert_eq!(counts, [6, 1]);
 }
 
+/// What Datadog has acknowledged is not sent again because the rest took too long.
+#[tokio::test(start_paused = true)]
+async fn an_export_that_is_cut_off_leaves_what_it_knows() {
+    let script = Arc::new(Script::default());
+    script.answer(202, "{}").hang();
+    let exporter = exporter(&json!({}), &script);
+    let many: Vec<_> = (0..2001).map(|n| fresh(&format!("{{\"n\":{n}}}"), "{}", None)).collect();
+    assert!(tokio::time::timeout(Duration::from_secs(30), exporter.export(&many)).await.is_err());
+    let [sent, unknown, open] = [ItemOutcome::Delivered, ItemOutcome::Unknown, ItemOutcome::Retry];
+    let known = [vec![sent; 1000], vec![unknown; 1000], vec![open]].concat();
+    assert_eq!(exporter.cut_off(&many), Delivery::Items(known));
+}
+
 /// What Datadog would cut at 1 MB is cut here, and says by how much.
 #[tokio::test]
 async fn a_log_that_is_too_large_loses_events_then_ends_of_bodies() {

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::client;
 use crate::endpoint::check_url;
 use crate::health::LastHealth;
-use crate::requests::{Coding, Intake, Limits, sensitive};
+use crate::requests::{Coding, Intake, Limits, Untold, sensitive};
 
 /// Settings of the exporter `newrelic`.
 #[derive(Default, Deserialize, JsonSchema)]
@@ -95,6 +95,7 @@ impl NewRelicSettings {
             frame: ("[{\"logs\":[", "]}]"),
             judge: client::judge,
             health: LastHealth::default(),
+            untold: Untold::default(),
         })
     }
 }

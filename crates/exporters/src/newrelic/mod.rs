@@ -70,7 +70,11 @@ impl TelemetryExporter for NewRelicExporter {
     async fn export(&self, batch: &[Arc<RequestMetrics>]) -> Delivery {
         let now = SystemTime::now();
         let entries = batch.iter().map(|record| encode::log(record, now)).collect();
-        self.intake.deliver(entries).await
+        self.intake.export(batch, entries).await
+    }
+
+    fn cut_off(&self, batch: &[Arc<RequestMetrics>]) -> Delivery {
+        self.intake.cut_off(batch)
     }
 
     async fn health(&self) -> Health {

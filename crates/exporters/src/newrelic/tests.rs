@@ -125,6 +125,23 @@ async fn batches_are_split_by_their_packed_size() {
     assert_eq!(seen.iter().map(|request| logs(request).len()).sum::<usize>(), 15);
 }
 
+/// What New Relic has acknowledged is not sent again because the rest took too long.
+#[tokio::test(start_paused = true)]
+async fn an_export_that_is_cut_off_leaves_what_it_knows() {
+    let script = Arc::new(Script::default());
+    script.answer(202, "").hang();
+    // 120 kB each before packing, of which a request holds 10 MB.
+    let long = format!("\"{}\"", "x".repeat(120_000));
+    let records: Vec<_> = (0..100).map(|_| fresh("{}", &long, None)).collect();
+    let exporter = exporter(&script);
+    assert!(tokio::time::timeout(Duration::from_secs(30), exporter.export(&records)).await.is_err());
+    let sent = logs(&script.seen()[0]).len();
+    let [yes, unknown] = [ItemOutcome::Delivered, ItemOutcome::Unknown];
+    let known = [vec![yes; sent], vec![unknown; 100 - sent]].concat();
+    assert!((1..100).contains(&sent), "{sent}");
+    assert_eq!(exporter.cut_off(&records), Delivery::Items(known));
+}
+
 #[tokio::test]
 async fn attributes_are_bounded_and_say_so() {
     let own = (0..300).map(|n| (format!("own.{n}"), "x".to_owned()));
