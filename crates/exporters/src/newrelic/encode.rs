@@ -20,6 +20,9 @@ const MAX_ATTRIBUTES: usize = 255;
 /// The longest name of an attribute, in characters.
 const MAX_NAME: usize = 255;
 
+/// The attribute that says how many others are missing.
+const LEFT_OUT: &str = "attributes_left_out";
+
 /// One element of `logs`.
 pub(super) fn log(record: &RequestMetrics, now: SystemTime) -> Entry {
     if document::is_older(record, WINDOW, now) {
@@ -41,13 +44,18 @@ pub(super) fn log(record: &RequestMetrics, now: SystemTime) -> Entry {
     Ok(log.to_string().into_bytes())
 }
 
-/// As many as New Relic keeps, and how many that leaves out.
+/// As many as New Relic keeps, and how many that leaves out. The first of a name stays.
 fn bounded(all: Vec<(String, Value)>) -> Map<String, Value> {
-    let (given, fits) = (all.len(), |name: &str| name.chars().count() <= MAX_NAME);
-    let mut attributes: Map<_, _> =
-        all.into_iter().filter(|(name, _)| fits(name)).take(MAX_ATTRIBUTES - 1).collect();
+    let given = all.len();
+    let mut attributes = Map::new();
+    for (name, value) in all {
+        let fits = name.chars().count() <= MAX_NAME && name != LEFT_OUT;
+        if fits && attributes.len() < MAX_ATTRIBUTES - 1 && !attributes.contains_key(&name) {
+            attributes.insert(name, value);
+        }
+    }
     if attributes.len() < given {
-        attributes.insert("attributes_left_out".into(), json!(given - attributes.len()));
+        attributes.insert(LEFT_OUT.into(), json!(given - attributes.len()));
     }
     attributes
 }

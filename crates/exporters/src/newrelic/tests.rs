@@ -163,6 +163,29 @@ async fn attributes_are_bounded_and_say_so() {
     assert!(attributes.contains_key("metadata.outcome"), "the record's own come first");
 }
 
+/// An attribute of the operator's takes the place of none of the record's, and what it says is missing is.
+#[tokio::test]
+async fn the_operators_attributes_replace_none_of_the_records() {
+    let own = ["id", "provider", "metadata.outcome", "attributes_left_out", "team"];
+    let names = TelemetryConfig {
+        resource_attributes: own.map(|name| (name.to_owned(), "canary".to_owned())).into(),
+        ..TelemetryConfig::default()
+    };
+    let mut facts = Facts::new(RequestId::mint(), SystemTime::now());
+    facts.provider = Some("openai".into());
+    let record = Arc::new(RequestMetrics::seal(facts, Arc::new(names), None, None, None));
+    let script = Arc::new(Script::default());
+    script.answer(202, "");
+    assert_eq!(exporter(&script).export(std::slice::from_ref(&record)).await, Delivery::Delivered);
+    let [request] = script.seen().try_into().expect("one request");
+    let [log] = logs(&request).try_into().expect("one log");
+    let attributes = &log["attributes"];
+    assert_eq!(attributes["id"], record.id().to_string());
+    assert_eq!((&attributes["provider"], &attributes["team"]), (&json!("openai"), &json!("canary")));
+    assert_ne!(attributes["metadata.outcome"], "canary");
+    assert_eq!(attributes["attributes_left_out"], 4);
+}
+
 #[tokio::test]
 async fn records_that_new_relic_would_drop_are_rejected() {
     let script = Arc::new(Script::default());
