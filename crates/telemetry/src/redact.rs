@@ -34,7 +34,7 @@ use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
 use magicapi_plugin::{ContentDropped, Facts, Secret};
-use regex_automata::meta::Cache;
+use regex_automata::hybrid::regex::Cache;
 
 use self::hash::Replacer;
 use self::known::Known;

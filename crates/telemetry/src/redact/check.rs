@@ -24,7 +24,23 @@ pub(super) enum Verdict {
 
 use Verdict::{Context, Found, Reject};
 
-/// Judges the match at `span` of `text`. Numbers have a judge of their own.
+/// The match with what the automaton leaves to be read here: a pattern that goes on without end before it matches would be
+/// followed beyond every match behind it.
+pub(super) fn widen(check: Check, text: &[u8], span: Range<usize>) -> Range<usize> {
+    let rest = text.get(span.end..).unwrap_or_default();
+    match check {
+        Check::Jwt => span.start..span.end + jwt_tail(rest),
+        Check::UrlPassword => span.start..span.end + password_tail(rest),
+        Check::Email => {
+            let before = text.get(..span.start).unwrap_or_default().iter().rev();
+            let more = before.take(LONGEST_LOCAL).take_while(|byte| is_local(**byte)).count();
+            span.start - more..span.end
+        }
+        _ => span,
+    }
+}
+
+/// Judges the match at `span` of `text`, widened. Numbers have a judge of their own.
 pub(super) fn judge(check: Check, text: &[u8], span: Range<usize>) -> Verdict {
     let found = text.get(span.clone()).unwrap_or_default();
     // A run that is rejected as a whole holds no part that would be accepted.
@@ -90,12 +106,25 @@ fn is_basic(value: &[u8]) -> bool {
         .is_ok_and(|text| text.contains(&b':') && text.iter().all(|byte| (b' '..0x7f).contains(byte)))
 }
 
+/// The rest of the first part, and up to four more.
+fn jwt_tail(rest: &[u8]) -> usize {
+    const MORE_PARTS: usize = 4;
+    let mut dots = 0;
+    let mut goes_on = |byte: u8| {
+        dots += usize::from(byte == b'.');
+        byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_') || (byte == b'.' && dots <= MORE_PARTS)
+    };
+    rest.iter().take_while(|byte| goes_on(**byte)).count()
+}
+
 /// Three or more parts, the first being base64url of a JSON object with an algorithm.
 fn is_jwt(found: &[u8]) -> bool {
-    let head = found.split(|byte| *byte == b'.').next().unwrap_or_default();
-    URL_SAFE_NO_PAD
-        .decode(head)
-        .is_ok_and(|head| head.starts_with(b"{") && memmem::find(&head, b"\"alg\"").is_some())
+    let mut parts = found.split(|byte| *byte == b'.');
+    let head = parts.next().unwrap_or_default();
+    parts.count() >= 2
+        && URL_SAFE_NO_PAD
+            .decode(head)
+            .is_ok_and(|head| head.starts_with(b"{") && memmem::find(&head, b"\"alg\"").is_some())
 }
 
 /// From the first line to the last; when the last is missing (the text was cut), as far as lines of base64 go.
@@ -117,12 +146,12 @@ fn pem(text: &[u8], span: Range<usize>) -> Verdict {
         .map(<[u8]>::len)
         .max()
         .unwrap_or(0);
-    if let Some(at) = memmem::find(window, b"-----END") {
+    // Only as far as the next line of this sort, where the next candidate may begin.
+    let line = memmem::find(window, b"-----");
+    if let Some(at) = line.filter(|at| window.get(*at..).unwrap_or_default().starts_with(b"-----END")) {
         let tail = window.get(at + 8..).unwrap_or_default();
         let close = memmem::find(tail.get(..64).unwrap_or(tail), b"-----").map_or(0, |close| close + 5);
-        if memmem::find(window.get(..at).unwrap_or_default(), b"-----BEGIN").is_none() {
-            return Found(span.start..span.end + at + 8 + close);
-        }
+        return Found(span.start..span.end + at + 8 + close);
     }
     if longest_word >= 16 { Found(span.start..span.end + body) } else { Reject(span.end) }
 }
@@ -136,18 +165,39 @@ fn azure_secret(text: &[u8], span: Range<usize>) -> Verdict {
     if good { Found(start..span.end) } else { Reject(span.start + 1) }
 }
 
-/// `://user:password@h`: what stands between the colon and the last `@`.
+/// Password, `@` and the first character of the host; nothing when that is not what stands there.
+fn password_tail(rest: &[u8]) -> usize {
+    const LONGEST: usize = 1024;
+    let is_password = |byte: u8| !byte.is_ascii_whitespace() && !b"/@\"'\\<>".contains(&byte);
+    let length = rest.iter().take(LONGEST).take_while(|byte| is_password(**byte)).count();
+    match rest.get(length..) {
+        Some([b'@', host, ..]) if length > 0 && (host.is_ascii_alphanumeric() || *host == b'[') => length + 2,
+        _ => 0,
+    }
+}
+
+/// `://user:password@h`, or `://user:` alone.
 fn url_password(found: &[u8], span: &Range<usize>) -> Verdict {
     let Some(colon) = found.iter().skip(3).position(|byte| *byte == b':').map(|at| at + 3) else {
         return Reject(span.start + 3);
     };
     let end = found.len().saturating_sub(2);
     let password = found.get(colon + 1..end).unwrap_or_default();
+    if password.is_empty() {
+        return Reject(span.start + 3);
+    }
     let placeholder = password.starts_with(b"$")
         || password.starts_with(b"{")
         || password.iter().all(|byte| *byte == b'*')
         || password.starts_with(b"[REDACTED:");
     if placeholder { Reject(span.end) } else { Found(span.start + colon + 1..span.start + end) }
+}
+
+/// Of the part of an address before the `@`.
+const LONGEST_LOCAL: usize = 64;
+
+fn is_local(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"._%+'-".contains(&byte)
 }
 
 fn is_email(found: &[u8]) -> bool {
@@ -157,7 +207,7 @@ fn is_email(found: &[u8]) -> bool {
     let (local, domain) = (found.get(..at).unwrap_or_default(), found.get(at + 1..).unwrap_or_default());
     let top = domain.rsplit(|byte| *byte == b'.').next().unwrap_or_default();
     let top_text = std::str::from_utf8(top).unwrap_or_default();
-    local.len() <= 64
+    local.len() <= LONGEST_LOCAL
         && domain.len() <= 253
         && top.len() >= 2
         && (top.iter().all(u8::is_ascii_alphabetic) || top.starts_with(b"xn--"))

@@ -1,24 +1,32 @@
 //! One automaton for all patterns, and what it finds in a text.
 
-use super::known::{self, Known};
-use regex_automata::meta::{Cache, Config, Regex};
+use std::error::Error as _;
+
+use regex_automata::hybrid::dfa;
+use regex_automata::hybrid::regex::{Cache, Regex};
+use regex_automata::nfa::thompson;
 use regex_automata::util::syntax;
-use regex_automata::{Input, MatchKind};
+use regex_automata::{Input, Match};
 
 use super::check::{self, Verdict};
 use super::credential::is_secret_value;
+use super::known::{self, Known};
 use super::numbers::{self, Wanted};
 use super::patterns::{Check, Class, EMAIL, IBAN, IPV4, IPV6, NATIONAL, NUMBER, Name, Pattern, SECRETS};
 use super::settings::{CustomPattern, Pii, RedactionError, RedactionSettings};
 use super::text::is_base64;
 
-/// What may be spent on candidates that are none, beyond a multiple of the text's length. Past it they count as findings:
-/// text that is made to cost time loses content, not time.
-const SPARE_WORK: usize = 64 << 10;
+/// How often a text may be read, and a little more for short ones. Past it the rest counts as found, unread: text that is
+/// made to cost time loses content, not time.
+const READINGS: usize = 16;
+const SPARE_READING: usize = 8 << 10;
 /// Of the automaton's compiled form, in bytes.
 const MOST_COMPILED: usize = 16 << 20;
 /// Of the states that are built while it runs, per thread, in bytes.
 const STATES: usize = 8 << 20;
+
+/// What a text becomes from where the budget was spent.
+const UNREAD: Name = Name::builtin("unread", Class::Secret);
 
 /// Where something was found in a text, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,7 +103,7 @@ impl Matcher {
             return;
         }
         let begin = out.len();
-        self.search(text, cache, out);
+        let _ = self.search(text, cache, out);
         if let Some(known) = known {
             known.find(text, out);
         }
@@ -125,13 +133,18 @@ impl Matcher {
         if token.len() < 11 || !self.wanted.any() { None } else { numbers::judge_integer(token, self.wanted) }
     }
 
-    fn search(&self, text: &[u8], cache: &mut Cache, out: &mut Vec<Finding>) {
-        let mut at = 0;
-        let mut spare = text.len().saturating_mul(16).saturating_add(SPARE_WORK);
+    /// Runs the automaton; answers with how many bytes it and the checks have read.
+    pub(super) fn search(&self, text: &[u8], cache: &mut Cache, out: &mut Vec<Finding>) -> usize {
+        let most = text.len().saturating_mul(READINGS).saturating_add(SPARE_READING);
+        let (mut at, mut read) = (0, 0);
         while at <= text.len() {
-            let Some(found) = self.regex.search_with(cache, &Input::new(text).range(at..)) else { return };
-            let Some((name, check)) = self.rules.get(found.pattern().as_usize()).copied() else { return };
-            let span = found.start()..found.end();
+            let Some(found) = self.next(text, at, cache, &mut read) else { break };
+            let Some((name, check)) = self.rules.get(found.pattern().as_usize()).copied() else { break };
+            let span = check::widen(check, text, found.range());
+            if read > most {
+                out.push(Finding { start: span.start, end: text.len(), name: UNREAD });
+                break;
+            }
             let mut accept = |span: std::ops::Range<usize>| {
                 out.push(Finding { start: span.start, end: span.end, name });
                 span.end
@@ -143,24 +156,43 @@ impl Matcher {
                     };
                     numbers::judge(text, span.clone(), self.wanted, &mut each)
                 }
-                _ if spare < span.len() => accept(span.clone()),
                 _ => match check::judge(check, text, span.clone()) {
                     Verdict::Found(part) => accept(part),
                     Verdict::Context(part) => {
-                        spare -= span.len();
                         let start = part.start;
                         accept(part);
                         start
                     }
-                    Verdict::Reject(next) => {
-                        spare -= span.len();
-                        next
-                    }
+                    Verdict::Reject(next) => next,
                 },
             };
-            at = next.max(span.start + 1);
+            read = read.saturating_add(span.len());
+            at = next.max(found.start() + 1);
         }
+        read
     }
+
+    /// The next match from here on. All that the automaton reads for it counts: a pattern that began before the match may
+    /// have been followed far beyond it.
+    fn next(&self, text: &[u8], at: usize, cache: &mut Cache, read: &mut usize) -> Option<Match> {
+        let before = bytes_read(cache);
+        let found = self.regex.try_search(cache, &Input::new(text).range(at..));
+        let after = bytes_read(cache);
+        // The count begins anew when states are thrown away; then it was everything, there and back.
+        let everything = 2 * (text.len() - at);
+        *read += if before.0 == after.0 { after.1 - before.1 } else { everything };
+        found.unwrap_or_else(|_| {
+            // Nothing that is built here gives up; were it to, the rest would be unread.
+            *read = usize::MAX;
+            Some(Match::must(0, at..at))
+        })
+    }
+}
+
+/// How often a cache threw its states away, and what was read since.
+fn bytes_read(cache: &Cache) -> (usize, usize) {
+    let (forward, reverse) = cache.as_parts();
+    (forward.clear_count() + reverse.clear_count(), forward.search_total_len() + reverse.search_total_len())
 }
 
 /// Sorts, joins what overlaps, and widens to whole characters. Of two findings that begin at the same place the later is
@@ -198,15 +230,13 @@ fn syntax() -> syntax::Config {
 }
 
 fn build(patterns: &[&str]) -> Result<Regex, String> {
-    let config = Config::new()
-        .match_kind(MatchKind::LeftmostFirst)
-        .utf8_empty(false)
-        .which_captures(regex_automata::nfa::thompson::WhichCaptures::Implicit)
-        .nfa_size_limit(Some(MOST_COMPILED))
-        .hybrid_cache_capacity(STATES);
-    Regex::builder().syntax(syntax()).configure(config).build_many(patterns).map_err(|error| {
-        error.syntax_error().map_or_else(|| error.to_string(), |error| said(&error.to_string()))
-    })
+    for pattern in patterns {
+        syntax::parse_with(pattern, &syntax()).map_err(|error| said(&error.to_string()))?;
+    }
+    let thompson = thompson::Config::new().utf8(false).nfa_size_limit(Some(MOST_COMPILED));
+    let dfa = dfa::Config::new().cache_capacity(STATES);
+    let regex = Regex::builder().syntax(syntax()).thompson(thompson).dfa(dfa).build_many(patterns);
+    regex.map_err(|error| error.source().map_or_else(|| error.to_string(), ToString::to_string))
 }
 
 /// What is wrong with a pattern in one line. The parser draws it: the pattern, indented by 4, a `^` below the place, and

@@ -3,6 +3,9 @@
 //! All patterns become one automaton. Among those that match at the same place the first in the table wins, so the longer
 //! and more special ones stand first. Prefixes and lengths are those that vendors document or that secret scanners agree
 //! on; a pattern is a candidate, the check decides.
+//!
+//! What repeats without limit stands at a pattern's end: a pattern that could go on for ever before it matches would be
+//! followed to the end of the text behind each match of another.
 
 /// What sort of thing was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -87,7 +90,7 @@ const fn row(name: &'static str, regex: &'static str, check: Check) -> Pattern {
 pub(super) const SECRETS: &[Pattern] = &[
     row("private_key", r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----", Check::Pem),
     row("private_key", r"AGE-SECRET-KEY-1[0-9A-Z]{58}", Check::Any),
-    row("jwt", r"eyJ[A-Za-z0-9_-]{10,}(?:\.[A-Za-z0-9_-]*){2,4}", Check::Jwt),
+    row("jwt", r"eyJ[A-Za-z0-9_-]{10}", Check::Jwt),
     // Model providers.
     row("anthropic_key", r"sk-ant-[A-Za-z0-9_-]{20,}", Check::Token),
     row("openai_key", r"sk-(?:proj|svcacct|admin|None)-[A-Za-z0-9_-]{20,}", Check::Token),
@@ -127,13 +130,13 @@ pub(super) const SECRETS: &[Pattern] = &[
     row("slack_token", r"xox[abeoprs](?:\.xox[bp])?-[A-Za-z0-9-]{10,}", Check::Token),
     row("slack_token", r"xapp-[0-9]-[A-Za-z0-9-]{10,}", Check::Token),
     row("slack_webhook", r"hooks\.slack\.com/(?:services|workflows|triggers)/[A-Za-z0-9/+]{20,}", Check::Any),
-    row("discord_webhook", r"discord(?:app)?\.com/api/webhooks/[0-9]+/[A-Za-z0-9_-]{20,}", Check::Any),
+    row("discord_webhook", r"discord(?:app)?\.com/api/webhooks/[0-9]{1,24}/[A-Za-z0-9_-]{20,}", Check::Any),
     row("discord_token", r"\b[MNO][A-Za-z0-9_-]{23,27}\.[A-Za-z0-9_-]{6}\.[A-Za-z0-9_-]{27,}", Check::Token),
     row("telegram_token", r"\b[0-9]{8,10}:AA[A-Za-z0-9_-]{33}", Check::Token),
     row("stripe_key", r"\b[sr]k_(?:live|test|prod)_[A-Za-z0-9]{10,}", Check::Token),
     row("stripe_key", r"\bwhsec_[A-Za-z0-9+/]{20,}={0,2}", Check::Token),
     row("elevenlabs_key", r"\bsk_[a-f0-9]{48}", Check::Token),
-    row("sendgrid_key", r"\bSG\.[A-Za-z0-9_-]{16,}\.[A-Za-z0-9_-]{16,}", Check::Token),
+    row("sendgrid_key", r"\bSG\.[A-Za-z0-9_-]{16,64}\.[A-Za-z0-9_-]{16,}", Check::Token),
     row("twilio_key", r"\bSK[a-f0-9]{32}\b", Check::Token),
     row("digitalocean_token", r"\bdo[opr]_v1_[a-f0-9]{64}", Check::Token),
     row("shopify_token", r"\bshp(?:at|ca|pa|ss)_[A-Fa-f0-9]{32}", Check::Token),
@@ -147,13 +150,13 @@ pub(super) const SECRETS: &[Pattern] = &[
     row("grafana_token", r"\bgl(?:sa|c)_[A-Za-z0-9_+/]{32,}={0,2}", Check::Token),
     row("sentry_token", r"\bsntry[su]_[A-Za-z0-9_+/=]{40,}", Check::Token),
     // In context: the words before them say what they are.
-    row("url_password", r#"://[^\s:/?\#@"'\\<>]*:[^\s/@"'\\<>]+@[A-Za-z0-9\[]"#, Check::UrlPassword),
-    row("bearer_token", r"(?i:\bbearer)[ \t]+[A-Za-z0-9._~+/-]{16,}=*", Check::Bearer),
-    row("basic_credential", r"(?i:\bbasic)[ \t]+[A-Za-z0-9+/]{8,}={0,2}", Check::Basic),
+    row("url_password", r#"://[^\s:/?\#@"'\\<>]{0,64}:"#, Check::UrlPassword),
+    row("bearer_token", r"(?i:\bbearer)[ \t]{1,8}[A-Za-z0-9._~+/-]{16,}=*", Check::Bearer),
+    row("basic_credential", r"(?i:\bbasic)[ \t]{1,8}[A-Za-z0-9+/]{8,}={0,2}", Check::Basic),
     row(
         "password",
         concat!(
-            r#"(?i:pass(?:word|wd|phrase)|pwd)[A-Za-z0-9_]*[\\"']*[ \t]*[:=]>?=?[ \t]*[\\"']*"#,
+            r#"(?i:pass(?:word|wd|phrase)|pwd)[A-Za-z0-9_]{0,64}[\\"']{0,8}[ \t]{0,32}[:=]>?=?[ \t]{0,32}[\\"']{0,8}"#,
             r#"[^\s"'\\,;<>(){}\[\]&|`]{6,}"#
         ),
         Check::Password,
@@ -161,8 +164,8 @@ pub(super) const SECRETS: &[Pattern] = &[
     row(
         "credential",
         concat!(
-            r"(?i:(?:secret|api[_-]?key|(?:access|account|private|auth|subscription)[_-]?key)[A-Za-z0-9_-]*",
-            r#"|token|authorization|credentials?)[\\"']*[ \t]*[:=]>?=?[ \t]*[\\"']*"#,
+            r"(?i:(?:secret|api[_-]?key|(?:access|account|private|auth|subscription)[_-]?key)[A-Za-z0-9_-]{0,64}",
+            r#"|token|authorization|credentials?)[\\"']{0,8}[ \t]{0,32}[:=]>?=?[ \t]{0,32}[\\"']{0,8}"#,
             r#"[^\s"'\\,;<>(){}\[\]&|`]{12,}"#
         ),
         Check::Assignment,
@@ -172,10 +175,10 @@ pub(super) const SECRETS: &[Pattern] = &[
 // Personal data.
 
 pub(super) const EMAIL: Pattern =
-    row("email", r"[A-Za-z0-9._%+'-]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+", Check::Email);
+    row("email", r"[A-Za-z0-9._%+'-]@[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]+)+", Check::Email);
 pub(super) const IBAN: Pattern = row("iban", r"\b[A-Z]{2}[0-9]{2}(?: ?[A-Z0-9]){11,30}", Check::Iban);
 /// Global unicast (2000::/3), full or shortened.
-pub(super) const IPV6: Pattern = row("ip", r"\b[23][0-9A-Fa-f]{3}:[0-9A-Fa-f:.]{2,}", Check::Ipv6);
+pub(super) const IPV6: Pattern = row("ip", r"\b[23][0-9A-Fa-f]{3}:[0-9A-Fa-f:.]{2,45}", Check::Ipv6);
 /// National ids with letters; the others are runs of digits.
 pub(super) const NATIONAL: &[Pattern] = &[
     row("national_id", r"\b[A-Z]{2} ?[0-9]{2} ?[0-9]{2} ?[0-9]{2} ?[A-D]\b", Check::Nino),

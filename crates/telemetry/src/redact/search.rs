@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
 
-use regex_automata::meta::Cache;
+use regex_automata::hybrid::regex::Cache;
 
 use super::Redactor;
 use super::document::PATH;
