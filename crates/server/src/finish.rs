@@ -1,5 +1,7 @@
 //! What a finished request comes to: its price, its ledger rows, its access line (invariant 7).
 
+use std::borrow::Cow;
+
 use magicapi_kernel::{AttemptRow, LedgerEntry, Provider};
 use magicapi_model::price::{PriceTable, Terms};
 use magicapi_plugin::{CostSource, Facts, Secret};
@@ -75,6 +77,20 @@ pub(crate) fn ledger_entry(
     }
 }
 
+/// A text that may be as long as a request's head is cut before it is looked at: requests wait for this. Its last part goes
+/// too, which may be the beginning of a secret that the cut went through.
+fn cut<'t>(text: &'t str, look: impl FnOnce(&'t str) -> Cow<'t, str>) -> Cow<'t, str> {
+    const LONGEST: usize = 1024;
+    const UNSURE: usize = 128;
+    let head = text.get(..text.floor_char_boundary(LONGEST)).unwrap_or_default();
+    let seen = look(head);
+    if head.len() == text.len() {
+        return seen;
+    }
+    let sure = seen.floor_char_boundary(seen.len().saturating_sub(UNSURE));
+    Cow::Owned(format!("{}…", seen.get(..sure).unwrap_or_default()))
+}
+
 /// One line per request; never content, and nothing that the record hides.
 pub(crate) fn access_line(facts: &Facts, telemetry: &Telemetry, caller_key: Option<&Secret>) {
     if !tracing::enabled!(target: "access", tracing::Level::INFO) {
@@ -92,8 +108,8 @@ pub(crate) fn access_line(facts: &Facts, telemetry: &Telemetry, caller_key: Opti
         credential = facts.credential.unwrap_or("-"),
         provider = facts.provider.as_deref().unwrap_or("-"),
         model = shown(&facts.model),
-        method = &*telemetry.redacted(caller_key, &facts.method),
-        path = &*telemetry.redacted(caller_key, &facts.path),
+        method = &*cut(&facts.method, |text| telemetry.redacted(caller_key, text)),
+        path = &*cut(&facts.path, |text| telemetry.redacted(caller_key, text)),
         status = facts.status_code,
         outcome = facts.outcome.as_str(),
         error = facts.error_type.unwrap_or("-"),
@@ -102,4 +118,28 @@ pub(crate) fn access_line(facts: &Facts, telemetry: &Telemetry, caller_key: Opti
         output = facts.usage.output_total(),
         "request"
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use std::borrow::Cow;
+
+    use super::cut;
+
+    #[test]
+    fn a_long_path_is_cut_before_it_is_looked_at_and_shows_no_part_of_a_secret() {
+        for (text, shown) in [
+            ("/v1/models".to_owned(), "/v1/models".to_owned()),
+            ("é".repeat(40 << 10), format!("{}…", "é".repeat(448))),
+            (format!("/{}{}", "a".repeat(1000), "SECRET".repeat(9000)), format!("/{}…", "a".repeat(895))),
+        ] {
+            let mut looked_at = 0;
+            let seen = cut(&text, |head| {
+                looked_at = head.len();
+                Cow::Borrowed(head)
+            });
+            assert_eq!(seen, shown);
+            assert!(looked_at <= 1024, "{looked_at}");
+        }
+    }
 }
