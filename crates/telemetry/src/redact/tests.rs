@@ -1,8 +1,10 @@
 //! Redaction from end to end: what is found, what stands in its place, what stays.
 
 mod properties;
+mod samples;
 mod work;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -10,7 +12,11 @@ use magicapi_dialects::openai_chat::{Join, join};
 use magicapi_plugin::{RequestMetrics, Secret, TelemetryConfig};
 use serde_json::{Value, json};
 
-use super::{Class, Content, CustomPattern, Outcome, Pii, PiiSetting, RedactionSettings, Redactor, Replace};
+use self::samples::{Sample, body, hex, jwt, other_forms, samples};
+use super::patterns::{Pattern, SECRETS};
+use super::{
+    Class, Content, CustomPattern, Found, Outcome, Pii, PiiSetting, RedactionSettings, Redactor, Replace,
+};
 use crate::scripted::facts;
 
 fn redactor(change: impl FnOnce(&mut RedactionSettings)) -> Redactor {
@@ -37,80 +43,41 @@ fn redacted(redactor: &Redactor, text: &str) -> (String, Outcome) {
     (request["messages"][0]["content"].as_str().expect("text").to_owned(), outcome)
 }
 
-/// Put together here, so that no scanner takes this file for a leak.
-fn body(length: usize) -> String {
-    "aB3dE5fG7hJ9kL2mN4pQ6rS8tU1vW0xYzC".chars().cycle().take(length).collect()
-}
-
-fn hex(length: usize) -> String {
-    "0f1e2d3c4b5a69788796a5b4c3d2e1f0".chars().cycle().take(length).collect()
-}
-
-fn jwt() -> String {
-    format!("{}.{}.{}", "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9", "eyJzdWIiOiIxMjM0NTY3ODkwIn0", body(43))
-}
-
-fn pem(kind: &str) -> String {
-    let lines = format!("{}\n{}\n{}", body(64), body(64), body(20));
-    format!("-----BEGIN {kind}PRIVATE KEY-----\n{lines}==\n-----END {kind}PRIVATE KEY-----")
-}
-
-/// Each sort of secret: its name, and one of them.
-fn secrets() -> Vec<(&'static str, String)> {
-    let upper = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
-    vec![
-        ("private_key", pem("RSA ")),
-        ("private_key", pem("")),
-        ("private_key", pem("OPENSSH ")),
-        ("jwt", jwt()),
-        ("anthropic_key", format!("sk-ant-api03-{}AA", body(93))),
-        ("openai_key", format!("sk-proj-{}", body(74))),
-        ("openai_key", format!("sk-svcacct-{}", body(74))),
-        ("openai_key", format!("sk-{}", body(48))),
-        ("openai_key", format!("sk-{}", hex(32))),
-        ("openrouter_key", format!("sk-or-v1-{}", hex(64))),
-        ("langfuse_key", format!("sk-lf-{}", body(36))),
-        ("google_key", format!("AIza{}", body(35))),
-        ("google_oauth", format!("ya29.{}", body(60))),
-        ("groq_key", format!("gsk_{}", body(52))),
-        ("xai_key", format!("xai-{}", body(80))),
-        ("huggingface_token", format!("hf_{}", body(34))),
-        ("perplexity_key", format!("pplx-{}", body(48))),
-        ("replicate_token", format!("r8_{}", body(37))),
-        ("fireworks_key", format!("fw_{}", body(24))),
-        ("gateway_key", format!("mgk_{}", body(43))),
-        ("github_token", format!("ghp_{}", body(36))),
-        ("github_token", format!("gho_{}", body(36))),
-        ("github_token", format!("github_pat_{}_{}", body(22), body(59))),
-        ("gitlab_token", format!("glpat-{}", body(20))),
-        ("npm_token", format!("npm_{}", body(36))),
-        ("pypi_token", format!("pypi-AgEIcHlwaS5vcmc{}", body(70))),
-        ("aws_access_key", format!("AKIA{}", &upper[..16])),
-        ("aws_access_key", format!("ASIA{}", &upper[8..24])),
-        ("azure_secret", format!("{}8Q~{}", body(3), body(34))),
-        ("slack_token", format!("xoxb-123456789012-123456789012-{}", body(24))),
-        ("slack_webhook", format!("hooks.slack.com/services/T0000000/B0000000/{}", body(24))),
-        ("discord_token", format!("M{}.G{}.{}", body(23), body(5), body(38))),
-        ("telegram_token", format!("123456789:AA{}", body(33))),
-        ("stripe_key", format!("sk_live_{}", body(24))),
-        ("stripe_key", format!("rk_live_{}", body(24))),
-        ("sendgrid_key", format!("SG.{}.{}", body(22), body(43))),
-        ("twilio_key", format!("SK{}", hex(32))),
-    ]
+/// Whatever stands around it, the secret goes and all else comes out as it went in.
+fn assert_found(redactor: &Redactor, sample: &Sample) {
+    for (before, after) in
+        [("", ""), ("The key is ", ", keep it."), ("(\"", "\")"), ("é\n", "\n"), ("'", "'")]
+    {
+        let (text, outcome) = redacted(redactor, &format!("{before}{}{after}", sample.text()));
+        assert_eq!(text, format!("{before}{}{after}", sample.masked()), "{}", sample.secret);
+        assert_eq!(outcome.found, [Found { class: Class::Secret, name: sample.name.into(), count: 1 }]);
+    }
 }
 
 #[test]
 fn every_sort_of_secret_is_found_and_named() {
     let redactor = redactor(|_| {});
-    for (name, secret) in secrets() {
-        for (before, after) in
-            [("", ""), ("The key is ", ", keep it."), ("(\"", "\")"), ("é\n", "\n"), ("'", "'")]
-        {
-            let (text, outcome) = redacted(&redactor, &format!("{before}{secret}{after}"));
-            assert_eq!(text, format!("{before}[REDACTED:{name}]{after}"), "{secret}");
-            assert_eq!((outcome.found[0].class, outcome.found[0].count), (Class::Secret, 1));
-        }
+    for sample in samples().iter().chain(&other_forms()) {
+        assert_found(&redactor, sample);
     }
+}
+
+/// The automaton itself says which row matches: each is a pattern of the user's, called by its place in the table.
+#[test]
+fn every_row_of_the_table_is_hit_by_a_sample() {
+    let called = |at: usize| format!("row_{at}");
+    let redactor = redactor(|settings| {
+        let row = |(at, row): (usize, &Pattern)| CustomPattern { name: called(at), regex: row.regex.into() };
+        settings.patterns = SECRETS.iter().enumerate().map(row).collect();
+    });
+    let hits = samples().into_iter().flat_map(|sample| {
+        let (_, outcome) = redacted(&redactor, &sample.text());
+        outcome.found.into_iter().map(move |found| (sample.name, found.name))
+    });
+    let hits: HashSet<_> = hits.collect();
+    let missed = SECRETS.iter().enumerate().filter(|(at, row)| !hits.contains(&(row.name, called(*at))));
+    let missed: Vec<_> = missed.map(|(_, row)| (row.name, row.regex)).collect();
+    assert!(missed.is_empty(), "no sample hits {missed:?}");
 }
 
 #[test]
