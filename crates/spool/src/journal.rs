@@ -322,3 +322,6 @@ fn number(path: &Path) -> Option<u64> {
     let (number, ending) = name.rsplit_once('.')?;
     if ending == ENDING { number.parse().ok() } else { None }
 }
+
+#[cfg(test)]
+mod tests;
