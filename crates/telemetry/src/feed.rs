@@ -97,3 +97,6 @@ impl Feed {
         Some(Batch { origin: Some(origin), items })
     }
 }
+
+#[cfg(test)]
+mod tests;
