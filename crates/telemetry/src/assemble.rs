@@ -71,7 +71,7 @@ fn assemble<'a>(core: &Core, plan: &'a Plan, mut pending: Pending) -> Option<Sea
     let most = takers.iter().map(|taker| taker.form.level).max()?;
     let level = most.min(pending.capture.limits.bodies);
     let (bodies, mut facts, mut share) = open(core, pending, level, body::read);
-    let Content { request, response, streamed_data } =
+    let Content { request, response, streamed_data, .. } =
         redact(core, plan, caller_key.as_ref(), bodies, &mut facts);
     let record = RequestMetrics::seal(facts, core.config.clone(), request, response, streamed_data);
     let record = Arc::new(with_what_was_said(record, &takers));
@@ -255,9 +255,9 @@ fn redact(
     bodies: Bodies,
     facts: &mut Facts,
 ) -> Content {
-    let Bodies { request, response, streamed_data, truncated } = bodies;
+    let Bodies { request, response, streamed_data, truncated, described } = bodies;
     facts.truncated = truncated;
-    let mut content = Content { request, response, streamed_data };
+    let mut content = Content { request, response, streamed_data, described };
     let outcome = plan.redact(caller_key, &mut content, facts);
     core.metrics.redacted(&outcome.found);
     if outcome.failed {

@@ -14,6 +14,7 @@ use magicapi_plugin::{ContentLevel, Truncated};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
+use crate::redact::Described;
 use crate::settings::CaptureSettings;
 use crate::tap::{Block, BodyKind, Capture, Captured, Finished};
 
@@ -27,6 +28,7 @@ pub(crate) struct Bodies {
     pub(crate) response: Option<Bytes>,
     pub(crate) streamed_data: Option<Bytes>,
     pub(crate) truncated: Truncated,
+    pub(crate) described: Described,
 }
 
 /// One body, decoded.
@@ -52,7 +54,8 @@ pub(crate) fn read(capture: &mut Capture, end: &Finished, level: ContentLevel) -
     bodies.truncated.request = captured.left_out;
     if let Some(request) = Content::read(captured, coding, limits.max_request) {
         bodies.truncated.request = request.left_out;
-        bodies.request = Some(document(&request, end.request_type.as_deref(), coding));
+        let (request, described) = document(&request, end.request_type.as_deref(), coding);
+        (bodies.request, bodies.described.request) = (Some(request), described);
     }
     let coding = end.response_coding.as_deref();
     let stream = end.response_kind == BodyKind::EventStream;
@@ -68,7 +71,8 @@ pub(crate) fn read(capture: &mut Capture, end: &Finished, level: ContentLevel) -
         bodies.truncated.streamed_data = joined.left_out.streamed_data + response.left_out;
     } else {
         bodies.truncated.response = response.left_out;
-        bodies.response = Some(document(&response, end.response_type.as_deref(), coding));
+        let (response, described) = document(&response, end.response_type.as_deref(), coding);
+        (bodies.response, bodies.described.response) = (Some(response), described);
     }
     bodies
 }
@@ -216,13 +220,14 @@ struct PartDescription<'a> {
     text: Option<Cow<'a, str>>,
 }
 
-/// The body as one line of JSON.
-fn document(content: &Content, content_type: Option<&str>, coding: Option<&str>) -> Bytes {
+/// The body as one line of JSON, and whether that describes it.
+fn document(content: &Content, content_type: Option<&str>, coding: Option<&str>) -> (Bytes, bool) {
     if content.is_json(content_type) {
-        return match json::one_line(&content.bytes) {
+        let line = match json::one_line(&content.bytes) {
             Cow::Borrowed(_) => content.bytes.clone(),
             Cow::Owned(line) => line.into(),
         };
+        return (line, false);
     }
     let bytes = &content.bytes;
     let parts = match content_type {
@@ -241,7 +246,7 @@ fn document(content: &Content, content_type: Option<&str>, coding: Option<&str>)
         text,
     };
     // Plain data always serialises; were it ever not to, the record says `null`, not nothing.
-    serde_json::to_vec(&description).map_or_else(|_| Bytes::from_static(b"null"), exact)
+    (serde_json::to_vec(&description).map_or_else(|_| Bytes::from_static(b"null"), exact), true)
 }
 
 fn describe(part: multipart::Part, body: &[u8]) -> PartDescription<'_> {

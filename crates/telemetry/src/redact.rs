@@ -59,6 +59,18 @@ pub struct Content {
     pub response: Option<Bytes>,
     /// The stream's events.
     pub streamed_data: Option<Bytes>,
+    /// Which bodies could not be kept as what they are.
+    pub described: Described,
+}
+
+/// Bodies that are no whole JSON: their documents describe them, `{"content_type", "bytes", "text"?, "parts"?, …}`.
+/// Configured paths lead nowhere in them, so what they say is masked whole.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Described {
+    /// The request.
+    pub request: bool,
+    /// The response.
+    pub response: bool,
 }
 
 /// How often something was found in a record.
@@ -189,13 +201,14 @@ impl Redactor {
         content: &mut Content,
         labels: Vec<Label<'_>>,
     ) -> Result<Outcome, Malformed> {
-        let response_root = self.root("response");
+        let request_root = self.root("request", content.described.request);
+        let response_root = self.root("response", content.described.response);
         let mut all = Values::default();
         for (path, label) in &labels {
             self.look_at_label(search, path, label, &mut all);
         }
         if let Some(request) = &content.request {
-            document::probe(request, &self.root("request"), search, &mut all)?;
+            document::probe(request, &request_root, search, &mut all)?;
         }
         if let Some(response) = &content.response {
             document::probe(response, &response_root, search, &mut all)?;
@@ -213,8 +226,8 @@ impl Redactor {
             self.write_label(search, path, label, &mut written);
         }
         if let Some(request) = &content.request {
-            let root = self.root("request");
-            content.request = Some(document::rewrite(request, &root, false, search, &mut written)?);
+            let new = document::rewrite(request, &request_root, false, search, &mut written)?;
+            content.request = Some(new);
         }
         self.answer(search, content, places, &response_root, &mut written)?;
         Ok(self.outcome(&written))
@@ -262,8 +275,11 @@ impl Redactor {
     }
 
     /// Where a body's walk begins.
-    fn root(&self, body: &str) -> Here {
-        let states = self.paths.step(&self.paths.root(), Child::Name(body.as_bytes()));
+    fn root(&self, body: &str, described: bool) -> Here {
+        let mut states = self.paths.step(&self.paths.root(), Child::Name(body.as_bytes()));
+        if described {
+            self.paths.add_described(&mut states);
+        }
         Here { states, ..Here::default() }
     }
 

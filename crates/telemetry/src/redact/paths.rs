@@ -14,9 +14,12 @@ enum Step {
     Deep,
 }
 
-/// All configured paths.
+/// All configured paths, and three more for what they cannot lead into: the texts of a description, and all of an event.
 #[derive(Debug, Default)]
-pub(super) struct Paths(Vec<Vec<Step>>);
+pub(super) struct Paths {
+    all: Vec<Vec<Step>>,
+    configured: usize,
+}
 
 /// Where in the paths a place of the document is: path and step. Without paths it is always empty, and nothing is
 /// allocated.
@@ -47,19 +50,37 @@ impl Paths {
             let wrong = |reason| RedactionError::new(format!("paths[{at}]"), format!("`{path}` {reason}"));
             parse(path).map_err(wrong)
         });
-        Ok(Self(parsed.collect::<Result<_, _>>()?))
+        let mut all = parsed.collect::<Result<Vec<_>, _>>()?;
+        let configured = all.len();
+        let name = |name: &str| Step::Name(name.to_owned());
+        all.extend([vec![name("text")], vec![name("parts"), Step::Any, name("text")], Vec::new()]);
+        Ok(Self { all, configured })
     }
 
     /// Before the first step: `$`.
     pub(super) fn root(&self) -> States {
-        (0..self.0.len()).map(|path| (path, 0)).collect()
+        (0..self.configured).map(|path| (path, 0)).collect()
+    }
+
+    /// At the root of a body that is described: when any path leads into the body, its texts are masked.
+    pub(super) fn add_described(&self, states: &mut States) {
+        if !states.is_empty() {
+            states.extend([(self.configured, 0), (self.configured + 1, 0)]);
+        }
+    }
+
+    /// At an event that could not be read and stands there as a string: when any path leads into it, it is masked.
+    pub(super) fn add_unread(&self, states: &mut States) {
+        if !states.is_empty() {
+            states.push((self.configured + 2, 0));
+        }
     }
 
     /// One step down.
     pub(super) fn step(&self, states: &States, child: Child<'_>) -> States {
         let mut next = States::new();
         for (path, at) in states {
-            let Some(steps) = self.0.get(*path) else { continue };
+            let Some(steps) = self.all.get(*path) else { continue };
             match steps.get(*at) {
                 Some(Step::Deep) => {
                     next.push((*path, *at));
@@ -76,7 +97,7 @@ impl Paths {
 
     /// Whether a path ends here.
     pub(super) fn end(&self, states: &States) -> bool {
-        states.iter().any(|(path, at)| self.0.get(*path).is_some_and(|steps| steps.len() == *at))
+        states.iter().any(|(path, at)| self.all.get(*path).is_some_and(|steps| steps.len() == *at))
     }
 }
 

@@ -172,6 +172,9 @@ fn root(event: &[u8], position: usize, paths: &Paths, response: &States) -> Here
     if !states.is_empty() {
         let events = paths.step(response, Child::Name(b"streamed_data"));
         states.extend(paths.step(&events, Child::Index(position)));
+        if event.starts_with(b"\"") {
+            paths.add_unread(&mut states);
+        }
     }
     Here { place, states, secret_name: None }
 }

@@ -1,5 +1,6 @@
 //! Redaction from end to end: what is found, what stands in its place, what stays.
 
+mod paths;
 mod properties;
 mod samples;
 mod work;
@@ -173,6 +174,7 @@ fn without_a_finding_the_bytes_are_the_same_allocation() {
         request: Some(body.clone()),
         response: Some(body.clone()),
         streamed_data: Some(events.clone()),
+        ..Content::default()
     };
     assert_eq!(with_pii().apply(&mut content, &mut facts()), Outcome::default());
     for kept in [content.request, content.response] {
@@ -213,7 +215,7 @@ fn a_value_found_once_is_masked_in_the_whole_record() {
     let mut content = Content {
         request: Some(bytes(&json!({"messages": [{"content": "password=hunter2!x"}]}))),
         response: Some(bytes(&json!({"choices": [{"message": {"content": "hunter2!x is weak"}}]}))),
-        streamed_data: None,
+        ..Content::default()
     };
     let mut facts = facts();
     facts.error_message = Some("bad hunter2!x".into());
@@ -330,6 +332,7 @@ fn paths_mask_the_request_the_answer_its_events_and_the_labels() {
             "metadata": {"email": 7, "other": "x"}}))),
         response: Some(response),
         streamed_data: Some(events),
+        ..Content::default()
     };
     let mut facts = facts();
     facts.user_id = Some("jane".into());

@@ -191,6 +191,7 @@ fn every_secret_at_every_offset_in_every_place_appears_in_no_record() {
                     request: Some(request),
                     response: Some(response),
                     streamed_data: Some(streamed),
+                    ..Content::default()
                 };
                 assert!(!redactor.apply(&mut content, &mut facts).failed);
                 let (mut answer, mut slices) = (String::new(), String::new());
@@ -201,7 +202,7 @@ fn every_secret_at_every_offset_in_every_place_appears_in_no_record() {
                     !answer.contains(secret) && !slices.contains(secret),
                     "{pieces:?}: {answer} {slices}"
                 );
-                let Content { request, response, streamed_data } = content;
+                let Content { request, response, streamed_data, .. } = content;
                 let record = RequestMetrics::seal(facts, config.clone(), request, response, streamed_data);
                 for form in [record.otel_log_json().to_vec(), record.to_stored()] {
                     let found = memchr::memmem::find(&form, written.as_bytes());
@@ -240,8 +241,8 @@ proptest! {
         let (response, streamed) = joined(&events(dialect, &pieces));
         let count = serde_json::from_slice::<Vec<Value>>(&streamed).expect("json").len();
         let request = bytes(&json!({"messages": [{"content": text}]}));
-        let mut content =
-            Content { request: Some(request), response: Some(response), streamed_data: Some(streamed) };
+        let mut content = Content { request: Some(request), response: Some(response),
+            streamed_data: Some(streamed), ..Content::default() };
         let mut facts: Facts = facts();
         facts.error_message = Some(text.clone());
         let outcome = redactor.apply(&mut content, &mut facts);
