@@ -376,6 +376,52 @@ async fn days_are_parts_and_records_are_unique_across_them() {
     assert!(parts().contains("theirs") && parts().lines().count() == 8, "{}", parts());
 }
 
+/// What stands in the way of dropping a part stands in the way of no record.
+#[tokio::test]
+async fn a_part_that_cannot_be_dropped_costs_no_record() {
+    const DAY: Duration = Duration::from_hours(24);
+    let Some(server) = Postgres::named() else { return };
+    let settings = json!({ "partitions": "day", "keep_days": 30 });
+    let exporter = ready(&server, "stuck", &settings).await;
+    let now = SystemTime::now();
+    let part = |day: &str, next: &str| {
+        let name = format!("ai_gateway_logs_p{}", day.replace('-', ""));
+        let bounds = format!("FROM ('{day} 00:00+00') TO ('{next} 00:00+00')");
+        server.sql("stuck", &format!("CREATE TABLE {name} PARTITION OF ai_gateway_logs FOR VALUES {bounds}"));
+    };
+    let parts = || {
+        let parts = "SELECT count(*) FROM pg_inherits WHERE inhparent = 'ai_gateway_logs'::regclass";
+        server.sql("stuck", parts)
+    };
+    part("2020-01-01", "2020-01-02");
+    part("2020-01-02", "2020-01-03");
+    server.sql("stuck", "CREATE VIEW needs AS SELECT * FROM ai_gateway_logs_p20200101");
+    assert_eq!(exporter.export(&[record_at(now - DAY * 2)]).await, Delivery::Delivered);
+    let Health::Degraded(why) = exporter.health().await else { panic!("degraded") };
+    assert!(why.contains("keep_days") && why.contains("(SQLSTATE 2BP01)"), "{why}");
+    assert_eq!(parts(), "4", "today, tomorrow, the new one, and the one that the view needs");
+    assert_eq!(exporter.export(&[record_at(now)]).await, Delivery::Delivered);
+    server.sql("stuck", "DROP VIEW needs");
+    assert_eq!(exporter.export(&[record_at(now - DAY * 3)]).await, Delivery::Delivered);
+    assert_eq!((parts().as_str(), exporter.health().await), ("4", Health::Ok));
+
+    // Who owns the table but not the part.
+    part("2020-01-01", "2020-01-02");
+    server.sql("stuck", "DROP ROLE IF EXISTS splitter");
+    server.sql(
+        "stuck",
+        "CREATE ROLE splitter LOGIN PASSWORD 'canary'; GRANT CREATE, USAGE ON SCHEMA public TO splitter; \
+         ALTER TABLE ai_gateway_logs OWNER TO splitter",
+    );
+    let splitter = self::exporter(&server.url_as("splitter", "canary", "stuck"), &settings);
+    assert_eq!(splitter.export(&[record_at(now)]).await, Delivery::Delivered);
+    let Health::Degraded(why) = splitter.health().await else { panic!("degraded") };
+    assert!(why.contains("(SQLSTATE 42501)"), "{why}");
+    assert_eq!(server.sql("stuck", "SELECT count(*) FROM ai_gateway_logs"), "4");
+    splitter.shutdown().await.expect("shutdown");
+    server.sql("stuck", "DROP OWNED BY splitter CASCADE; DROP ROLE splitter");
+}
+
 /// A table that somebody else splits.
 #[tokio::test]
 async fn a_table_that_is_split_by_others_is_taken_as_it_is() {

@@ -18,6 +18,7 @@ use magicapi_plugin::{
     TelemetryConfig, TelemetryExporter, TelemetryPlugin, async_trait,
 };
 use sqlx::{Connection, PgConnection};
+use tracing::warn;
 
 use self::client::Fault;
 use self::config::Target;
@@ -70,6 +71,8 @@ struct Known {
     is_split: Option<bool>,
     /// Days that have their part.
     days: BTreeSet<Date>,
+    /// Why parts that are too old are still there.
+    not_dropped: Option<String>,
 }
 
 impl PostgresExporter {
@@ -155,11 +158,34 @@ impl PostgresExporter {
             }
             self.known().days.insert(day);
         }
+        self.drop_old(connection, today, &parts).await
+    }
+
+    /// Drops the parts that are older than `keep_days`. One that cannot be dropped stands in the way of no record: that
+    /// is said, and tried again with the next new part. An error is one of the connection.
+    async fn drop_old(
+        &self,
+        connection: &mut PgConnection,
+        today: Date,
+        parts: &[String],
+    ) -> Result<(), Fault> {
         let keep = self.target.keep_days.map(|days| Span::new().days(days));
         let before = keep.and_then(|keep| today.checked_sub(keep).ok()).unwrap_or(Date::MIN);
-        for drop in parts.iter().filter_map(|part| table.drop_part(part, before)) {
-            client::run(connection, drop).await?;
+        let mut not_dropped = None;
+        for drop in parts.iter().filter_map(|part| self.target.table.drop_part(part, before)) {
+            let Err(fault) = client::run(connection, drop).await else { continue };
+            client::run(connection, "ROLLBACK".into()).await?;
+            let what = self.hide(fault.text());
+            not_dropped.get_or_insert(format!("a part older than keep_days could not be dropped: {what}"));
+            // Whoever reads one reads the others too, and each would be waited for.
+            if let Fault::Retry(_) = fault {
+                break;
+            }
         }
+        if let Some(what) = &not_dropped {
+            warn!("postgres: {what}");
+        }
+        self.known().not_dropped = not_dropped;
         Ok(())
     }
 
@@ -227,7 +253,10 @@ impl TelemetryExporter for PostgresExporter {
     }
 
     async fn health(&self) -> Health {
-        self.health.get()
+        match (self.health.get(), &self.known().not_dropped) {
+            (Health::Ok, Some(what)) => Health::Degraded(what.clone()),
+            (health, _) => health,
+        }
     }
 
     async fn shutdown(&self) -> Result<(), ExportError> {
