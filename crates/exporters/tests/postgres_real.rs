@@ -422,6 +422,45 @@ async fn a_part_that_cannot_be_dropped_costs_no_record() {
     server.sql("stuck", "DROP OWNED BY splitter CASCADE; DROP ROLE splitter");
 }
 
+/// Something between the gateway and the server that forgets a connection without a word, as firewalls do.
+#[tokio::test]
+async fn an_idle_connection_that_went_silent_is_replaced() {
+    let Some(server) = Postgres::named() else { return };
+    server.database("silent");
+    let url = server.url("silent");
+    let (root, database) = url.rsplit_once('/').expect("a database");
+    let (user, host) = root.rsplit_once('@').expect("a host");
+    let (listener, host) =
+        (tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("an address"), host.to_owned());
+    let port = listener.local_addr().expect("an address").port();
+    let (silence, silent) = tokio::sync::watch::channel(0);
+    tokio::spawn(async move {
+        for nth in 1.. {
+            let (mut near, _) = listener.accept().await.expect("a connection");
+            let mut far = tokio::net::TcpStream::connect(&host).await.expect("the server");
+            let mut silent = silent.clone();
+            tokio::spawn(async move {
+                let silent = async { silent.wait_for(|upto| nth <= *upto).await.map(drop) };
+                tokio::select! {
+                    _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
+                    // Kept open: nobody is told.
+                    _ = silent => std::future::pending::<()>().await,
+                }
+            });
+        }
+    });
+    let exporter = exporter(&format!("{user}@127.0.0.1:{port}/{database}?sslmode=disable"), &json!({}));
+    init(&*exporter).await.expect("init");
+    assert_eq!(exporter.export(&batch(1)).await, Delivery::Delivered);
+    silence.send(1).expect("a listener");
+    let begun = Instant::now();
+    let records = batch(1);
+    let export = tokio::time::timeout(Duration::from_secs(20), exporter.export(&records));
+    assert_eq!(export.await, Ok(Delivery::Delivered), "and nothing of it is unclear");
+    assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
+    assert_eq!(server.sql("silent", "SELECT count(*) FROM ai_gateway_logs"), "2");
+}
+
 /// A table that somebody else splits.
 #[tokio::test]
 async fn a_table_that_is_split_by_others_is_taken_as_it_is() {

@@ -8,7 +8,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
@@ -18,6 +18,7 @@ use magicapi_plugin::{
     TelemetryConfig, TelemetryExporter, TelemetryPlugin, async_trait,
 };
 use sqlx::{Connection, PgConnection};
+use tokio::time::timeout;
 use tracing::warn;
 
 use self::client::Fault;
@@ -31,6 +32,10 @@ mod encode;
 mod table;
 #[cfg(test)]
 mod tests;
+
+/// How long a connection that stood idle may take to say that it is there: what lies between may have dropped it in
+/// silence.
+const PING: Duration = Duration::from_secs(3);
 
 /// The plug-in `postgres`.
 pub struct PostgresPlugin;
@@ -85,8 +90,11 @@ impl PostgresExporter {
         loop {
             let idle = self.known().idle.pop();
             let Some(mut idle) = idle else { return client::connect(&self.target).await };
-            if idle.ping().await.is_ok() {
-                return Ok(idle);
+            match timeout(PING, idle.ping()).await {
+                Ok(Ok(())) => return Ok(idle),
+                Ok(Err(_)) => {}
+                // The others went the same way, and to ask each would take as long.
+                Err(_) => self.known().idle.clear(),
             }
         }
     }
