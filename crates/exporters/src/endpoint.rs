@@ -87,21 +87,42 @@ fn gzip(body: &[u8]) -> Option<Bytes> {
 /// The address in the setting `url`, without a slash at its end. The error texts quote nothing of it: with user
 /// information in it, it is a secret.
 pub(crate) fn check_url(url: &str) -> Result<String, ConfigError> {
-    let wrong = |what: &str| Err(ConfigError::new("url", what));
-    let Ok(uri) = url.parse::<Uri>() else {
-        return wrong("not an address; expected scheme, host and port, as in http://localhost:9200");
-    };
-    let Some(authority) = uri.authority().filter(|_| matches!(uri.scheme_str(), Some("http" | "https")))
-    else {
-        return wrong("begins with neither http:// nor https://");
-    };
-    if authority.as_str().contains('@') {
-        return wrong("holds a user or password; they have settings of their own");
-    }
-    if authority.host().is_empty() || url.contains(['?', '#']) {
+    check_parts(
+        url,
+        "scheme, host and port, as in http://localhost:9200",
+        "they have settings of their own",
+    )?;
+    if url.contains(['?', '#']) {
         return wrong("expected scheme, host, port and perhaps a path, nothing else");
     }
     Ok(url.trim_end_matches('/').to_owned())
+}
+
+/// Checks an address that is used as it stands, with its path, a slash at its end and a query. The error is one of
+/// `url` and quotes nothing of it.
+pub(crate) fn check_whole_url(url: &str) -> Result<(), ConfigError> {
+    check_parts(url, "one as in https://example.com/hook", "send them in `headers`")
+}
+
+/// What every address must have, and must not; `user` says where user and password belong.
+fn check_parts(url: &str, expected: &str, user: &str) -> Result<(), ConfigError> {
+    let Ok(uri) = url.parse::<Uri>() else {
+        return wrong(&format!("not an address; expected {expected}"));
+    };
+    match uri.authority().filter(|_| matches!(uri.scheme_str(), Some("http" | "https"))) {
+        None => wrong("begins with neither http:// nor https://"),
+        Some(authority) if authority.as_str().contains('@') => {
+            wrong(&format!("holds a user or password; {user}"))
+        }
+        Some(authority) if authority.host().is_empty() => {
+            wrong(&format!("lacks a host; expected {expected}"))
+        }
+        Some(_) => Ok(()),
+    }
+}
+
+fn wrong<T>(what: &str) -> Result<T, ConfigError> {
+    Err(ConfigError::new("url", what))
 }
 
 /// A credential as the value of `Authorization`; `None` when it holds what no header can.
@@ -117,4 +138,38 @@ pub(crate) fn segment(name: &str) -> String {
     name.bytes()
         .map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{check_url, check_whole_url};
+
+    #[test]
+    fn an_address_is_taken_whole_or_as_a_base() {
+        for (url, base) in [
+            ("http://x:4318/custom/", Some("http://x:4318/custom")),
+            ("https://x/v1/traces", Some("https://x/v1/traces")),
+            ("https://x/in/?token=canary/", None),
+        ] {
+            assert_eq!(check_whole_url(url), Ok(()), "{url}");
+            assert_eq!(check_url(url).ok().as_deref(), base, "{url}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_address_is_said_without_quoting_it() {
+        for (url, part) in [
+            ("canary", "begins with neither http:// nor https://"),
+            ("ftp://canary", "begins with neither"),
+            ("http://canary y", "not an address"),
+            ("http://", "not an address"),
+            ("http://:80/canary", ""),
+            ("https://u:canary@x", "holds a user or password"),
+        ] {
+            for error in [check_url(url).map(|_| ()), check_whole_url(url)].map(Result::unwrap_err) {
+                let error = error.to_string();
+                assert!(error.contains(part) && !error.contains("canary"), "{url}: {error}");
+            }
+        }
+    }
 }

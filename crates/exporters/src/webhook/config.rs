@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use http::{HeaderMap, HeaderName, Uri};
+use http::{HeaderMap, HeaderName};
 use magicapi_plugin::{ConfigError, Http, Secret};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::endpoint::Compression;
+use crate::endpoint::{Compression, check_whole_url};
 use crate::requests::sensitive;
 
 /// How records stand in a body.
@@ -105,20 +105,12 @@ impl WebhookSettings {
 
 /// The texts quote nothing of the address, which is a secret.
 fn check_url(url: &str) -> Result<(), ConfigError> {
-    let wrong = |what: &str| Err(ConfigError::new("url", what));
-    let Ok(uri) = url.parse::<Uri>() else {
-        return wrong("not an address; expected one as in https://example.com/hook");
-    };
-    match uri.authority().filter(|_| matches!(uri.scheme_str(), Some("http" | "https"))) {
-        None => wrong("begins with neither http:// nor https://"),
-        Some(authority) if authority.as_str().contains('@') => {
-            wrong("holds a user or password; send them in `headers`")
-        }
-        Some(authority) if authority.host().is_empty() || url.contains('#') => {
-            wrong("expected scheme, host, port, path and perhaps a query, nothing else")
-        }
-        Some(_) => Ok(()),
+    check_whole_url(url)?;
+    if url.contains('#') {
+        let what = "expected scheme, host, port, path and perhaps a query, nothing else";
+        return Err(ConfigError::new("url", what));
     }
+    Ok(())
 }
 
 fn key(secret: &Secret) -> Result<Vec<u8>, ConfigError> {
