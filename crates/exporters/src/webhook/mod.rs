@@ -2,8 +2,9 @@
 //!
 //! **When to use it**: for a receiver of your own, or one that no other exporter speaks to.
 //!
-//! **Guarantee**: at least once. A batch keeps its `webhook-id` over every retry, also after a restart, since it
-//! follows from the ids of its records; a receiver that remembers ids sees nothing twice.
+//! **Guarantee**: at least once. A batch that is tried again as it was keeps its `webhook-id`, which follows from the
+//! ids of its records. One that was cut anew meanwhile (halved, spooled, taken up by the next process) has another: what
+//! a receiver knows a record by is `attributes.id`.
 
 use std::sync::Arc;
 use std::time::SystemTime;
