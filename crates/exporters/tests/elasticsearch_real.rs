@@ -5,6 +5,8 @@
 // clippy's leave for tests does not reach what tests call.
 #![allow(clippy::expect_used, clippy::panic)]
 
+use std::sync::Arc;
+
 use magicapi_exporters::elasticsearch::ElasticsearchPlugin;
 use magicapi_plugin::{
     Delivery, Health, ItemOutcome, RequestMetrics, Settings, TelemetryConfig, TelemetryExporter,
@@ -241,6 +243,31 @@ async fn faults_of_the_set_up_are_refused_with_a_remedy() {
     server.done("PUT", "/_index_template/real-somebodys", &template).await;
     let exporter = exporter_to(&server, stream, &json!({"template": false}));
     assert!(refusal(&*exporter).await.contains("data stream"));
+}
+
+/// `service=x` wants a text where `service.name` wants an object: every record would be rejected for it.
+#[tokio::test]
+async fn a_resource_attribute_that_does_not_fit_costs_no_record() {
+    let Some(server) = Elasticsearch::named() else { return };
+    let with = |name: &str| {
+        let one = record("{}", "{}", None);
+        let mut names = one.resource().clone();
+        names.resource_attributes.insert(name.into(), "canary".into());
+        Arc::new(RequestMetrics::seal(one.facts().clone(), Arc::new(names), None, None, None))
+    };
+    for (index, first) in [("real-names-new", "service"), ("real-names-old", "team")] {
+        server.clean(index).await;
+        let exporter = exporter_to(&server, index, &json!({}));
+        init(&*exporter).await.expect("init");
+        if first != "service" {
+            assert_eq!(exporter.export(&[with(first)]).await, Delivery::Delivered);
+        }
+        let Delivery::Refused { reason } = exporter.export(&[with("service"), with("service")]).await else {
+            panic!("refused")
+        };
+        assert!(reason.contains("OTEL_RESOURCE_ATTRIBUTES") && !reason.contains("canary"), "{reason}");
+        assert_eq!(exporter.export(&[with("team")]).await, Delivery::Delivered, "without it all is well");
+    }
 }
 
 #[tokio::test]

@@ -15,6 +15,14 @@ const BULK: &str = "_bulk?filter_path=errors,items.*.status,items.*.error.type,i
 const CREDENTIAL: &str = "check username and password (ELASTICSEARCH_USERNAME, ELASTICSEARCH_PASSWORD) or \
      api_key (ELASTICSEARCH_API_KEY)";
 
+/// How reasons begin that complain about a resource attribute.
+const RESOURCE: [&str; 4] = [
+    "object mapping for [resource.",
+    "failed to parse field [resource.",
+    "can't merge a non object mapping [resource.",
+    "can't merge an object mapping [resource.",
+];
+
 /// Sends the body of a bulk request.
 pub(super) async fn bulk(target: &Target, body: Vec<u8>) -> Result<Response<Bytes>, HttpError> {
     let path = format!("/{}/{BULK}", segment(&target.index));
@@ -66,9 +74,10 @@ pub(super) struct Fault {
 }
 
 impl Fault {
-    /// The kind of error, in the cluster's word.
-    pub(super) fn kind(&self) -> String {
-        if self.kind.is_empty() { "without an explanation".into() } else { word(&self.kind) }
+    /// The kind of error, in the cluster's word. Anything else may repeat what was sent, the credential included.
+    pub(super) fn kind(&self) -> &str {
+        let is_kind = self.kind.len() <= 100 && self.kind.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+        if is_kind && !self.kind.is_empty() { &self.kind } else { "without an explanation" }
     }
 }
 
@@ -132,6 +141,11 @@ fn remedy(status: u16, fault: &Fault) -> Option<&'static str> {
         _ if fault.reason.starts_with("no write index is defined for alias") => {
             "index names an alias without a write index; set is_write_index on one of its indices"
         }
+        // What stands below `resource` is the operator's, and the same in every record.
+        _ if RESOURCE.iter().any(|begin| located(&fault.reason).starts_with(begin)) => {
+            "a resource attribute does not fit the index's mapping, as service does not beside service.name; rename it \
+             in OTEL_RESOURCE_ATTRIBUTES, or choose another index"
+        }
         _ => return None,
     })
 }
@@ -154,10 +168,7 @@ pub(super) fn refusal(status: u16, body: &[u8]) -> String {
 
 /// Kind of the fault and field at fault, but nothing else of the reason, which quotes the document.
 fn rejection(status: u16, fault: &Fault) -> String {
-    let reason = match fault.reason.split_once("] ") {
-        Some((position, rest)) if position.bytes().all(|b| b"[:".contains(&b) || b.is_ascii_digit()) => rest,
-        _ => &fault.reason,
-    };
+    let reason = located(&fault.reason);
     let field = ["failed to parse field [", "object mapping for ["]
         .iter()
         .find_map(|begin| reason.strip_prefix(begin))
@@ -168,6 +179,14 @@ fn rejection(status: u16, fault: &Fault) -> String {
     let cut = |field| bodies.into_iter().find(|body| str::starts_with(field, body)).unwrap_or(field);
     let field = field.map(|field| format!(" in {}", word(cut(field)))).unwrap_or_default();
     format!("HTTP {status} {}{field}", fault.kind())
+}
+
+/// A reason without the place in the document, `[1:43] `, where it begins with one.
+fn located(reason: &str) -> &str {
+    match reason.split_once("] ") {
+        Some((position, rest)) if position.bytes().all(|b| b"[:".contains(&b) || b.is_ascii_digit()) => rest,
+        _ => reason,
+    }
 }
 
 /// A name as the cluster writes them, kept to what a name can hold.

@@ -107,6 +107,8 @@ async fn nothing_of_a_document_gets_into_a_reason() {
         "[1:5] object mapping for [attributes.response.canary] tried to parse field [canary] as object",
         "canary data stream timestamp field [@timestamp] is missing\"; line: 1",
         "canary no write index is defined for alias [x]",
+        "canary object mapping for [resource.service] tried to parse field [service] as object",
+        "[1:5] failed to parse field [attributes.resource.x] of type [long]",
     ] {
         let body = items(&[(400, "document_parsing_exception", reason), (201, "", "")]);
         let Delivery::Items(outcomes) = delivery(200, &body, 2).await else { panic!("items for {reason}") };
@@ -144,6 +146,34 @@ async fn faults_of_the_set_up_are_refused_with_a_remedy() {
             200,
             items(&[(400, "illegal_argument_exception", "no write index is defined for alias [x].")]),
             "is_write_index",
+        ),
+        // As Elasticsearch 8.19 words them.
+        (
+            200,
+            items(&[(
+                400,
+                "document_parsing_exception",
+                "[1:43] object mapping for [resource.service] tried to parse field [service] as object, but found a concrete value",
+            )]),
+            "OTEL_RESOURCE_ATTRIBUTES",
+        ),
+        (
+            200,
+            items(&[(
+                400,
+                "mapper_parsing_exception",
+                "failed to parse field [resource.service] of type [keyword] in document with id '2'. Preview of field's value: '{name=canary}'",
+            )]),
+            "OTEL_RESOURCE_ATTRIBUTES",
+        ),
+        (
+            200,
+            items(&[(
+                400,
+                "illegal_argument_exception",
+                "can't merge a non object mapping [resource.service] with an object mapping",
+            )]),
+            "OTEL_RESOURCE_ATTRIBUTES",
         ),
     ] {
         let Delivery::Refused { reason } = delivery(status, &body, 1).await else {
