@@ -9,6 +9,9 @@ use serde::Deserialize;
 
 use crate::endpoint::{self, Compression, Endpoint};
 
+const URL: &str = "http://localhost:9200";
+const INDEX: &str = "noveum-metrics";
+
 /// Settings of the exporter `elasticsearch`.
 #[derive(Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -44,8 +47,8 @@ pub struct ElasticsearchSettings {
 impl Default for ElasticsearchSettings {
     fn default() -> Self {
         Self {
-            url: "http://localhost:9200".into(),
-            index: "noveum-metrics".into(),
+            url: URL.into(),
+            index: INDEX.into(),
             username: None,
             password: None,
             api_key: None,
@@ -76,7 +79,13 @@ pub(super) struct Stream {
 
 impl ElasticsearchSettings {
     /// Checks everything that can be checked without a connection.
-    pub(super) fn validate(self, http: Http) -> Result<Target, ConfigError> {
+    pub(super) fn validate(mut self, http: Http) -> Result<Target, ConfigError> {
+        // What `${X:-}` leaves counts as not set.
+        for (value, default) in [(&mut self.url, URL), (&mut self.index, INDEX)] {
+            if value.trim().is_empty() {
+                default.clone_into(value);
+            }
+        }
         let base = endpoint::check_url(&self.url)?;
         check_index(&self.index)?;
         let authorization = self.authorization()?;
@@ -143,7 +152,7 @@ fn is_period(text: &str) -> bool {
 /// The rules of Elasticsearch for index names.
 fn check_index(index: &str) -> Result<(), ConfigError> {
     let forbidden = |c: char| c.is_control() || c.is_whitespace() || r#"\/*?"<>|,#:"#.contains(c);
-    let wrong = if index.is_empty() || index == "." || index == ".." {
+    let wrong = if index == "." || index == ".." {
         "is no name".to_owned()
     } else if index.len() > 255 {
         format!("is {} bytes long; at most 255 are allowed", index.len())
