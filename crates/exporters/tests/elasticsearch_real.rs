@@ -333,6 +333,9 @@ async fn a_data_stream_has_each_record_once_and_its_template_its_life() {
         let then = json!({"range": {time: {"gte": "2025-03-05", "lt": "2025-03-06"}}});
         assert_eq!(server.count(stream, &then).await, 3, "{time}");
     }
+    let there = server.done("GET", &format!("/_index_template/{stream}"), &Value::Null).await;
+    let life = &there["index_templates"][0]["index_template"]["template"]["lifecycle"];
+    assert_eq!(life, &json!({"enabled": true}), "it is divided without a retention too");
     let indices = server.done("GET", &format!("/{stream}/_mapping"), &Value::Null).await;
     let names: Vec<_> = indices.as_object().expect("indices").keys().collect();
     assert!(names.len() == 1 && names[0].starts_with(&format!(".ds-{stream}-")), "{names:?}");

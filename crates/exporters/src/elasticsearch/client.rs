@@ -159,6 +159,14 @@ pub(super) fn fault(body: &[u8]) -> Fault {
     serde_json::from_slice::<Complaint>(body).unwrap_or_default().error
 }
 
+/// An error when the cluster asks for patience: `init` is tried again then.
+pub(super) fn ready(what: &str, status: u16, body: &[u8]) -> Result<(), ExportError> {
+    match status {
+        408 | 429 | 500..=599 => Err(format!("{what}: {}", refusal(status, body)).into()),
+        _ => Ok(()),
+    }
+}
+
 /// Status, kind and remedy of an answer without items.
 pub(super) fn refusal(status: u16, body: &[u8]) -> String {
     let fault = fault(body);

@@ -36,7 +36,7 @@ pub struct ElasticsearchSettings {
     pub compression: Compression,
     /// Whether to keep an index template with the right mappings up to date.
     pub template: bool,
-    /// Whether `index` is a data stream, which Elasticsearch (7.9) or OpenSearch divides by age and size.
+    /// Whether `index` is a data stream (Elasticsearch 7.9, OpenSearch); Elasticsearch (8.11) divides it by age and size.
     pub data_stream: bool,
     /// How long the data stream keeps records, as `30d`: Elasticsearch (8.14) deletes older ones. Unset: for ever.
     pub retention: Option<String>,

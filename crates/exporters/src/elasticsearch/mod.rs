@@ -22,6 +22,7 @@ use crate::health::LastHealth;
 mod client;
 mod config;
 mod encode;
+mod lifecycle;
 mod template;
 #[cfg(test)]
 mod tests;

@@ -13,6 +13,8 @@ use serde_json::{Value, json};
 use super::{ElasticsearchPlugin, ElasticsearchSettings};
 use crate::testing::{Script, batch, create};
 
+mod lifecycle;
+
 fn exporter(settings: Value, script: &Arc<Script>) -> Box<dyn TelemetryExporter> {
     create(&ElasticsearchPlugin, settings, script).expect("settings")
 }
@@ -255,57 +257,6 @@ async fn init_asks_for_health_and_puts_the_template() {
     assert_eq!(template["index_patterns"], json!(["ai-requests"]));
     assert_eq!(template["priority"], 200);
     assert_eq!(template["template"]["mappings"]["dynamic"], false);
-}
-
-/// The requests of `init` on a cluster without the template, or with the one that was put before.
-async fn begun(settings: &Value, before: Option<&Value>, life: u16) -> (Vec<(String, Value)>, Health) {
-    let mut all = plain();
-    all.as_object_mut().expect("settings").extend(settings.as_object().expect("settings").clone());
-    let script = Arc::new(Script::default());
-    script.answer(200, "{}");
-    match before {
-        None => script.answer(404, "{}"),
-        Some(template) => {
-            let there = json!({"index_templates": [{"name": "ai-requests", "index_template": template}]});
-            script.answer(200, there.to_string())
-        }
-    };
-    script.answer(200, "{}").answer(life, "{}");
-    let (result, health) = init(all, &script).await;
-    assert_eq!(result, Ok(()));
-    let put = script.seen().into_iter().filter(|request| request.method() == "PUT");
-    let body = |request: &http::Request<bytes::Bytes>| serde_json::from_slice(request.body()).expect("json");
-    (put.map(|request| (request.uri().path().to_owned(), body(&request))).collect(), health)
-}
-
-#[tokio::test]
-async fn a_data_streams_life_stands_in_its_template_and_is_told_to_one_that_is_there() {
-    let (put, _) = begun(&json!({"data_stream": true}), None, 200).await;
-    let [(_, plain)] = &put[..] else { panic!("{put:?}") };
-    assert_eq!(plain["data_stream"], json!({}));
-    assert_eq!(plain["template"]["mappings"]["properties"]["@timestamp"], json!({"type": "date"}));
-    assert_eq!(
-        (&plain["template"]["lifecycle"], &plain["template"]["settings"]),
-        (&Value::Null, &Value::Null)
-    );
-
-    let month = json!({"data_stream": true, "retention": "30d"});
-    for (life, healthy) in [(200, true), (404, true), (405, false)] {
-        let (put, health) = begun(&month, Some(plain), life).await;
-        let [(_, template), (path, told)] = &put[..] else { panic!("{put:?}") };
-        assert_eq!(template["template"]["lifecycle"], json!({"data_retention": "30d"}));
-        assert_eq!(
-            (path.as_str(), told),
-            ("/_data_stream/ai-requests/_lifecycle", &json!({"data_retention": "30d"}))
-        );
-        assert_eq!(health == Health::Ok, healthy, "{life}: {health:?}");
-        let (put, _) = begun(&month, Some(template), life).await;
-        assert!(put.is_empty(), "it stands there already: {put:?}");
-    }
-    let policy = json!({"data_stream": true, "lifecycle_policy": "hot-cold"});
-    let (put, _) = begun(&policy, Some(plain), 200).await;
-    let [(_, template)] = &put[..] else { panic!("{put:?}") };
-    assert_eq!(template["template"]["settings"], json!({"index.lifecycle.name": "hot-cold"}));
 }
 
 #[tokio::test]
