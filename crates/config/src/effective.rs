@@ -321,7 +321,13 @@ fn pipeline(list: &mut List, at: &impl Fn(&str) -> String, pipeline: &Pipeline) 
     list.size(at("buffer.disk"), pipeline.buffer.disk);
     list.duration(at("buffer.max_age"), pipeline.buffer.max_age);
     list.put(at("buffer.when_full"), word(pipeline.buffer.when_full));
+    list.duration(at("retry.first"), pipeline.retry.first);
+    list.duration(at("retry.longest"), pipeline.retry.longest);
     list.duration(at("retry.max_age"), pipeline.retry.max_age);
+    list.put(at("breaker.failures"), pipeline.breaker.failures);
+    list.duration(at("breaker.refused"), pipeline.breaker.refused);
+    list.size(at("dead_letters.disk"), pipeline.dead_letters.disk);
+    list.duration(at("dead_letters.max_age"), pipeline.dead_letters.max_age);
 }
 
 fn reach(list: &mut List, at: &impl Fn(&str) -> String, reach: &Reach) {

@@ -29,6 +29,12 @@ pub(crate) fn settings(pipeline: &Pipeline) -> PipelineSettings {
             magicapi_config::WhenFull::Refuse => WhenFull::Refuse,
         },
         retry_max_age: pipeline.retry.max_age,
+        retry_first: pipeline.retry.first,
+        retry_longest: pipeline.retry.longest,
+        breaker_failures: pipeline.breaker.failures,
+        breaker_refused: pipeline.breaker.refused,
+        dead_disk: pipeline.dead_letters.disk,
+        dead_max_age: pipeline.dead_letters.max_age,
     }
 }
 
@@ -75,7 +81,28 @@ mod tests {
     use std::path::Path;
     use std::time::Duration;
 
+    use magicapi_config::Sources;
     use magicapi_telemetry::Fsync;
+
+    #[test]
+    fn telemetry_exporters_retry_breaker_and_dead_letters_are_the_pipelines() {
+        let text = "telemetry: { exporters: [{ type: console, retry: { first: 7ms, longest: 8s },
+            breaker: { failures: 9, refused: 10s }, dead_letters: { disk: 11KiB, max_age: 12s } }] }";
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = dir.path().join("gateway.yaml");
+        std::fs::write(&file, text).expect("a file");
+        let sources = Sources { file: Some(file), ..Sources::default() };
+        let catalogue = crate::catalogue::catalogue().expect("a sound build");
+        let loaded =
+            magicapi_config::load(&sources, &catalogue).map_err(|errors| errors.to_string()).expect("valid");
+        let settings = super::settings(&loaded.config.telemetry.exporters[0].pipeline);
+        assert_eq!(
+            (settings.retry_first, settings.retry_longest),
+            (Duration::from_millis(7), Duration::from_secs(8))
+        );
+        assert_eq!((settings.breaker_failures, settings.breaker_refused), (9, Duration::from_secs(10)));
+        assert_eq!((settings.dead_disk, settings.dead_max_age), (11 << 10, Duration::from_secs(12)));
+    }
 
     /// What each does is the spool's own test.
     #[test]

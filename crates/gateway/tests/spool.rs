@@ -12,6 +12,7 @@ use std::sync::Arc;
 use magicapi_testkit::ask::{CHAT, question};
 use magicapi_testkit::bulk::Bulk;
 use magicapi_testkit::configuration::records_file;
+use magicapi_testkit::hook::Hook;
 use magicapi_testkit::wire::until;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -269,6 +270,61 @@ async fn telemetry_exporters_sample_keeps_a_share_and_what_a_rule_names() {
     };
     assert_eq!(rates("half"), BTreeSet::from(["0.5".to_owned()]));
     assert!(rates("slow").iter().all(|rate| rate == "1.0" || rate == "1"));
+}
+
+/// A webhook with these settings, to whom the back end answers so; it is tried without end.
+fn hook(hook: &Hook, changes: Value) -> Value {
+    let mut entry =
+        json!({ "type": "webhook", "name": "elasticsearch", "url": hook.url(), "batch": { "age": "20ms" } });
+    magicapi_testkit::configuration::lay_over(&mut entry, changes);
+    json!({ "telemetry": { "exporters": [entry] } })
+}
+
+async fn hooked(scene: &Scene, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    until(what, async || {
+        let details = scene.admin("/health/details").await.json();
+        let exporters = details["exporters"].as_array().cloned().expect("exporters");
+        exporters.into_iter().find(|one| one["type"] == "webhook").filter(&wanted)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn telemetry_exporters_retry_longest_bounds_the_wait_between_tries() {
+    let busy = Hook::start(503).await;
+    let retry =
+        json!({ "retry": { "first": "10ms", "longest": "10ms" }, "breaker": { "failures": 1_000_000 } });
+    let scene = scene(&directory(), hook(&busy, retry)).await;
+    ask(&scene, 1).await;
+    // With waits that double, so many tries take more than a minute.
+    let status = hooked(&scene, "many tries", |status| status["retried"].as_u64() >= Some(100)).await;
+    assert_eq!(status["breaker"], "closed", "it takes more failures than that");
+}
+
+#[tokio::test]
+async fn telemetry_exporters_breaker_failures_opens_it() {
+    let busy = Hook::start(503).await;
+    let changes = json!({ "breaker": { "failures": 1 }, "retry": { "first": "1h", "longest": "1h" } });
+    let scene = scene(&directory(), hook(&busy, changes)).await;
+    ask(&scene, 1).await;
+    let status = hooked(&scene, "open", |status| status["breaker"] == "open").await;
+    assert_eq!(status["retried"], 1, "the first failure: {status}");
+}
+
+#[tokio::test]
+async fn telemetry_exporters_dead_letters_are_bounded_in_bytes_and_age() {
+    let never = Hook::start(400).await;
+    for (bound, what) in [(json!({ "disk": "2KiB" }), "bytes"), (json!({ "max_age": "1s" }), "age")] {
+        let changes = json!({ "dead_letters": bound, "batch": { "records": 1 } });
+        let scene = scene(&directory(), hook(&never, changes)).await;
+        ask(&scene, 12).await;
+        let status = hooked(&scene, what, |status| {
+            status["rejected"] == 12
+                && status["dead_letters"].as_u64() < Some(if what == "age" { 1 } else { 12 })
+        })
+        .await;
+        assert!(status["dead_letter_bytes"].as_u64() <= Some(2 << 10), "{what}: {status}");
+    }
 }
 
 /// A server that takes connections and never answers; gives how many it has.

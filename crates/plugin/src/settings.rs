@@ -27,6 +27,8 @@ pub const RESERVED_KEYS: &[&str] = &[
     "batch",
     "buffer",
     "retry",
+    "breaker",
+    "dead_letters",
     "tls",
     "proxy",
     "auth",

@@ -1,7 +1,7 @@
 //! The breaker of one exporter: after failures in a row its back end is asked by single probes only.
 //!
 //! ```text
-//! closed -- FAILURES in a row, or a refusal --> open -- its delay is over --> half open -- it works --> closed
+//! closed -- failures in a row,  or a refusal --> open -- its delay is over --> half open -- it works --> closed
 //!                                                ^--------- it fails, longer delay ------+
 //! ```
 //!
@@ -15,11 +15,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::backoff::Backoff;
-
-/// Failures in a row that open it.
-const FAILURES: u32 = 5;
-/// How often a back end that refuses us is asked again.
-const REFUSED_PROBE: Duration = Duration::from_secs(30);
+use crate::settings::PipelineSettings;
 
 /// What the breaker is doing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -55,13 +51,15 @@ pub(crate) enum Gate {
     Hold(Instant),
 }
 
-#[derive(Default)]
 pub(crate) struct Breaker {
+    /// Failures in a row that open it.
+    limit: u32,
+    /// How often a back end that refuses us is asked again.
+    refused: Duration,
     inner: Mutex<Inner>,
     change: Notify,
 }
 
-#[derive(Default)]
 struct Inner {
     state: BreakerState,
     failures: u32,
@@ -71,6 +69,17 @@ struct Inner {
 }
 
 impl Breaker {
+    pub(crate) fn new(pipeline: &PipelineSettings) -> Self {
+        let inner = Inner {
+            state: BreakerState::Closed,
+            failures: 0,
+            backoff: Backoff::new(pipeline.retry_first, pipeline.retry_longest),
+            until: None,
+        };
+        let (limit, refused) = (pipeline.breaker_failures.max(1), pipeline.breaker_refused);
+        Self { limit, refused, inner: Mutex::new(inner), change: Notify::new() }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -105,7 +114,10 @@ impl Breaker {
 
     /// A try worked.
     pub(crate) fn worked(&self) {
-        *self.lock() = Inner::default();
+        let mut inner = self.lock();
+        (inner.state, inner.failures, inner.until) = (BreakerState::Closed, 0, None);
+        inner.backoff.reset();
+        drop(inner);
         self.change.notify_waiters();
     }
 
@@ -114,7 +126,7 @@ impl Breaker {
         let mut inner = self.lock();
         inner.failures = inner.failures.saturating_add(1);
         let delay = inner.backoff.next(asked);
-        if inner.failures >= FAILURES || inner.state != BreakerState::Closed {
+        if inner.failures >= self.limit || inner.state != BreakerState::Closed {
             inner.open(delay);
         }
         drop(inner);
@@ -124,9 +136,9 @@ impl Breaker {
 
     /// The back end refuses us: open at once.
     pub(crate) fn refused(&self) -> Duration {
-        self.lock().open(REFUSED_PROBE);
+        self.lock().open(self.refused);
         self.change.notify_waiters();
-        REFUSED_PROBE
+        self.refused
     }
 
     /// A probe ended without saying anything of the back end: the next may be one at once.
@@ -158,13 +170,24 @@ mod tests {
 
     use tokio::time::{Instant, advance};
 
-    use super::{Breaker, BreakerState, FAILURES, Gate, REFUSED_PROBE};
+    use super::{Breaker, BreakerState, Gate};
+    use crate::settings::PipelineSettings;
 
     const PATIENCE: Duration = Duration::from_secs(30);
+    const FAILURES: u32 = 3;
+    const REFUSED_PROBE: Duration = Duration::from_secs(7);
+
+    fn breaker() -> Breaker {
+        Breaker::new(&PipelineSettings {
+            breaker_failures: FAILURES,
+            breaker_refused: REFUSED_PROBE,
+            ..PipelineSettings::default()
+        })
+    }
 
     #[tokio::test(start_paused = true)]
     async fn failures_in_a_row_open_it_and_one_probe_closes_it() {
-        let breaker = Breaker::default();
+        let breaker = breaker();
         for _ in 1..FAILURES {
             breaker.failed(None);
         }
@@ -192,8 +215,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_refusal_opens_it_at_once_and_a_lost_probe_does_not_hold_for_ever() {
-        let breaker = Breaker::default();
-        breaker.refused();
+        let breaker = breaker();
+        assert_eq!(breaker.refused(), REFUSED_PROBE);
         assert_eq!(breaker.state(), BreakerState::Open);
         advance(REFUSED_PROBE).await;
         assert_eq!(breaker.admit(PATIENCE), Gate::Pass);

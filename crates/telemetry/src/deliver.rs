@@ -70,7 +70,8 @@ struct Parcel {
 impl Deliverer {
     pub(crate) fn new(lane: Arc<Lane>, stop: StopSignal) -> Self {
         let pace = Arc::new(Pace::new(lane.pipeline.rate_limit));
-        let (backoff, rejections) = (Backoff::default(), Arc::default());
+        let backoff = Backoff::new(lane.pipeline.retry_first, lane.pipeline.retry_longest);
+        let rejections = Arc::default();
         Self { lane, stop, backoff, pace, rejections, tried_last: false, cause: None }
     }
 

@@ -167,9 +167,9 @@ impl Lane {
             exclusive: setup.exclusive,
             // Without a disk the queue is all there is.
             queue: if valve.is_some() && !has_disk { queue.keeping_all() } else { queue },
+            breaker: Breaker::new(&pipeline),
             pipeline,
             config: core.config.clone(),
-            breaker: Breaker::default(),
             put_off: PutOff::default(),
             spool,
             valve,

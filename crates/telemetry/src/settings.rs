@@ -127,6 +127,18 @@ pub struct PipelineSettings {
     pub when_full: WhenFull,
     /// Records that wait longer, in memory or on disk, are dropped (`retry.max_age`).
     pub retry_max_age: Duration,
+    /// The wait before the second try, at most.
+    pub retry_first: Duration,
+    /// The wait between two tries, at most, however many there were; what the back end asks for may be longer.
+    pub retry_longest: Duration,
+    /// Failures in a row that open the breaker.
+    pub breaker_failures: u32,
+    /// How often a back end that refuses credential or set-up is asked again.
+    pub breaker_refused: Duration,
+    /// Bytes of dead letters on disk; past them the oldest go.
+    pub dead_disk: u64,
+    /// How long dead letters are kept.
+    pub dead_max_age: Duration,
 }
 
 impl Default for PipelineSettings {
@@ -149,6 +161,12 @@ impl Default for PipelineSettings {
             buffer_max_age: WEEK,
             when_full: WhenFull::Spool,
             retry_max_age: WEEK,
+            retry_first: Duration::from_millis(500),
+            retry_longest: Duration::from_mins(1),
+            breaker_failures: 5,
+            breaker_refused: Duration::from_secs(30),
+            dead_disk: 256 << 20,
+            dead_max_age: Duration::from_hours(30 * 24),
         }
     }
 }

@@ -154,7 +154,12 @@ impl Spool {
             batch_bytes: pipeline.batch_bytes,
         };
         Self {
-            dead: DeadLetters::new(dir.join(dead::DIRECTORY), tally.clone()),
+            dead: DeadLetters::new(
+                dir.join(dead::DIRECTORY),
+                tally.clone(),
+                pipeline.dead_disk,
+                pipeline.dead_max_age,
+            ),
             dir,
             limits,
             valve: None,

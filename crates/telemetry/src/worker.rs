@@ -158,8 +158,9 @@ impl Worker {
 
     /// Runs `init` until it succeeds; `false` when the time to end came first.
     async fn begin(&self) -> bool {
-        let (mut backoff, mut stop) = (Backoff::default(), self.stop.clone());
-        let (lane, timeout) = (self.lane.clone(), self.lane.pipeline.init_timeout);
+        let (lane, mut stop) = (self.lane.clone(), self.stop.clone());
+        let mut backoff = Backoff::new(lane.pipeline.retry_first, lane.pipeline.retry_longest);
+        let timeout = lane.pipeline.init_timeout;
         let mut said = None;
         loop {
             let error =

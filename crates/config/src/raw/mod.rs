@@ -17,7 +17,7 @@ use serde::Deserialize;
 use crate::types::{AuthMode, MetricsAccess, OnClientGone, OnFull};
 use crate::units::{Limit, Size, Span};
 
-pub(crate) use self::pipeline::{Batch, Buffer, Keep, Only, Pipeline, ReachAuth, Sample};
+pub(crate) use self::pipeline::{Batch, Buffer, Keep, Only, Pipeline, ReachAuth, Retry, Sample};
 pub(crate) use self::redaction::{Pattern as RedactPattern, Pii, Redact};
 pub(crate) use self::telemetry::{Capture, Journal, Telemetry};
 

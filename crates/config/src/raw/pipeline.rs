@@ -44,8 +44,12 @@ pub(crate) struct Pipeline {
     pub(crate) batch: Batch,
     /// Records that wait.
     pub(crate) buffer: Buffer,
-    /// How long a batch is tried.
+    /// How long a batch is tried, and at what intervals.
     pub(crate) retry: Retry,
+    /// When a back end counts as away.
+    pub(crate) breaker: Breaker,
+    /// Records that the back end never takes.
+    pub(crate) dead_letters: DeadLetters,
 }
 
 /// Trust and identity towards a back end that speaks HTTPS.
@@ -165,7 +169,7 @@ pub(crate) struct Keep {
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct RateLimit {
-    /// Exports.
+    /// Batches; an exporter makes more than one request of a batch that is over its back end's limits.
     #[schemars(range(min = 1))]
     pub(crate) requests: Option<u64>,
     /// Size of the records.
@@ -201,11 +205,36 @@ pub(crate) struct Buffer {
     pub(crate) when_full: Option<WhenFull>,
 }
 
-/// How long a batch is tried.
+/// How long a batch is tried, and at what intervals: each up to twice as long as the one before, at random.
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Retry {
+    /// The longest wait before the second try (default 500ms).
+    pub(crate) first: Option<Span>,
+    /// The longest wait between two tries (default 1m); what the back end asks for may be longer, up to 5m.
+    pub(crate) longest: Option<Span>,
     /// A record that has waited longer, in memory or on disk, is dropped and counted (default: `buffer.max_age` with
     /// `when_full: spool` and `refuse`, else 1h).
+    pub(crate) max_age: Option<Span>,
+}
+
+/// When a back end counts as away: it is then asked by single batches, and records wait on disk.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Breaker {
+    /// Failures in a row (default 5).
+    #[schemars(range(min = 1))]
+    pub(crate) failures: Option<u32>,
+    /// How often one that refuses the credential or the set-up is asked again (default 30s).
+    pub(crate) refused: Option<Span>,
+}
+
+/// Records that the back end never takes, kept with the reason below `DATA_DIR/spool/NAME/dead`.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct DeadLetters {
+    /// Size on disk (default 256MiB); past it the oldest go.
+    pub(crate) disk: Option<Size>,
+    /// How long they are kept (default 30d).
     pub(crate) max_age: Option<Span>,
 }

@@ -9,10 +9,11 @@ use super::serving::bytes;
 use crate::context::Context;
 use crate::effective;
 use crate::raw;
-use crate::types::{Batch, Buffer, Only, Pipeline, RateLimit, Retry, Sample, WhenFull};
+use crate::types::{Batch, Breaker, Buffer, DeadLetters, Only, Pipeline, RateLimit, Retry, Sample, WhenFull};
 
 const KIB: u64 = 1 << 10;
 const HOUR: Duration = Duration::from_hours(1);
+const DAY: Duration = Duration::from_hours(24);
 
 /// How long records wait on disk for a back end that takes old ones.
 const MAX_AGE: Duration = Duration::from_hours(7 * 24);
@@ -56,8 +57,26 @@ pub(super) fn pipeline(
         },
         batch,
         buffer,
-        retry: Retry { max_age: cx.positive(&format!("{at}.retry.max_age"), file.retry.max_age, waits) },
+        retry: retry(cx, at, &file.retry, waits),
+        breaker: Breaker {
+            failures: file.breaker.failures.unwrap_or(5),
+            refused: cx.positive(&format!("{at}.breaker.refused"), file.breaker.refused, half_a_minute),
+        },
+        dead_letters: DeadLetters {
+            disk: cx.positive_size(&format!("{at}.dead_letters.disk"), file.dead_letters.disk, 256 << 20),
+            max_age: cx.positive(&format!("{at}.dead_letters.max_age"), file.dead_letters.max_age, 30 * DAY),
+        },
     }
+}
+
+fn retry(cx: &mut Context<'_>, at: &str, file: &raw::Retry, waits: Duration) -> Retry {
+    let first = cx.positive(&format!("{at}.retry.first"), file.first, Duration::from_millis(500));
+    let longest =
+        cx.positive(&format!("{at}.retry.longest"), file.longest, Duration::from_mins(1).max(first));
+    if longest < first {
+        cx.problem(&format!("{at}.retry.longest"), "must not be less than `retry.first`".to_owned());
+    }
+    Retry { first, longest, max_age: cx.positive(&format!("{at}.retry.max_age"), file.max_age, waits) }
 }
 
 fn batch(file: &raw::Batch) -> Batch {

@@ -15,7 +15,9 @@ mod telemetry;
 pub use self::access::{
     Auth, AuthMode, KeyEntry, OnClientGone, PassthroughRule, ProviderEntry, Timeouts, Upstream,
 };
-pub use self::pipeline::{Batch, Buffer, Only, Pipeline, RateLimit, Retry, Sample, WhenFull};
+pub use self::pipeline::{
+    Batch, Breaker, Buffer, DeadLetters, Only, Pipeline, RateLimit, Retry, Sample, WhenFull,
+};
 pub use self::reach::{Reach, ReachAuth, ReachProxy};
 pub use self::redaction::{PersonalData, Redaction, RedactionPattern, ReplaceWith};
 pub use self::serving::{

@@ -32,6 +32,10 @@ pub struct Pipeline {
     pub buffer: Buffer,
     /// How long a batch is tried.
     pub retry: Retry,
+    /// When a back end counts as away.
+    pub breaker: Breaker,
+    /// What is kept of records that the back end never takes.
+    pub dead_letters: DeadLetters,
 }
 
 /// A filter: every key that is given must hold; an empty list is not given.
@@ -119,6 +123,28 @@ pub enum WhenFull {
 /// How long a batch is tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retry {
+    /// The longest wait before the second try.
+    pub first: Duration,
+    /// The longest wait between two tries.
+    pub longest: Duration,
     /// A record that has waited longer is dropped and counted.
+    pub max_age: Duration,
+}
+
+/// When a back end counts as away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Breaker {
+    /// Failures in a row.
+    pub failures: u32,
+    /// How often one that refuses credential or set-up is asked again.
+    pub refused: Duration,
+}
+
+/// Records that the back end never takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeadLetters {
+    /// Bytes on disk.
+    pub disk: u64,
+    /// How long they are kept.
     pub max_age: Duration,
 }

@@ -19,16 +19,16 @@ use crate::tally::Tally;
 
 /// Below the exporter's own directory.
 pub(super) const DIRECTORY: &str = "dead";
-/// All dead letters of an exporter, in bytes.
-const DISK: u64 = 256 << 20;
-/// How long they are kept.
-const AGE: Duration = Duration::from_hours(30 * 24);
 /// Those that wait to be written, in bytes; more are not kept.
 const MEMORY: usize = 8 << 20;
 
 pub(super) struct DeadLetters {
     dir: PathBuf,
     tally: Arc<Tally>,
+    /// All of the exporter's, in bytes.
+    disk: u64,
+    /// How long they are kept.
+    max_age: Duration,
     waiting: Mutex<Waiting>,
     batches: Mutex<Option<Batches>>,
     records: AtomicU64,
@@ -52,9 +52,10 @@ struct Letter {
 }
 
 impl DeadLetters {
-    pub(super) fn new(dir: PathBuf, tally: Arc<Tally>) -> Self {
+    pub(super) fn new(dir: PathBuf, tally: Arc<Tally>, disk: u64, max_age: Duration) -> Self {
         let (waiting, batches) = (Mutex::default(), Mutex::default());
-        Self { dir, tally, waiting, batches, records: AtomicU64::new(0), bytes: AtomicU64::new(0) }
+        let (records, bytes) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self { dir, tally, disk, max_age, waiting, batches, records, bytes }
     }
 
     /// Takes a letter; `false` when there is no room.
@@ -107,7 +108,7 @@ impl DeadLetters {
     pub(super) fn expire(&self) {
         let is_open = lock(&self.batches).is_some();
         if is_open {
-            self.act(|batches| batches.expire(AGE).map(|_| ()));
+            self.act(|batches| batches.expire(self.max_age).map(|_| ()));
         }
     }
 
@@ -137,7 +138,7 @@ impl DeadLetters {
         let mut open = lock(&self.batches);
         let opened = match open.take() {
             Some(batches) => Ok(batches),
-            None => Batches::open(&self.dir, DISK),
+            None => Batches::open(&self.dir, self.disk),
         };
         let done = opened.and_then(|mut batches| {
             let done = act(&mut batches);

@@ -222,7 +222,9 @@ fn a_directory_that_cannot_be_written_costs_counted_records_and_recovers() {
     let dir = root.path().join("x");
     std::fs::write(&dir, b"").expect("a file");
     let script = Script::always(Answer::Retry(None));
-    let pipeline = PipelineSettings { buffer_memory: 2100, batch_bytes: 2100, ..small() };
+    // One record in memory, many in a file: each file is synced.
+    let pipeline =
+        PipelineSettings { buffer_memory: 2100, batch_records: 200, batch_bytes: 1 << 20, ..small() };
     let telemetry = start(root.path(), vec![script.setup("x", pipeline)]);
     eventually("dropped", || {
         send(&telemetry, 400);
