@@ -3,21 +3,27 @@
 
 mod scene;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use magicapi_testkit::ask::{CHAT, question};
 use magicapi_testkit::configuration::{RECORDS, configuration, records_file};
+use magicapi_testkit::hook::Hook;
 use magicapi_testkit::http::post_json;
-use magicapi_testkit::wire::until;
+use magicapi_testkit::wire::{until, until_within};
 use magicapi_testkit::{DEADLINE, Gateway, read_records, stream};
 use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject as _};
 use serde_json::{Value, json};
 
 use crate::scene::{Scene, hash_of, mock, options};
+
+/// An exporter whose back end is away asks for it once a minute in the end.
+const RECOVERY: Duration = Duration::from_mins(10);
 
 const RELOADED: &str = "configuration reloaded";
 const REFUSED: &str = "configuration not reloaded; the old one stays in force";
@@ -126,6 +132,60 @@ async fn exporters_come_change_and_go_without_losing_a_record() {
     all.dedup();
     assert_eq!(all.len(), sent, "each request once");
     assert!(ids("extra.jsonl").len() >= 20 && ids("extra.jsonl").len() < sent);
+}
+
+/// These begin beside the ones that they replace. One changes its batches, then its back end; one comes and goes; one has a
+/// back end that refuses for as long as it takes, and then another.
+#[tokio::test]
+async fn replacements_that_begin_beside_the_old_lose_and_double_no_record() {
+    let (first, second, guest) = (Hook::start(202).await, Hook::start(202).await, Hook::start(202).await);
+    let (away, back) = (Hook::start(503).await, Hook::start(202).await);
+    let hook = |name: &str, hook: &Hook, records: u32| {
+        json!({ "type": "webhook", "name": name, "url": hook.url(), "batch": { "records": records, "bytes": "16KiB", "age": "20ms" },
+            "buffer": { "memory": "64KiB" } })
+    };
+    let exporters = |list: &[Value]| json!({ "telemetry": { "exporters": list } });
+    let scene = Scene::start(exporters(&[hook("moves", &first, 5), hook("waits", &away, 5)])).await;
+    let plan = [
+        vec![hook("moves", &first, 5), hook("waits", &away, 5), hook("guest", &guest, 5)],
+        vec![hook("moves", &first, 9), hook("waits", &away, 9), hook("guest", &guest, 9)],
+        vec![hook("moves", &second, 9), hook("waits", &away, 5), hook("guest", &guest, 9)],
+        vec![hook("moves", &second, 9), hook("waits", &back, 5)],
+        vec![hook("moves", &second, 9), hook("waits", &back, 5), hook("guest", &guest, 5)],
+    ];
+    let mut asked = BTreeSet::new();
+    let mut ask = async || {
+        let answer = scene.ask(&json!({}), &[]).await;
+        assert_eq!(answer.status, 200);
+        assert!(asked.insert(answer.header("x-request-id").to_owned()));
+    };
+    for (number, list) in plan.iter().enumerate() {
+        for _ in 0..20 {
+            ask().await;
+        }
+        scene.rewrite(exporters(list));
+        // Requests go on while the exporters are exchanged.
+        while scene.logged(RELOADED, 0).await.len() <= number {
+            ask().await;
+        }
+    }
+    for _ in 0..20 {
+        ask().await;
+    }
+    let moved = || [first.ids(), second.ids()].concat();
+    until_within(RECOVERY, "every record at both", async || {
+        (moved().len() >= asked.len() && back.ids().len() >= asked.len()).then_some(())
+    })
+    .await;
+    assert!(first.ids().len() >= 60 && second.ids().len() >= 60);
+    assert!(away.ids().is_empty());
+    for there in [moved(), back.ids(), guest.ids()] {
+        let once: BTreeSet<_> = there.iter().cloned().collect();
+        assert_eq!(once.len(), there.len(), "each once");
+        assert!(once.is_subset(&asked));
+    }
+    assert_eq!((moved().len(), back.ids().len()), (asked.len(), asked.len()));
+    assert!((60..asked.len()).contains(&guest.ids().len()), "{}", guest.ids().len());
 }
 
 #[tokio::test]
