@@ -1,4 +1,5 @@
-//! The exporter `otlp` against a real OpenTelemetry Collector: what its receivers understood, over HTTP and gRPC.
+//! The exporters `otlp` and `datadog` against a real OpenTelemetry Collector: what its receivers understood, over HTTP and
+//! gRPC, and by Datadog's intakes.
 //!
 //! Start it with `eval "$(tests/servers/collector/start.sh)"`; without it these tests say that they are skipped.
 
@@ -6,19 +7,20 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use http::{Request, Response};
+use magicapi_exporters::datadog::DatadogPlugin;
 use magicapi_exporters::otlp::OtlpPlugin;
 use magicapi_plugin::{
-    Conversation, Delivery, Host, Http, HttpError, HttpTransport, Message, MetricRegistry, Part,
+    Conversation, Delivery, Host, Http, HttpError, HttpTransport, Message, MetricRegistry, Part, RequestId,
     RequestMetrics, Settings, TelemetryConfig, TelemetryPlugin, Trailers, async_trait,
 };
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
-use self::support::{PlainTransport, record};
+use self::support::{PlainTransport, host, record};
 
 #[allow(dead_code, reason = "not all of it is needed")]
 mod support;
@@ -64,7 +66,7 @@ impl HttpTransport for Http2 {
     }
 }
 
-/// Every item of a signal that the collector wrote and in which the mark stands.
+/// Every item of a signal that the collector wrote with the mark among them or in their resource.
 async fn until(output: &str, at: [&str; 3], mark: &str) -> Vec<Value> {
     let end = Instant::now() + Duration::from_mins(1);
     loop {
@@ -73,7 +75,7 @@ async fn until(output: &str, at: [&str; 3], mark: &str) -> Vec<Value> {
         let list = |value: &Value, key: &str| value[key].as_array().cloned().unwrap_or_default();
         let found: Vec<Value> = lines
             .flat_map(|line| list(&line, at[0]))
-            .filter(|resource| resource["resource"].to_string().contains(mark))
+            .filter(|resource| resource.to_string().contains(mark))
             .flat_map(|resource| list(&resource, at[1]))
             .flat_map(|scope| list(&scope, at[2]))
             .collect();
@@ -157,4 +159,49 @@ async fn over_grpc() {
     };
     let settings = json!({ "endpoint": url, "protocol": "grpc", "compression": "gzip" });
     everything_arrives(Arc::new(Http2), settings, output).await;
+}
+
+fn made_at(time: SystemTime) -> Arc<RequestMetrics> {
+    let mut facts = record("{}", "{}", None).facts().clone();
+    (facts.id, facts.timestamp) = (RequestId::mint(), time);
+    Arc::new(RequestMetrics::seal(facts, Arc::new(TelemetryConfig::default()), Some("{}".into()), None, None))
+}
+
+#[tokio::test]
+async fn datadogs_logs_and_series_are_parsed() {
+    let (Some(url), Some(output)) =
+        (variable("MAGICAPI_TEST_COLLECTOR_DATADOG"), variable("MAGICAPI_TEST_COLLECTOR_OUT"))
+    else {
+        return;
+    };
+    let mark = RequestId::mint().to_string();
+    let settings = json!({ "api_key": "0123456789abcdef0123456789abcdef", "hostname": "gw-1",
+        "tags": [format!("run:{mark}")], "logs_url": url, "api_url": url });
+    let exporter = DatadogPlugin.create_exporter(Settings::from(settings), host()).expect("settings");
+    exporter.init(&TelemetryConfig::default()).await.expect("init");
+    // Datadog takes nothing that is older than 18 hours.
+    let now = SystemTime::now();
+    let records: Vec<_> = (0..3).map(|_| made_at(now)).collect();
+    assert_eq!(exporter.export(&records).await, Delivery::Delivered);
+    let logs = until(&output, ["resourceLogs", "scopeLogs", "logRecords"], &mark).await;
+    assert_eq!(logs.len(), 3, "{logs:?}");
+    for log in &logs {
+        let text = |key: &str| attribute(log, key)["stringValue"].as_str().expect(key).to_owned();
+        assert!(log["body"]["stringValue"].as_str().expect("a message").contains("openai/gpt-test"), "{log}");
+        assert_eq!((text("status"), text("hostname")), ("info".to_owned(), "gw-1".to_owned()));
+        assert_eq!(
+            (text("service"), text("ddsource")),
+            ("noveum_ai_gateway".to_owned(), "magicapi".to_owned())
+        );
+        let since = now.duration_since(SystemTime::UNIX_EPOCH).expect("after 1970").as_millis();
+        assert_eq!(attribute(log, "timestamp")["intValue"], since.to_string());
+        let tags = text("ddtags");
+        assert!(tags.split(',').any(|tag| tag == "model:gpt-test"), "{tags}");
+    }
+    let registry = Arc::new(MetricRegistry::default());
+    registry.meter("").u64_gauge("open").build().record(5, &[]);
+    assert_eq!(exporter.export_metrics(&registry.snapshot()).await, Delivery::Delivered);
+    let metrics = until(&output, ["resourceMetrics", "scopeMetrics", "metrics"], &mark).await;
+    let open = metrics.iter().find(|metric| metric["name"] == "open").expect("the gauge");
+    assert_eq!(open["gauge"]["dataPoints"][0]["asDouble"], 5, "{open}");
 }

@@ -6,13 +6,16 @@
 #   cargo test -p magicapi-ai-gateway --test otlp -- --nocapture
 #   tests/servers/collector/stop.sh
 #
-# It takes OTLP over gRPC and HTTP with upstream's own receiver and writes what it understood to a file, as OTLP JSON.
-# Needs go (1.24 or newer) and curl. The program is built from the Go module proxy once, one to four minutes.
+#   tests/servers/collector/start.sh --is-built     says by its status whether the program is there
+#
+# It takes OTLP over gRPC and HTTP, Datadog's logs and series, and Loki's push, each with upstream's own receiver, and
+# writes what it understood to a file, as OTLP JSON.
+# Needs go (1.24 or newer) and curl. The program is built from the Go module proxy once, one to five minutes.
 #
 #   MAGICAPI_TEST_CACHE                 the program       default $HOME/.cache/magicapi-tests
 #   MAGICAPI_TEST_RUN                   output and log    default ${TMPDIR:-/tmp}/magicapi-tests-<uid>
 #   MAGICAPI_TEST_COLLECTOR_GRPC_PORT   OTLP over gRPC    default 4377
-#   MAGICAPI_TEST_COLLECTOR_HTTP_PORT   OTLP over HTTP    default 4378
+#   MAGICAPI_TEST_COLLECTOR_HTTP_PORT   OTLP over HTTP    default 4378; Datadog and Loki have the two ports above it
 set -euo pipefail
 
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
@@ -26,14 +29,16 @@ name="$run/collector-$http_port"
 say() { printf '%s\n' "$*" >&2; }
 fail() { say "$@"; exit 1; }
 
-for tool in go curl; do
-    command -v "$tool" >/dev/null || fail "$tool is missing; the collector needs it"
-done
-
 # Named by its sources, so that other sources are another file; whole or not at all.
+program="$bin/collector-$(cat "$here"/program/{go.mod,go.sum,main.go} | sha256sum | cut -c -12)"
+if [ "${1:-}" = --is-built ]; then
+    [ -x "$program" ]
+    exit
+fi
+
 build() {
-    program="$bin/collector-$(cat "$here"/program/{go.mod,go.sum,main.go} | sha256sum | cut -c -12)"
     [ ! -x "$program" ] || return 0
+    command -v go >/dev/null || fail "go is missing; the collector is built with it"
     say "building the collector"
     # The checkout may not be writable.
     (cd "$here/program" && go build -mod=readonly -buildvcs=false -trimpath -ldflags='-s -w' \
@@ -56,16 +61,19 @@ wait_until_ready() {
     fail "the collector did not come up; its log is $name.log"
 }
 
+command -v curl >/dev/null || fail "curl is missing"
 mkdir -p "$bin" "$run"
 ! alive "$name.pid" || fail "already running as $(cat "$name.pid"); stop it with $here/stop.sh"
 build
 rm -f "$name.jsonl"
 (
     COLLECTOR_GRPC_PORT="$grpc_port" COLLECTOR_HTTP_PORT="$http_port" COLLECTOR_OUT="$name.jsonl" \
-        "$program" --config "$here/config.yaml" >"$name.log" 2>&1 </dev/null &
+        COLLECTOR_DATADOG_PORT=$((http_port + 1)) COLLECTOR_LOKI_PORT=$((http_port + 2)) "$program" --config "$here/config.yaml" >"$name.log" 2>&1 </dev/null &
     printf '%s\n' "$!" >"$name.pid"
 )
 wait_until_ready
 printf 'export MAGICAPI_TEST_COLLECTOR_GRPC=http://127.0.0.1:%s\n' "$grpc_port"
 printf 'export MAGICAPI_TEST_COLLECTOR_HTTP=http://127.0.0.1:%s\n' "$http_port"
+printf 'export MAGICAPI_TEST_COLLECTOR_DATADOG=http://127.0.0.1:%s\n' $((http_port + 1))
+printf 'export MAGICAPI_TEST_COLLECTOR_LOKI=http://127.0.0.1:%s\n' $((http_port + 2))
 printf 'export MAGICAPI_TEST_COLLECTOR_OUT=%q\n' "$name.jsonl"

@@ -1,11 +1,14 @@
-// An OpenTelemetry Collector that takes OTLP over gRPC and HTTP and writes what it understood to a file, as OTLP JSON,
-// one line a batch. Nothing but upstream's own receiver, exporter and command line.
+// An OpenTelemetry Collector that takes OTLP over gRPC and HTTP, Datadog's logs and series, and Loki's push, and writes
+// what it understood to a file, as OTLP JSON, one line a batch. Nothing but upstream's own receivers, exporter and command
+// line.
 package main
 
 import (
 	"log"
 
 	"github.com/open-telemetry/opentelemetry-collector-contrib/exporter/fileexporter"
+	"github.com/open-telemetry/opentelemetry-collector-contrib/receiver/datadogreceiver"
+	"github.com/open-telemetry/opentelemetry-collector-contrib/receiver/lokireceiver"
 	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/confmap"
 	"go.opentelemetry.io/collector/confmap/provider/envprovider"
@@ -18,7 +21,9 @@ import (
 )
 
 func factories() (otelcol.Factories, error) {
-	receivers, err := otelcol.MakeFactoryMap[receiver.Factory](otlpreceiver.NewFactory())
+	receivers, err := otelcol.MakeFactoryMap[receiver.Factory](
+		datadogreceiver.NewFactory(), lokireceiver.NewFactory(), otlpreceiver.NewFactory(),
+	)
 	if err != nil {
 		return otelcol.Factories{}, err
 	}
