@@ -106,8 +106,8 @@ mod tests {
         pace.hold(Duration::from_secs(90));
         pace.hold(Duration::from_secs(7));
         sleep(Duration::from_secs(30)).await;
-        assert_eq!(pace.take(1), Duration::from_secs(60));
-        sleep(Duration::from_secs(60)).await;
+        assert_eq!(pace.take(1), Duration::from_mins(1));
+        sleep(Duration::from_mins(1)).await;
         assert_eq!(pace.take(1), Duration::ZERO);
         pace.hold(Duration::from_hours(9));
         assert_eq!(pace.take(1), Duration::from_mins(5));
