@@ -49,8 +49,11 @@ fn value(key: &SettingsKey, text: &str) -> Result<Value, String> {
         ValueKind::Map => {
             pairs(text).map(|pairs| pairs.into_iter().map(|(k, v)| (k, Value::from(v))).collect())
         }
-        ValueKind::OneOf(words) if words.iter().any(|word| word == text) => Ok(text.into()),
-        ValueKind::OneOf(words) => Err(format!("expected one of {}, found `{text}`", words.join(", "))),
+        // OpenTelemetry wants its words read in either case.
+        ValueKind::OneOf(words) => match words.iter().find(|word| word.eq_ignore_ascii_case(text)) {
+            Some(word) => Ok(word.as_str().into()),
+            None => Err(format!("expected one of {}, found `{text}`", words.join(", "))),
+        },
         ValueKind::Other => Ok(serde_json::from_str(text).unwrap_or_else(|_| text.into())),
     }
 }
@@ -82,5 +85,26 @@ fn missing(cx: &mut Context<'_>, plugin: &PluginSpec, settings: &Map<String, Val
             let problem = Diagnostic { key: path, ..cx.at(&format!("{at}.type"), problem) };
             cx.report(problem.remedy(remedy));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use magicapi_plugin::{SettingsKey, ValueKind};
+
+    use super::value;
+
+    #[test]
+    fn words_are_read_in_either_case_and_handed_on_as_they_are_known() {
+        let key = SettingsKey {
+            name: "compression".into(),
+            kind: ValueKind::OneOf(vec!["gzip".into(), "http/protobuf".into()]),
+            default: None,
+            env: None,
+            doc: String::new(),
+        };
+        assert_eq!(value(&key, "GZIP"), Ok("gzip".into()));
+        assert_eq!(value(&key, "HTTP/Protobuf"), Ok("http/protobuf".into()));
+        assert_eq!(value(&key, "gzi"), Err("expected one of gzip, http/protobuf, found `gzi`".into()));
     }
 }
