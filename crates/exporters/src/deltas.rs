@@ -84,6 +84,7 @@ impl Deltas {
                     let (values, sent) = values(now, before);
                     (Added::Values(values), PointValue::Histogram(sent))
                 }
+                _ => continue,
             };
             if !added.is_nothing() {
                 changes.push(Change { metric, point, added, receipt: Receipt(key, value) });
@@ -120,8 +121,11 @@ impl Added {
 /// The values that were added, read back from the buckets that counted them, and the histogram that they lead to.
 /// They are spread evenly over each bucket; those above the last bound are what makes the sum right.
 fn values(now: &HistogramValue, before: Option<&HistogramValue>) -> (Vec<f64>, HistogramValue) {
-    let none = || HistogramValue { counts: vec![0; now.counts.len()], sum: 0.0, ..now.clone() };
-    let mut sent = before.cloned().unwrap_or_else(none);
+    let mut sent = before.unwrap_or(now).clone();
+    if before.is_none() {
+        sent.counts.fill(0);
+        sent.sum = 0.0;
+    }
     let (mut values, mut room, mut low) = (Vec::new(), MAX_VALUES, 0.0);
     let bounds = now.bounds.iter().map(|bound| Some(*bound)).chain([None]);
     for ((bound, now_in), sent_in) in bounds.zip(&now.counts).zip(&mut sent.counts) {

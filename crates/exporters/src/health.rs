@@ -31,7 +31,7 @@ impl LastHealth {
             Delivery::Items(items) => Health::Degraded(worst(items)),
             Delivery::Retry { .. } => Health::Degraded("puts records off".into()),
             Delivery::Refused { reason } => Health::Down(reason.clone()),
-            Delivery::Unknown => Health::Degraded("does not say what became of records".into()),
+            _ => Health::Degraded("does not say what became of records".into()),
         });
     }
 }

@@ -29,9 +29,9 @@ fn record_with(n: u8, body: String) -> Arc<RequestMetrics> {
     facts.outcome = Outcome::Completed;
     facts.model = Some(format!("model-{n}"));
     facts.latency_ms = u64::from(n);
-    let resource =
-        Arc::new(TelemetryConfig { service_version: "1.0.0".into(), ..TelemetryConfig::default() });
-    Arc::new(RequestMetrics::seal(facts, resource, Some(body.clone().into()), Some(body.into()), None))
+    let mut names = TelemetryConfig::default();
+    names.service_version = "1.0.0".into();
+    Arc::new(RequestMetrics::seal(facts, Arc::new(names), Some(body.clone().into()), Some(body.into()), None))
 }
 
 /// A record of this moment with these bodies, for back ends that take no old ones.
@@ -62,15 +62,13 @@ pub(crate) fn known() -> RequestMetrics {
     (facts.usage.input, facts.usage.output) = (Some(48), Some(865));
     facts.cost = Money::from_usd(0.0456);
     facts.finish_reasons = vec!["stop".into()];
-    let resource = Arc::new(TelemetryConfig {
-        service_version: "1.0.0".into(),
-        deployment_environment: Some("production".into()),
-        resource_attributes: [("k8s.pod.name".to_owned(), "pod-1".to_owned())].into(),
-        ..TelemetryConfig::default()
-    });
+    let mut names = TelemetryConfig::default();
+    names.service_version = "1.0.0".into();
+    names.deployment_environment = Some("production".into());
+    names.resource_attributes = [("k8s.pod.name".to_owned(), "pod-1".to_owned())].into();
     let body = |text: &'static str| Some(text.into());
     let request = body("{\"model\":\"gpt, 4o\",\"n\":1E5,\"n\":1e400}");
-    RequestMetrics::seal(facts, resource, request, body("{\"id\":\"x\"}"), body("[{\"n\":1}]"))
+    RequestMetrics::seal(facts, Arc::new(names), request, body("{\"id\":\"x\"}"), body("[{\"n\":1}]"))
 }
 
 /// A batch of `n` records.

@@ -98,7 +98,8 @@ async fn everything_arrives(transport: Arc<dyn HttpTransport>, settings: Value, 
     let exporter = OtlpPlugin.create_exporter(Settings::from(settings), host).expect("settings");
     let plain = record("{}", "{}", None);
     let mark = plain.id().to_string();
-    let names = TelemetryConfig { service_instance_id: Some(mark.clone()), ..TelemetryConfig::default() };
+    let mut names = TelemetryConfig::default();
+    names.service_instance_id = Some(mark.clone());
     let mut facts = plain.facts().clone();
     facts.operation = "chat";
     facts.trace_id = Some("0af7651916cd43dd8448eb211c80319c".into());

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 /// The one outcome of a request: the first that applies, in the words of the record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Outcome {
     /// A 2xx that ended properly, whatever the finish reason.
     Completed,
@@ -24,7 +25,7 @@ pub enum Outcome {
 
 impl Outcome {
     /// Every outcome, for closed label sets.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: &'static [Self] = &[
         Self::Completed,
         Self::Blocked,
         Self::GatewayError,

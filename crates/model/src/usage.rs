@@ -7,6 +7,7 @@ use crate::Money;
 /// What one answer used, in tokens. No bucket is part of another; a bucket that the provider did not report is
 /// `None`, which is not 0. Inclusive totals are derived by the methods, at the edge only.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Usage {
     /// Prompt text tokens that no cache served.
     pub input: Option<u64>,
@@ -42,6 +43,11 @@ fn total<const N: usize>(buckets: [Option<u64>; N]) -> Option<u64> {
 }
 
 impl Usage {
+    /// So many text tokens in and out; nothing else is known.
+    pub fn of(input: u64, output: u64) -> Self {
+        Self { input: Some(input), output: Some(output), ..Self::default() }
+    }
+
     /// All prompt tokens.
     pub fn input_total(&self) -> Option<u64> {
         total([

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 /// Names of this gateway, as they stand in every record's `resource`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
+#[non_exhaustive]
 pub struct TelemetryConfig {
     /// `service.name`.
     pub service_name: String,

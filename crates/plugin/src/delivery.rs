@@ -8,6 +8,7 @@ use crate::{HttpError, retry_after};
 
 /// How a batch fared. The pipeline acts on it; an exporter never retries by itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Delivery {
     /// The back end has all of it.
     Delivered,
@@ -58,6 +59,7 @@ impl Delivery {
 
 /// How one record fared.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ItemOutcome {
     /// The back end has it.
     Delivered,
@@ -151,6 +153,7 @@ impl From<&str> for ExportError {
 /// A setting cannot be used. Found without I/O, so that `check` is exact and offline.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{key}: {message}")]
+#[non_exhaustive]
 pub struct ConfigError {
     /// The setting, as a path below the exporter's own entry (`url`, `batch.age`); empty for the whole.
     pub key: String,

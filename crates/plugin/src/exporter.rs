@@ -71,6 +71,7 @@ pub trait TelemetryExporter: Send + Sync {
 
 /// A page that a monitoring system fetches.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct ScrapePage {
     /// Its `Content-Type`.
     pub content_type: &'static str,
@@ -79,6 +80,11 @@ pub struct ScrapePage {
 }
 
 impl ScrapePage {
+    /// A page of this `Content-Type`.
+    pub fn new(content_type: &'static str, body: impl Into<Bytes>) -> Self {
+        Self { content_type, body: body.into() }
+    }
+
     /// The page as text; empty when it is none.
     pub fn text(&self) -> &str {
         std::str::from_utf8(&self.body).unwrap_or_default()

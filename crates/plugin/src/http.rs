@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 /// Why no answer came.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum HttpError {
     /// The request was never sent: no name, no connection, no TLS. Safe to send again.
     #[error("could not connect: {0}")]

@@ -23,6 +23,7 @@ const DEFAULT_BOUNDS: [f64; 14] =
 
 /// What a metric is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum MetricKind {
     /// A sum that only grows.
     Counter,
@@ -34,6 +35,7 @@ pub enum MetricKind {
 
 /// A distribution at one moment.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct HistogramValue {
     /// Upper bounds, ascending, without +Inf.
     pub bounds: Vec<f64>,
@@ -47,6 +49,7 @@ pub struct HistogramValue {
 
 /// The value of one series.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum PointValue {
     /// Counter or gauge.
     Number(f64),
@@ -56,6 +59,7 @@ pub enum PointValue {
 
 /// One series at one moment.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Point {
     /// Label names and values, in the metric's order.
     pub labels: Vec<(&'static str, String)>,
@@ -65,6 +69,7 @@ pub struct Point {
 
 /// One metric at one moment.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct MetricData {
     /// Its name, without the suffixes that a format may want (`_total`).
     pub name: String,
@@ -80,6 +85,7 @@ pub struct MetricData {
 
 /// All metrics at one moment.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct MetricsSnapshot {
     /// When it was taken.
     pub taken_at: SystemTime,

@@ -28,6 +28,7 @@ use crate::{Conversation, TelemetryConfig};
     schemars::JsonSchema,
 )]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum ContentLevel {
     /// No bodies.
     Metadata,
@@ -41,6 +42,7 @@ pub enum ContentLevel {
 /// Where a cost comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum CostSource {
     /// Computed from the price table.
     Table,
@@ -51,6 +53,7 @@ pub enum CostSource {
 /// Why a record has no bodies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum ContentDropped {
     /// The configuration keeps them out of this record.
     Config,
@@ -66,7 +69,8 @@ pub enum ContentDropped {
 
 impl ContentDropped {
     /// Every reason.
-    pub const ALL: [Self; 5] = [Self::Config, Self::Memory, Self::TooLarge, Self::Panic, Self::Redaction];
+    pub const ALL: &'static [Self] =
+        &[Self::Config, Self::Memory, Self::TooLarge, Self::Panic, Self::Redaction];
 
     /// The reason's word, in records and metrics.
     pub const fn as_str(self) -> &'static str {
@@ -198,6 +202,7 @@ pub struct Facts {
 /// Bytes that capture limits left out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
+#[non_exhaustive]
 pub struct Truncated {
     /// Of the request body.
     #[serde(skip_serializing_if = "is_nothing")]

@@ -75,6 +75,7 @@ impl Needs {
 
 /// What a setting's value looks like.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ValueKind {
     /// Text.
     String,
@@ -98,6 +99,7 @@ pub enum ValueKind {
 
 /// One setting.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct SettingsKey {
     /// Its key in the file.
     pub name: String,
@@ -111,9 +113,17 @@ pub struct SettingsKey {
     pub env: Option<String>,
 }
 
+impl SettingsKey {
+    /// A setting that has neither default nor variable.
+    pub fn new(name: impl Into<String>, kind: ValueKind) -> Self {
+        Self { name: name.into(), kind, default: None, doc: String::new(), env: None }
+    }
+}
+
 /// Variables that set the pipeline's key `tls` where a variable names the exporter (`ENABLED_EXPORTERS`), each the path
 /// of a PEM file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct TlsVariables {
     /// Of `tls.ca_file`.
     pub ca_file: &'static str,
@@ -124,6 +134,11 @@ pub struct TlsVariables {
 }
 
 impl TlsVariables {
+    /// The variables of `tls.ca_file`, `tls.cert` and `tls.key`.
+    pub const fn new(ca_file: &'static str, cert: &'static str, key: &'static str) -> Self {
+        Self { ca_file, cert, key }
+    }
+
     /// The variables, each with its key.
     pub fn keys(&self) -> [(&'static str, &'static str); 3] {
         [("tls.ca_file", self.ca_file), ("tls.cert", self.cert), ("tls.key", self.key)]

@@ -16,6 +16,7 @@ const MOST_WORDS: usize = 256;
 
 /// Why stored bytes are no record.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum StoredError {
     /// The line is not what a record begins with.
     #[error("not a stored record: {0}")]

@@ -61,7 +61,7 @@ mod tests {
 
     #[test]
     fn known_prices() {
-        let usage = Usage { input: Some(100_000), output: Some(10_000), ..Usage::default() };
+        let usage = Usage::of(100_000, 10_000);
         let priced = |provider: &str, model: &str, terms: Terms<'_>| {
             table().price(provider, model, &usage, terms).map(Money::usd)
         };

@@ -55,7 +55,7 @@ fn record(number: usize) -> Arc<RequestMetrics> {
     facts.status_code = 200;
     facts.path = "/v1/chat/completions".into();
     facts.method = "POST".into();
-    facts.usage = Usage { input: Some(48), output: Some(865), ..Usage::default() };
+    facts.usage = Usage::of(48, 865);
     facts.cost = Some(Money::from_pico_usd(45_600_000_000));
     facts.finish_reasons = vec!["stop".into()];
     let text = format!("{number} {}", "The quick brown fox jumps over the lazy dog, again. ".repeat(19));

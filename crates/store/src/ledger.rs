@@ -224,7 +224,7 @@ fn read_request(row: &Row<'_>) -> rusqlite::Result<LedgerEntry> {
         provider: row.get(6)?,
         model: row.get(7)?,
         operation: row.get::<_, String>(8)?.into(),
-        outcome: read_word(row, 9, |word| Outcome::ALL.into_iter().find(|one| one.as_str() == word))?,
+        outcome: read_word(row, 9, |word| Outcome::ALL.iter().copied().find(|one| one.as_str() == word))?,
         status_code: row.get(10)?,
         usage: read_usage(row, 11)?,
         usage_final: row.get(22)?,
@@ -251,21 +251,20 @@ fn read_attempt(row: &Row<'_>) -> rusqlite::Result<AttemptRow> {
 /// Reads the columns of usage, from `first` on.
 fn read_usage(row: &Row<'_>, first: usize) -> rusqlite::Result<Usage> {
     let bucket = |nth: usize| row.get::<_, Option<i64>>(first + nth).map(|number| number.map(unsigned));
-    Ok(Usage {
-        input: bucket(0)?,
-        cache_read: bucket(1)?,
-        cache_write: bucket(2)?,
-        cache_write_1h: bucket(3)?,
-        input_audio: bucket(4)?,
-        input_image: bucket(5)?,
-        output: bucket(6)?,
-        output_reasoning: bucket(7)?,
-        output_audio: bucket(8)?,
-        output_image: bucket(9)?,
-        reported_cost: money(row.get(first + 10)?),
-        // Its effect, no cost, is in the row.
-        is_implausible: false,
-    })
+    // `is_implausible` has its effect, no cost, in the row.
+    let mut usage = Usage::default();
+    usage.input = bucket(0)?;
+    usage.cache_read = bucket(1)?;
+    usage.cache_write = bucket(2)?;
+    usage.cache_write_1h = bucket(3)?;
+    usage.input_audio = bucket(4)?;
+    usage.input_image = bucket(5)?;
+    usage.output = bucket(6)?;
+    usage.output_reasoning = bucket(7)?;
+    usage.output_audio = bucket(8)?;
+    usage.output_image = bucket(9)?;
+    usage.reported_cost = money(row.get(first + 10)?);
+    Ok(usage)
 }
 
 /// A text from a closed list; one that is not on it was written by something else.

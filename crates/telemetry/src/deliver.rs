@@ -226,7 +226,8 @@ impl Deliverer {
                 // While draining there is no time to wait for an operator.
                 if self.stop.order().is_some() { Next::GiveUp } else { Next::Wait(delay) }
             }
-            Guarded::Done(Delivery::Unknown) => self.ambiguous(parcel, UNANSWERED),
+            // `Unknown`, which is the safe reading of anything else too.
+            Guarded::Done(_) => self.ambiguous(parcel, UNANSWERED),
             Guarded::TimedOut => self.cut_off(parcel),
             Guarded::Panicked(message) => self.panicked(parcel, &message),
             Guarded::TooLate => {
@@ -267,12 +268,12 @@ impl Deliverer {
                     put_off.push(item.clone());
                     rest.push(item);
                 }
-                ItemOutcome::Unknown => rest.push(item),
                 ItemOutcome::Rejected { reason } => {
                     self.say_rejected(&reason);
                     self.lane.bury(&item, &reason);
                     rejected.push(item);
                 }
+                _ => rest.push(item),
             }
         }
         self.lane.put_off.add(&put_off);

@@ -183,7 +183,7 @@ impl TelemetryExporter for Scripted {
 
     fn scrape(&self, snapshot: &MetricsSnapshot, _accept: &str) -> Option<ScrapePage> {
         let body: String = snapshot.metrics.iter().flat_map(|metric| [metric.name.as_str(), "\n"]).collect();
-        Some(ScrapePage { content_type: "text/plain", body: body.into() })
+        Some(ScrapePage::new("text/plain", body))
     }
 
     async fn health(&self) -> Health {

@@ -38,7 +38,7 @@ impl TelemetryExporter for Fake {
     }
 
     fn scrape(&self, _: &MetricsSnapshot, accept: &str) -> Option<ScrapePage> {
-        Some(ScrapePage { content_type: "text/x-metrics", body: format!("accept={accept}").into() })
+        Some(ScrapePage::new("text/x-metrics", format!("accept={accept}")))
     }
 }
 

@@ -106,11 +106,11 @@ fn only(cx: &mut Context<'_>, at: &str, file: &raw::Only) -> Only {
     let list = |list: &Option<Vec<String>>| list.clone().unwrap_or_default();
     let mut outcomes = Vec::new();
     for (index, word) in file.outcome.iter().flatten().enumerate() {
-        if let Some(outcome) = Outcome::ALL.into_iter().find(|outcome| outcome.as_str() == word) {
+        if let Some(outcome) = Outcome::ALL.iter().copied().find(|outcome| outcome.as_str() == word) {
             outcomes.push(outcome);
             continue;
         }
-        let known = Outcome::ALL.map(Outcome::as_str);
+        let known: Vec<_> = Outcome::ALL.iter().map(|outcome| outcome.as_str()).collect();
         let problem = format!("expected one of {}; found `{word}`", known.join(", "));
         let problem = cx.at(&format!("{at}.only.outcome[{index}]"), problem).nearest(word, known);
         cx.report(problem);

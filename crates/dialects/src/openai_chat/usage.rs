@@ -123,7 +123,8 @@ impl Counts {
     /// The disjoint buckets. No bucket takes more than what is left of its total, so their sum is the total.
     pub(super) fn usage(self) -> Usage {
         let is_implausible = self.is_no_count || self.contradicts_itself();
-        let mut usage = Usage { reported_cost: self.cost, is_implausible, ..Usage::default() };
+        let mut usage = Usage::default();
+        (usage.reported_cost, usage.is_implausible) = (self.cost, is_implausible);
         let mut left = self.input;
         usage.cache_read = part(&mut left, self.cached);
         usage.cache_write = part(&mut left, self.written);
@@ -196,16 +197,10 @@ mod tests {
         let json = r#"{"prompt_tokens":100,"completion_tokens":50,"total_tokens":150,
             "prompt_tokens_details":{"cached_tokens":40,"cache_write_tokens":10,"audio_tokens":5},
             "completion_tokens_details":{"reasoning_tokens":20,"audio_tokens":3,"accepted_prediction_tokens":1}}"#;
-        let expected = Usage {
-            input: Some(45),
-            cache_read: Some(40),
-            cache_write: Some(10),
-            input_audio: Some(5),
-            output: Some(27),
-            output_reasoning: Some(20),
-            output_audio: Some(3),
-            ..Usage::default()
-        };
+        let mut expected = Usage::of(45, 27);
+        (expected.cache_read, expected.cache_write) = (Some(40), Some(10));
+        (expected.input_audio, expected.output_audio) = (Some(5), Some(3));
+        expected.output_reasoning = Some(20);
         assert_eq!(usage(json), expected);
         assert_eq!(usage(json).total(), Some(150));
     }

@@ -280,12 +280,10 @@ async fn metrics_are_what_was_added() {
     script.answer(202, "{\"errors\":[]}").answer(202, "{\"status\":\"ok\"}");
     let exporter = exporter(&json!({ "hostname": "gw-1", "tags": ["team:core"] }), &script);
     let registry = Arc::new(MetricRegistry::default());
-    let names = TelemetryConfig {
-        service_version: "1.0.0".into(),
-        deployment_environment: Some("production".into()),
-        service_instance_id: Some("i-1".into()),
-        ..TelemetryConfig::default()
-    };
+    let mut names = TelemetryConfig::default();
+    names.service_version = "1.0.0".into();
+    names.deployment_environment = Some("production".into());
+    names.service_instance_id = Some("i-1".into());
     let check = Arc::clone(&script);
     check.answer(200, "{}");
     // `init` takes the first answer, whatever it is.

@@ -145,10 +145,8 @@ async fn an_export_that_is_cut_off_leaves_what_it_knows() {
 #[tokio::test]
 async fn attributes_are_bounded_and_say_so() {
     let own = (0..300).map(|n| (format!("own.{n}"), "x".to_owned()));
-    let names = TelemetryConfig {
-        resource_attributes: own.chain([("n".repeat(256), "x".to_owned())]).collect(),
-        ..TelemetryConfig::default()
-    };
+    let mut names = TelemetryConfig::default();
+    names.resource_attributes = own.chain([("n".repeat(256), "x".to_owned())]).collect();
     let facts = Facts::new(RequestId::mint(), SystemTime::now());
     let record = Arc::new(RequestMetrics::seal(facts, Arc::new(names), None, None, None));
     let script = Arc::new(Script::default());
@@ -167,10 +165,8 @@ async fn attributes_are_bounded_and_say_so() {
 #[tokio::test]
 async fn the_operators_attributes_replace_none_of_the_records() {
     let own = ["id", "provider", "metadata.outcome", "attributes_left_out", "team"];
-    let names = TelemetryConfig {
-        resource_attributes: own.map(|name| (name.to_owned(), "canary".to_owned())).into(),
-        ..TelemetryConfig::default()
-    };
+    let mut names = TelemetryConfig::default();
+    names.resource_attributes = own.map(|name| (name.to_owned(), "canary".to_owned())).into();
     let mut facts = Facts::new(RequestId::mint(), SystemTime::now());
     facts.provider = Some("openai".into());
     let record = Arc::new(RequestMetrics::seal(facts, Arc::new(names), None, None, None));

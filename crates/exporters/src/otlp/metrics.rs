@@ -132,6 +132,7 @@ impl Reader {
                     }
                     histograms.push(histogram(point, added, start, end));
                 }
+                _ => continue,
             }
             receipts.push((key, point.value.clone()));
         }
@@ -149,6 +150,7 @@ impl Reader {
             MetricKind::Histogram => {
                 metric::Data::Histogram(Histogram { data_points: histograms, aggregation_temporality })
             }
+            _ => return None,
         };
         let metric = Metric {
             name: data.name.clone(),
@@ -177,7 +179,9 @@ fn counted(before: &PointValue, now: f64) -> f64 {
 fn without(now: &HistogramValue, before: Option<&PointValue>) -> HistogramValue {
     let Some(PointValue::Histogram(before)) = before else { return now.clone() };
     let counts = now.counts.iter().zip(&before.counts).map(|(now, before)| now.saturating_sub(*before));
-    HistogramValue { counts: counts.collect(), sum: now.sum - before.sum, ..now.clone() }
+    let mut rest = now.clone();
+    (rest.counts, rest.sum) = (counts.collect(), now.sum - before.sum);
+    rest
 }
 
 /// A label without a value is one that the series does not have.

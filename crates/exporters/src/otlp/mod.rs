@@ -51,11 +51,11 @@ impl TelemetryPlugin for OtlpPlugin {
         SettingsSpec::of::<OtlpSettings>()
             .signals(Signals::RECORDS | Signals::METRICS)
             .needs(Needs::CONVERSATION)
-            .tls_variables(TlsVariables {
-                ca_file: "OTEL_EXPORTER_OTLP_CERTIFICATE",
-                cert: "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE",
-                key: "OTEL_EXPORTER_OTLP_CLIENT_KEY",
-            })
+            .tls_variables(TlsVariables::new(
+                "OTEL_EXPORTER_OTLP_CERTIFICATE",
+                "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE",
+                "OTEL_EXPORTER_OTLP_CLIENT_KEY",
+            ))
     }
 
     fn create_exporter(

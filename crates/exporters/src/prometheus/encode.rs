@@ -38,6 +38,7 @@ impl Collector for Page {
                 MetricKind::Counter => MetricType::Counter,
                 MetricKind::Gauge => MetricType::Gauge,
                 MetricKind::Histogram => MetricType::Histogram,
+                _ => MetricType::Unknown,
             };
             let mut metric =
                 encoder.encode_descriptor(&family.name, &family.help, family.unit.as_ref(), kind)?;
@@ -74,6 +75,7 @@ impl Page {
                 let buckets: Vec<(f64, u64)> = bounds.zip(counts.iter().copied()).collect();
                 line.encode_histogram::<NoLabelSet>(*sum, counts.iter().sum(), &buckets, None)
             }
+            _ => Ok(()),
         }
     }
 }

@@ -86,10 +86,9 @@ impl TelemetryExporter for PrometheusExporter {
             Format::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
             Format::Text => "text/plain; version=0.0.4; charset=utf-8",
             Format::Protobuf => {
-                let body = protobuf::page(&families).into();
-                return Some(ScrapePage { content_type: protobuf::CONTENT_TYPE, body });
+                return Some(ScrapePage::new(protobuf::CONTENT_TYPE, protobuf::page(&families)));
             }
         };
-        encode::page(families, format).map(|body| ScrapePage { content_type, body: body.into() })
+        encode::page(families, format).map(|body| ScrapePage::new(content_type, body))
     }
 }

@@ -93,8 +93,8 @@ fn claim(taken: &mut HashSet<String>, base: &str, unit: Option<&str>, kind: Metr
     let name = unit.map_or_else(|| base.to_owned(), |unit| format!("{base}_{unit}"));
     let suffixes: &[&str] = match kind {
         MetricKind::Counter => &["", "_total"],
-        MetricKind::Gauge => &[""],
         MetricKind::Histogram => &["", "_bucket", "_count", "_sum"],
+        _ => &[""],
     };
     let names: Vec<String> = suffixes.iter().map(|suffix| format!("{name}{suffix}")).collect();
     let free = names.iter().all(|name| !taken.contains(name));

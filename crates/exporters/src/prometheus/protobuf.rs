@@ -101,6 +101,7 @@ pub(super) fn page(families: &[Family]) -> Vec<u8> {
             MetricKind::Counter => 0,
             MetricKind::Gauge => 1,
             MetricKind::Histogram => 4,
+            _ => 3,
         };
         let (name, help) = (family.name.clone(), family.help.clone());
         page.extend(MetricFamily { name, help, kind: Some(kind), metrics }.encode_length_delimited_to_vec());
@@ -117,6 +118,7 @@ fn metric(kind: MetricKind, (labels, value): &Series) -> Metric {
         }
         PointValue::Number(value) => metric.gauge = Some(Number { value: *value }),
         PointValue::Histogram(value) => metric.histogram = Some(histogram(value)),
+        _ => {}
     }
     metric
 }

@@ -50,14 +50,12 @@ pub(crate) fn record(request: &str, response: &str, events: Option<&str>) -> Arc
     facts.latency_ms = 6250;
     facts.usage.input = Some(48);
     facts.cost = magicapi_plugin::Money::from_usd(0.0456);
-    let resource = Arc::new(TelemetryConfig {
-        deployment_environment: Some("test".into()),
-        resource_attributes: [("k8s.pod.name".to_owned(), "pod-1".to_owned())].into(),
-        ..TelemetryConfig::default()
-    });
+    let mut names = TelemetryConfig::default();
+    names.deployment_environment = Some("test".into());
+    names.resource_attributes = [("k8s.pod.name".to_owned(), "pod-1".to_owned())].into();
     Arc::new(RequestMetrics::seal(
         facts,
-        resource,
+        Arc::new(names),
         Some(request.to_owned().into()),
         Some(response.to_owned().into()),
         events.map(|events| events.to_owned().into()),

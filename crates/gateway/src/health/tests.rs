@@ -28,6 +28,7 @@ fn registered() -> BTreeSet<String> {
                 MetricKind::Counter => "counter",
                 MetricKind::Gauge => "gauge",
                 MetricKind::Histogram => "histogram",
+                other => panic!("{other:?}"),
             };
             format!("{} {kind} {}", metric.name, metric.unit).trim_end().to_owned()
         })

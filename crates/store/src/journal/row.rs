@@ -58,7 +58,9 @@ impl Used {
 
     fn read(self) -> (Usage, Option<Money>) {
         let money = |text: Option<String>| text.and_then(|text| text.parse().ok()).map(Money::from_pico_usd);
-        (Usage { reported_cost: money(self.reported_cost), ..self.usage }, money(self.cost))
+        let mut usage = self.usage;
+        usage.reported_cost = money(self.reported_cost);
+        (usage, money(self.cost))
     }
 }
 

@@ -20,7 +20,7 @@ fn a_record_is_stored_once_and_read_back_byte_for_byte() {
     let given = record_with(Duration::ZERO, "hello", |facts| {
         facts.ttfb_ms = None;
         facts.cost = Some(Money::from_pico_usd(45_600_000_000));
-        facts.usage = Usage { input: Some(48), output: Some(865), ..Usage::default() };
+        facts.usage = Usage::of(48, 865);
         facts.route = Some("smart".into());
     });
     assert_eq!(export(&store, std::slice::from_ref(&given)), Delivery::Delivered);

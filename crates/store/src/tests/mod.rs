@@ -65,7 +65,7 @@ impl Place {
 }
 
 fn entry(id: RequestId, attempts: u32) -> LedgerEntry {
-    let usage = Usage { input: Some(10), output: Some(0), ..Usage::default() };
+    let usage = Usage::of(10, 0);
     let attempt = |attempt| AttemptRow {
         attempt,
         provider: "openai".into(),

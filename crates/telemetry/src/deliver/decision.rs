@@ -23,8 +23,9 @@ pub(super) enum Admission {
 /// Whether the back end has no more than before.
 pub(super) fn took_nothing(delivery: &Delivery) -> bool {
     match delivery {
-        Delivery::Retry { .. } | Delivery::Unknown => true,
         Delivery::Items(outcomes) => !outcomes.iter().any(ItemOutcome::is_settled),
         Delivery::Delivered | Delivery::TooLarge | Delivery::Refused { .. } => false,
+        // `Retry` and `Unknown`.
+        _ => true,
     }
 }

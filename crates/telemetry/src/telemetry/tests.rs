@@ -52,6 +52,7 @@ fn number(snapshot: &MetricsSnapshot, name: &str) -> u64 {
     let value = |value: &PointValue| match value {
         PointValue::Number(number) => format!("{number}").parse().expect("a whole number"),
         PointValue::Histogram(histogram) => histogram.counts.iter().sum::<u64>(),
+        _ => panic!("{value:?}"),
     };
     metric.points.iter().map(|point| value(&point.value)).sum()
 }

@@ -104,7 +104,7 @@ fn openai_usage_is_read_and_hidden_when_it_is_ours() {
 #[test]
 fn groq_usage_and_comments() {
     let facts = facts(GROQ);
-    assert_eq!(facts.usage, Some(Usage { input: Some(38), output: Some(256), ..Usage::default() }));
+    assert_eq!(facts.usage, Some(Usage::of(38, 256)));
     assert_eq!((facts.events, facts.saw_done, facts.saw_finish), (4, true, true));
 }
 
