@@ -9,6 +9,7 @@
 //! the text that they add up to. Whatever goes wrong here costs the record its content and leaves its numbers.
 //! `docs/redaction.md` is the user's page.
 
+mod answer;
 mod check;
 mod checksum;
 mod credential;
@@ -247,7 +248,7 @@ impl Redactor {
         if let Some(places) = &mut places {
             places.look_again(search, &mut in_events);
         }
-        let mut in_response = Values::default();
+        let mut in_response = Values::hiding();
         if let Some(response) = content.response.take() {
             let mut new =
                 document::rewrite(&response, root, !in_events.is_empty(), search, &mut in_response)?;
@@ -262,7 +263,7 @@ impl Redactor {
                 None
             } else if self.paths.end(&self.paths.step(&root.states, Child::Name(b"streamed_data"))) {
                 Some(format!("[\"{}\"]", search.replacement(document::PATH, &events)).into())
-            } else if !in_events.cover(&in_response) {
+            } else if !in_events.cover(&in_response) || !places.hide(in_response.hidden()) {
                 Some(stream::take_out(&events, &self.paths)?)
             } else {
                 let drop = !in_events.is_empty() || !in_response.is_empty();

@@ -114,6 +114,7 @@ impl Visitor for Rewrite<'_, '_> {
     fn masked(&mut self, bytes: &[u8], span: Range<usize>, _: &Here) {
         let text = value_text(bytes, &span);
         self.values.masked();
+        self.values.hide(bytes.get(span.clone()).unwrap_or_default());
         self.whole(bytes, &span, &text, PATH);
     }
 

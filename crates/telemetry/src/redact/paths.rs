@@ -95,6 +95,15 @@ impl Paths {
         next
     }
 
+    /// One step down, where what stands below a path's end is masked as well.
+    pub(super) fn below(&self, states: &States, child: Child<'_>) -> States {
+        let mut next = self.step(states, child);
+        if self.end(states) {
+            next.push((self.configured + 2, 0));
+        }
+        next
+    }
+
     /// Whether a path ends here.
     pub(super) fn end(&self, states: &States) -> bool {
         states.iter().any(|(path, at)| self.all.get(*path).is_some_and(|steps| steps.len() == *at))

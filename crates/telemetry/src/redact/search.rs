@@ -12,7 +12,7 @@ use super::matcher::{Finding, Matcher};
 use super::paths::Paths;
 use super::patterns::{Class, Name};
 use super::text::{Span, unescape};
-use super::walk::{Here, Inner};
+use super::walk::{Here, Inner, strings};
 
 /// Finds in strings, one at a time; `found` and `text` are about the last one.
 pub(super) struct Search<'r> {
@@ -129,9 +129,20 @@ pub(super) struct Values {
     seen: HashSet<Vec<u8>>,
     /// How often each sort was found.
     counts: BTreeMap<(Class, usize, &'static str), u64>,
+    /// The strings that stood at configured paths, when that is asked for.
+    hidden: Option<Vec<Vec<u8>>>,
 }
 
 impl Values {
+    /// Keeps what stood at configured paths.
+    pub(super) fn hiding() -> Self {
+        Self { hidden: Some(Vec::new()), ..Self::default() }
+    }
+
+    pub(super) fn hidden(&self) -> &[Vec<u8>] {
+        self.hidden.as_deref().unwrap_or_default()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.counts.is_empty()
     }
@@ -154,6 +165,18 @@ impl Values {
     /// Notes that something stands at a configured path. Its text is not looked for elsewhere.
     pub(super) fn masked(&mut self) {
         *self.counts.entry(key(PATH)).or_default() += 1;
+    }
+
+    /// Takes the strings in a value at a configured path.
+    pub(super) fn hide(&mut self, value: &[u8]) {
+        if let Some(hidden) = &mut self.hidden {
+            // What is malformed showed itself when it was crossed.
+            let _ = strings(value, 0, |bytes, inner, _| {
+                let mut text = Vec::with_capacity(inner.span.len());
+                unescape(bytes.get(inner.span.clone()).unwrap_or_default(), &mut text);
+                hidden.push(text);
+            });
+        }
     }
 
     /// Whether each text of `others` is here, at least as a part.

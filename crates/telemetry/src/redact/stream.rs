@@ -8,13 +8,15 @@ use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use bytes::Bytes;
+use memchr::memmem;
 
+use super::answer::Answer;
 use super::document::{PATH, taken_out};
 use super::matcher::Finding;
 use super::paths::{Child, Paths, States};
 use super::search::{Search, Values, value_text};
 use super::text::{Span, replace};
-use super::walk::{Here, Inner, Malformed, Visitor, Walk, mix};
+use super::walk::{Here, Inner, Malformed, Visitor, Walk, mix, strings};
 
 /// Members of an event that tell its text from that of other events.
 const TELLS: [&[u8]; 6] =
@@ -140,8 +142,13 @@ impl Visitor for Gather<'_, '_> {
 
     fn masked(&mut self, bytes: &[u8], span: Range<usize>, here: &Here) {
         self.places.other.masked();
-        if let Some(inner) = string_at(bytes, &span) {
-            self.push(bytes, &inner, here, true);
+        match string_at(bytes, &span) {
+            Some(inner) => self.push(bytes, &inner, here, true),
+            None => {
+                let value = bytes.get(span).unwrap_or_default();
+                // What is malformed showed itself when it was crossed.
+                let _ = strings(value, here.place, |bytes, inner, here| self.push(bytes, inner, here, true));
+            }
         }
     }
 
@@ -192,10 +199,11 @@ pub(super) fn gather(
     let mut position = 0;
     Walk::new(events, paths, false).elements(|span| {
         let event = events.get(span).unwrap_or_default();
-        let here = root(event, position, paths, response);
+        let (here, answer) =
+            (root(event, position, paths, response), Answer::of_event(event, paths, response));
         position += 1;
         let mut gather = Gather { places: &mut places, search };
-        Walk::new(event, paths, true).document(&here, &mut gather)
+        Walk::new(event, paths, true).of_event(answer.as_ref()).document(&here, &mut gather)
     })?;
     for place in places.known.values_mut() {
         if place.constant && place.text.len() < CONSTANT {
@@ -233,6 +241,32 @@ impl Places {
         values.join(&self.other);
         self.clean.clear();
     }
+
+    /// Whether what paths masked in the answer is masked in the events as well, and stands nowhere else in them.
+    pub(super) fn hide(&self, masked: &[Vec<u8>]) -> bool {
+        /// So many bytes are searched; past that, content goes rather than time.
+        const MOST: usize = 256 << 20;
+        let all: usize = self.known.values().map(|place| place.text.len()).sum();
+        let texts: HashSet<&[u8]> =
+            masked.iter().map(Vec::as_slice).filter(|text| !text.is_empty()).collect();
+        if all.saturating_mul(texts.len()) > MOST {
+            return false;
+        }
+        texts.into_iter().all(|text| {
+            let finder = memmem::Finder::new(text);
+            let in_places = |masked: bool| {
+                self.known.values().any(|place| place.masked == masked && finder.find(&place.text).is_some())
+            };
+            in_places(true) && !(is_prose(text) && in_places(false))
+        })
+    }
+}
+
+/// Tells what somebody said from names, ids and words of the dialect, which stand in many places.
+fn is_prose(text: &[u8]) -> bool {
+    const SHORTEST: usize = 8;
+    let in_name = |byte: &u8| byte.is_ascii_alphanumeric() || b"_-.:/".contains(byte);
+    text.len() >= SHORTEST && !text.iter().all(in_name)
 }
 
 /// Writes events anew.
@@ -338,10 +372,11 @@ pub(super) fn slice(
         slice.out.extend_from_slice(events.get(copied..span.start).unwrap_or_default());
         copied = span.end;
         let event = events.get(span).unwrap_or_default();
-        let here = root(event, position, paths, response);
+        let (here, answer) =
+            (root(event, position, paths, response), Answer::of_event(event, paths, response));
         position += 1;
         slice.done = 0;
-        Walk::new(event, paths, true).document(&here, &mut slice)?;
+        Walk::new(event, paths, true).of_event(answer.as_ref()).document(&here, &mut slice)?;
         slice.copy_to(event, event.len());
         Ok(())
     })?;

@@ -3,6 +3,7 @@
 mod paths;
 mod properties;
 mod samples;
+mod streams;
 mod work;
 
 use std::collections::HashSet;

@@ -6,6 +6,7 @@ use std::ops::Range;
 
 use memchr::memchr2;
 
+use super::answer::Answer;
 use super::credential::is_secret_name;
 use super::paths::{Child, Paths, States};
 use super::text::unescape;
@@ -49,18 +50,53 @@ pub(super) trait Visitor {
     fn logprobs(&mut self, bytes: &[u8], span: Range<usize>) -> bool;
 }
 
+/// Shows each string value of a document and nothing else; no path is followed.
+pub(super) fn strings(
+    document: &[u8],
+    place: u64,
+    each: impl FnMut(&[u8], &Inner, &Here),
+) -> Result<(), Malformed> {
+    let root = Here { place, ..Here::default() };
+    Walk::new(document, &Paths::default(), true).document(&root, &mut Strings(each))
+}
+
+struct Strings<F>(F);
+
+impl<F: FnMut(&[u8], &Inner, &Here)> Visitor for Strings<F> {
+    fn string(&mut self, bytes: &[u8], inner: &Inner, here: &Here) {
+        (self.0)(bytes, inner, here);
+    }
+
+    fn key(&mut self, _: &[u8], _: &Inner) {}
+
+    fn number(&mut self, _: &[u8], _: Range<usize>) {}
+
+    fn masked(&mut self, _: &[u8], _: Range<usize>, _: &Here) {}
+
+    fn logprobs(&mut self, _: &[u8], _: Range<usize>) -> bool {
+        false
+    }
+}
+
 /// A walk under way.
 pub(super) struct Walk<'a, 'p> {
     bytes: &'a [u8],
     at: usize,
     paths: &'p Paths,
-    /// Whether places are told apart; else `place` is 0.
+    /// Whether places are told apart; else `place` is 0. In events, where array elements are known by their `index`.
     places: bool,
+    /// What the outermost object says of its members' places in the answer.
+    answer: Option<&'p Answer>,
 }
 
 impl<'a, 'p> Walk<'a, 'p> {
     pub(super) fn new(bytes: &'a [u8], paths: &'p Paths, places: bool) -> Self {
-        Self { bytes, at: 0, paths, places }
+        Self { bytes, at: 0, paths, places, answer: None }
+    }
+
+    /// Of an event, whose members stand somewhere in the answer.
+    pub(super) fn of_event(self, answer: Option<&'p Answer>) -> Self {
+        Self { answer, ..self }
     }
 
     /// Walks the whole document.
@@ -182,9 +218,13 @@ impl<'a, 'p> Walk<'a, 'p> {
             }
             self.at = begin;
         }
+        let mut states = self.paths.step(&here.states, Child::Name(name));
+        if let Some(answer) = self.answer.filter(|_| levels == MOST_LEVELS - 1) {
+            states.extend(answer.at(name, self.paths));
+        }
         let child = Here {
             place: if self.places { mix(here.place, name) } else { 0 },
-            states: self.paths.step(&here.states, Child::Name(name)),
+            states,
             secret_name: is_secret_name(name).then(|| key.span.clone()),
         };
         self.value(&child, levels, visitor)
@@ -198,8 +238,13 @@ impl<'a, 'p> Walk<'a, 'p> {
         let mut position = 0;
         loop {
             self.space();
-            let place = if self.places { mix(here.place, &self.element_name(position)) } else { 0 };
-            let states = self.paths.step(&here.states, Child::Index(position));
+            let is_known = self.places || !here.states.is_empty();
+            let index = if is_known { self.element_index(position) } else { position };
+            let place = if self.places { mix(here.place, &element_name(index)) } else { 0 };
+            let mut states = self.paths.step(&here.states, Child::Index(index));
+            if index != position && !self.places {
+                states.extend(self.paths.step(&here.states, Child::Index(position)));
+            }
             // What stands in the array of a secret's name is one as well.
             let child = Here { place, states, secret_name: here.secret_name.clone() };
             self.value(&child, levels, visitor)?;
@@ -211,27 +256,23 @@ impl<'a, 'p> Walk<'a, 'p> {
     }
 
     /// The `index` of the object here, else its position.
-    fn element_name(&self, position: usize) -> [u8; 9] {
-        let mut name = [b'[', 0, 0, 0, 0, 0, 0, 0, 0];
-        let mut number = position as u64;
+    fn element_index(&self, position: usize) -> usize {
+        let mut index = position;
         if self.peek() == Some(b'{') {
-            let walk = Walk { bytes: self.bytes, at: self.at, paths: self.paths, places: false };
+            let walk = Walk { at: self.at, ..Walk::new(self.bytes, self.paths, false) };
             // What is malformed shows itself when the value is walked.
             let _ = walk.members(|key, value| {
                 if key != b"index" {
                     return true;
                 }
                 let digits = value.iter().take_while(|byte| byte.is_ascii_digit());
-                number = digits.fold(0u64, |number, digit| {
-                    number.wrapping_mul(10).wrapping_add(u64::from(digit - b'0'))
+                index = digits.fold(0usize, |number, digit| {
+                    number.wrapping_mul(10).wrapping_add(usize::from(digit - b'0'))
                 });
                 false
             });
         }
-        if let Some(tail) = name.get_mut(1..) {
-            tail.copy_from_slice(&number.to_le_bytes());
-        }
-        name
+        index
     }
 
     fn peek(&self) -> Option<u8> {
@@ -329,6 +370,15 @@ impl<'a, 'p> Walk<'a, 'p> {
             }
         }
     }
+}
+
+/// What tells an array's element from the others and from any member.
+fn element_name(index: usize) -> [u8; 9] {
+    let mut name = [b'['; 9];
+    if let Some(tail) = name.get_mut(1..) {
+        tail.copy_from_slice(&(index as u64).to_le_bytes());
+    }
+    name
 }
 
 /// Mixes a name into a place. Equal paths give equal places; that two paths meet is as likely as chance.

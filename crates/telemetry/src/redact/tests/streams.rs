@@ -1,0 +1,154 @@
+//! Configured paths in streams: what they mask in the answer stands in no event.
+
+use serde_json::{Value, json};
+
+use super::{joined, redactor};
+use crate::redact::Content;
+use crate::scripted::facts;
+
+const MASK: &str = "[REDACTED:path]";
+
+/// The answer and its events under these paths.
+fn masked(paths: &[&str], events: &[Value]) -> (Value, Vec<Value>) {
+    let (response, streamed) = joined(events);
+    let mut content =
+        Content { response: Some(response), streamed_data: Some(streamed), ..Content::default() };
+    let redactor =
+        redactor(|settings| settings.paths = paths.iter().map(|path| (*path).to_owned()).collect());
+    assert!(!redactor.apply(&mut content, &mut facts()).failed);
+    let read = |body: Option<bytes::Bytes>| serde_json::from_slice(&body.expect("a body")).expect("json");
+    (read(content.response), serde_json::from_value(read(content.streamed_data)).expect("events"))
+}
+
+/// What `/responses` streams for one message and one call of a tool.
+fn responses() -> Vec<Value> {
+    let part = |text: &str| json!({ "type": "output_text", "text": text, "annotations": [] });
+    let message = |text: &str| json!({ "id": "msg_1", "type": "message", "status": "completed", "content": [part(text)] });
+    let call = |arguments: &str| json!({ "id": "fc_1", "type": "function_call", "name": "getWard", "arguments": arguments });
+    let response = |output: &[Value]| json!({ "id": "resp_1", "object": "response", "model": "m", "status": "completed", "output": output });
+    let arguments = "{\"who\":\"Jane\"}";
+    let event = |kind: &str, mut more: Value| {
+        more["type"] = json!(format!("response.{kind}"));
+        more
+    };
+    let text = |more: Value| {
+        let mut text = json!({ "item_id": "msg_1", "output_index": 0, "content_index": 0 });
+        text.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        text
+    };
+    vec![
+        event("created", json!({ "response": response(&[]) })),
+        event("output_item.added", json!({ "output_index": 0, "item": message("") })),
+        event("content_part.added", text(json!({ "part": part("") }))),
+        event("output_text.delta", text(json!({ "delta": "Jane is " }))),
+        event("output_text.delta", text(json!({ "delta": "ill, Jane" }))),
+        event("output_text.done", text(json!({ "text": "Jane is ill, Jane" }))),
+        event("content_part.done", text(json!({ "part": part("Jane is ill, Jane") }))),
+        event("output_item.done", json!({ "output_index": 0, "item": message("Jane is ill, Jane") })),
+        event(
+            "function_call_arguments.delta",
+            json!({ "output_index": 1, "item_id": "fc_1", "delta": arguments }),
+        ),
+        event(
+            "function_call_arguments.done",
+            json!({ "output_index": 1, "item_id": "fc_1", "arguments": arguments }),
+        ),
+        event("output_item.done", json!({ "output_index": 1, "item": call(arguments) })),
+        event("completed", json!({ "response": response(&[message("Jane is ill, Jane"), call(arguments)]) })),
+    ]
+}
+
+#[test]
+fn a_path_into_an_answer_of_another_shape_leads_to_its_texts_in_the_events() {
+    let events = responses();
+    for paths in [
+        &["$.response.output"][..],
+        &["$.response.output[*]"],
+        &["$.response.output[*].content", "$.response.output[1]"],
+        &["$.response.output[0].content[0].text", "$.response.output[1].arguments"],
+        &["..text", "..arguments"],
+        &["$.response.output[*].*"],
+    ] {
+        // To the end, and interrupted after each event.
+        for length in 1..=events.len() {
+            let (answer, got) = masked(paths, &events[..length]);
+            let said = format!("{answer} {}", Value::from(got.clone()));
+            assert!(!said.contains("Jane"), "{paths:?}, {length}: {said}");
+            for (event, before) in got.iter().zip(&events) {
+                assert_eq!(event["type"], before["type"], "{paths:?}: {event}");
+            }
+            assert_eq!(got.len(), length);
+        }
+    }
+    let (_, got) = masked(&["$.response.output[0].content[0].text"], &events);
+    assert_eq!(
+        (&got[3]["delta"], &got[4]["delta"], &got[5]["text"]),
+        (&json!(MASK), &json!(""), &json!(MASK))
+    );
+    assert_eq!((&got[3]["item_id"], &got[8]), (&json!("msg_1"), &events[8]), "what no path leads to stays");
+    let (answer, got) = masked(&["$.response.output[1].id"], &events);
+    assert_eq!((&answer["output"][1]["id"], &got[8]["item_id"]), (&json!(MASK), &json!(MASK)));
+    assert_eq!(got[3], events[3]);
+}
+
+#[test]
+fn an_index_is_an_elements_own_in_events() {
+    let event = |index: usize, text: &str| {
+        let calls = json!([{ "index": index, "function": { "arguments": text } }]);
+        let delta = json!({ "content": text, "tool_calls": calls });
+        json!({ "id": "c", "choices": [{ "index": index, "delta": delta }] })
+    };
+    let events =
+        [event(1, "Jane "), event(0, "Somebody "), event(1, "is ill"), event(0, "is well"), event(0, ".")];
+    let paths = |choice: usize| {
+        let delta = format!("$.response.choices[{choice}].delta");
+        [format!("{delta}.content"), format!("{delta}.tool_calls[{choice}].function.arguments")]
+    };
+    for (choice, gone, stays) in [(1, "ill", "Somebody is well."), (0, "well", "Jane is ill")] {
+        let paths = paths(choice);
+        let (answer, got) = masked(&[&paths[0], &paths[1]], &events);
+        let said = format!("{answer} {}", Value::from(got.clone()));
+        assert!(!said.contains(gone), "{said}");
+        assert_eq!(answer["choices"][1 - choice]["delta"]["content"], stays);
+        let of_other = got.iter().filter(|event| event["choices"][0]["index"] == 1 - choice);
+        let slices: String =
+            of_other.filter_map(|event| event["choices"][0]["delta"]["content"].as_str()).collect();
+        assert_eq!(slices, stays);
+    }
+}
+
+/// One choice alone, whose place in the joined answer is not its index: both are taken for it there.
+#[test]
+fn an_index_that_is_no_position_masks_as_well() {
+    let event = |text: &str| json!({ "choices": [{ "index": 1, "delta": { "content": text } }] });
+    for path in ["$.response.choices[1].delta.content", "$.response.choices[0].delta.content"] {
+        let (answer, got) = masked(&[path], &[event("Jane "), event("is ill")]);
+        assert_eq!(answer["choices"][0]["delta"]["content"], MASK);
+        let said = Value::from(got).to_string();
+        assert!(!said.contains("Jane") && !said.contains("ill"), "{said}");
+    }
+}
+
+#[test]
+fn events_that_show_what_a_path_masks_are_taken_out() {
+    let more = |text: &str| json!({ "type": "thing.more", "piece": text });
+    let end = json!({ "type": "thing.completed", "text": "Jane is ill" });
+    let events = [more("Jane "), more("is ill"), end];
+    let (answer, got) = masked(&["$.response.text"], &events);
+    assert_eq!(answer["text"], MASK);
+    let taken: Vec<Value> =
+        events.iter().map(|event| json!({ "redacted": event.to_string().len() })).collect();
+    assert_eq!(got, taken);
+    // Names and words of the dialect are no such thing.
+    let (_, got) = masked(&["$.response.output"], &responses());
+    assert_eq!(got[11]["response"]["status"], "completed");
+}
+
+#[test]
+fn a_whole_object_that_is_masked_is_known_by_what_it_says() {
+    let event = |text: &str| json!({ "id": "c", "choices": [{ "index": 0, "delta": { "content": text } }] });
+    let (answer, got) = masked(&["$.response.choices[*].delta"], &[event("Jane "), event("is ill")]);
+    assert_eq!(answer["choices"][0]["delta"], MASK);
+    let masked = json!({ "id": "c", "choices": [{ "index": 0, "delta": MASK }] });
+    assert_eq!(got, [masked.clone(), masked]);
+}
