@@ -17,6 +17,8 @@ use crate::format::{HEAD, Kind, check_length, head, pack, unpack};
 
 /// Ends a batch's file name.
 const ENDING: &str = "batch";
+/// A file that shows that files can be written.
+const PROBE: &str = "probe";
 
 /// One batch of a directory. Ids sort by the age of the batches, the oldest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -73,10 +75,38 @@ impl Batches {
 
     /// Writes a batch; when this returns it is on disk. `oldest` is when its oldest record was made.
     pub fn put<B: AsRef<[u8]>>(&mut self, records: &[B], oldest: SystemTime) -> Result<BatchId, SpoolError> {
+        self.write(records, oldest, self.limit)
+    }
+
+    /// Writes a batch in place of one that holds more, and removes that. The bound does not count: what is there gets less.
+    pub fn replace<B: AsRef<[u8]>>(
+        &mut self,
+        id: BatchId,
+        records: &[B],
+        oldest: SystemTime,
+    ) -> Result<BatchId, SpoolError> {
+        let new = self.write(records, oldest, u64::MAX)?;
+        self.remove(id)?;
+        Ok(new)
+    }
+
+    /// Writes a small file and removes it: whether the disk takes something just now.
+    pub fn probe(&self) -> Result<(), SpoolError> {
+        let path = self.dir.join(PROBE);
+        write_whole(&self.dir, PROBE, &[&[0; 4096]]).map_err(SpoolError::at(&path))?;
+        fs::remove_file(&path).map_err(SpoolError::at(&path))
+    }
+
+    fn write<B: AsRef<[u8]>>(
+        &mut self,
+        records: &[B],
+        oldest: SystemTime,
+        limit: u64,
+    ) -> Result<BatchId, SpoolError> {
         let packed = pack(records).map_err(SpoolError::at(&self.dir))?;
         let bytes = (HEAD + packed.len()) as u64;
-        if self.bytes.saturating_add(bytes) > self.limit {
-            return Err(SpoolError::Full { needed: bytes, used: self.bytes, limit: self.limit });
+        if self.bytes.saturating_add(bytes) > limit {
+            return Err(SpoolError::Full { needed: bytes, used: self.bytes, limit });
         }
         let id = BatchId { oldest_ms: millis(oldest), number: self.next_number };
         let file = file_name(id, records.len() as u64);
@@ -178,7 +208,11 @@ impl Batches {
         self.index.is_empty()
     }
 
-    fn add(&mut self, info: BatchInfo) {
+    fn add(&mut self, mut info: BatchInfo) {
+        // Two files of one number: one was thought not to have been written.
+        if self.index.contains_key(&info.id) {
+            info.id.number = self.next_number;
+        }
         self.next_number = self.next_number.max(info.id.number + 1);
         self.bytes += info.bytes;
         self.records += info.records;

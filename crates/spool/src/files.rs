@@ -32,14 +32,14 @@ pub(crate) fn write_whole(dir: &Path, name: &str, parts: &[&[u8]]) -> io::Result
         file.sync_all()?;
         std::fs::rename(&unfinished, dir.join(name))
     })();
-    match written {
-        Ok(()) => sync_dir(dir),
-        Err(error) => {
-            // What is half written is of no use; that it cannot be removed either changes nothing.
-            let _gone = std::fs::remove_file(&unfinished);
-            Err(error)
-        }
-    }
+    // What is half written, or not known to last, is of no use; that it cannot be removed either changes nothing.
+    let path = match &written {
+        Ok(()) => dir.join(name),
+        Err(_) => unfinished,
+    };
+    written.and_then(|()| sync_dir(dir)).inspect_err(|_| {
+        let _gone = std::fs::remove_file(path);
+    })
 }
 
 /// Makes names that were added to or removed from a directory durable.
