@@ -2,7 +2,7 @@
 //! arrive.
 //!
 //! While the breaker is open, batches of the queue are taken only to be moved to the spool; when a probe is due, it is
-//! the oldest batch.
+//! whichever file's turn it is.
 
 use std::sync::Arc;
 
@@ -43,7 +43,15 @@ impl Feed {
         self.lane.enter(ExporterState::Draining, None);
         loop {
             let items = self.lane.queue.take();
-            if items.is_empty() || !deliverer.deliver(Batch { origin: None, items }).await {
+            let batch = if items.is_empty() {
+                // What no disk takes has this way out alone.
+                let unwritten = self.lane.spool.as_ref().and_then(|spool| spool.take_unwritten());
+                unwritten.map(|(origin, items)| Batch { origin: Some(origin), items })
+            } else {
+                Some(Batch { origin: None, items })
+            };
+            let Some(batch) = batch else { return };
+            if !deliverer.deliver(batch).await {
                 return;
             }
         }

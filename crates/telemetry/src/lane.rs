@@ -224,7 +224,7 @@ impl Lane {
             item = Item::new(Arc::new(item.record.without_content(ContentDropped::Memory)), item.share);
         }
         match (self.queue.push(item), self.successor.get()) {
-            (Err(item), Some(successor)) => successor.push(item),
+            (Err(item), Some(successor)) => successor.adopt(item, self),
             (Err(item), None) => {
                 self.tally.receive(1);
                 self.keep(vec![item], true, DropReason::Shutdown);
@@ -304,20 +304,22 @@ impl Lane {
     pub(crate) fn take_over(&self, predecessor: &Self) {
         let (waiting, away) = predecessor.queue.close();
         predecessor.count(Event::Ambiguous, away.len());
-        if let Some(spool) = &predecessor.spool {
-            spool.close();
+        let unwritten = predecessor.spool.as_ref().map(|spool| spool.hand_over()).unwrap_or_default();
+        for item in away.into_iter().chain(waiting).chain(unwritten) {
+            self.adopt(item, predecessor);
         }
-        let level = self.pipeline.content;
-        for mut item in away.into_iter().chain(waiting) {
-            if self.needs_conversation() && item.record.conversation().is_none() {
-                let record = item.record.with_content(ContentLevel::Full);
-                item = Item::new(Arc::new(self.complete(record)), item.share);
-            }
-            if level < predecessor.pipeline.content {
-                item = Item::new(Arc::new(item.record.with_content(level)), item.share);
-            }
-            self.push(item);
+    }
+
+    /// Takes a record that was meant for a predecessor, with as much of it as this one may have.
+    fn adopt(&self, mut item: Item, predecessor: &Self) {
+        if self.needs_conversation() && item.record.conversation().is_none() {
+            let record = item.record.with_content(ContentLevel::Full);
+            item = Item::new(Arc::new(self.complete(record)), item.share);
         }
+        if self.pipeline.content < predecessor.pipeline.content {
+            item = Item::new(Arc::new(item.record.with_content(self.pipeline.content)), item.share);
+        }
+        self.push(item);
     }
 
     /// Drops what has waited longer than `retry.max_age`.

@@ -18,6 +18,7 @@ mod name;
 mod shelves;
 mod taking;
 mod thread;
+mod turns;
 mod work;
 
 use std::collections::VecDeque;
@@ -101,6 +102,8 @@ struct Handover {
     bytes: usize,
     /// Records that the thread is writing.
     writing: usize,
+    /// The last records are there, and it has not been tried yet to write them.
+    untried: bool,
     closed: bool,
 }
 
@@ -190,6 +193,11 @@ impl Spool {
         self.limits.keeps
     }
 
+    /// The back end took something.
+    pub(crate) fn worked(&self) {
+        lock(&self.files).worked();
+    }
+
     /// Whether they can be just now.
     pub(crate) fn works(&self) -> bool {
         self.keeps() && lock(&self.failure).is_none()
@@ -215,6 +223,7 @@ impl Spool {
             handover.bytes += item.memory();
             handover.waiting.push_back(item);
         }
+        handover.untried |= last;
         let mut dropped = Vec::new();
         while !last
             && self.valve.is_none()
@@ -264,33 +273,60 @@ impl Spool {
     /// here goes what no worker comes for.
     pub(crate) fn expire(&self) {
         let late = (self.limits.age / 16).min(LATE);
-        let expired = lock(&self.files).expire(self.limits.age + late);
-        match expired {
-            Ok(0) => {}
-            Ok(records) => {
-                self.drop_records(usize::try_from(records).unwrap_or_default(), DropReason::Expired);
-                self.measure();
-            }
-            Err(error) => self.tell(Some((DropReason::DiskError, error.to_string()))),
+        let mut expired = 0;
+        let done = lock(&self.files).expire(self.limits.age + late, &mut expired);
+        self.drop_records(usize::try_from(expired).unwrap_or_default(), DropReason::Expired);
+        if let Err(error) = done {
+            self.tell(Some((DropReason::DiskError, error.to_string())));
         }
         self.dead.expire();
+        self.probe();
+        self.measure();
+        // What has to rest may have rested, what could not be read may be read again.
+        if self.bytes.load(Ordering::Relaxed) > 0 {
+            self.arrived.notify_one();
+        }
+    }
+
+    /// Looks whether files can be written again, when nothing waits that would show it.
+    fn probe(&self) {
+        let fails = lock(&self.failure).is_some();
+        if !fails || !lock(&self.handover).waiting.is_empty() || !lock(&self.files).may_try() {
+            return;
+        }
+        if let Some(Ok(true)) = self.opened_files(Files::probe) {
+            self.tell(None);
+        }
     }
 
     /// Whether something is still on its way to the disk.
     pub(crate) fn is_writing(&self) -> bool {
         let handover = lock(&self.handover);
         let waits = handover.writing > 0 || !handover.waiting.is_empty();
+        let untried = handover.untried;
         drop(handover);
-        (waits && lock(&self.failure).is_none()) || self.dead.is_writing()
+        (waits && (untried || lock(&self.failure).is_none())) || self.dead.is_writing()
+    }
+
+    /// Takes no more, lets the directory go, and gives what could not be written yet to whoever comes after.
+    pub(crate) fn hand_over(&self) -> Vec<Item> {
+        let waiting = self.end();
+        self.records.fetch_sub(waiting.len() as u64, Ordering::Relaxed);
+        lock(&self.files).close();
+        self.regate();
+        waiting
+    }
+
+    fn end(&self) -> Vec<Item> {
+        let mut handover = lock(&self.handover);
+        handover.closed = true;
+        handover.bytes = 0;
+        std::mem::take(&mut handover.waiting).into()
     }
 
     /// Takes no more and lets the directory go. What could not be written is lost, and counted.
     pub(crate) fn close(&self) {
-        let mut handover = lock(&self.handover);
-        handover.closed = true;
-        let given_up = std::mem::take(&mut handover.waiting);
-        handover.bytes = 0;
-        drop(handover);
+        let given_up = self.end();
         let lost = given_up.len();
         for item in given_up {
             item.share.give_up();

@@ -334,8 +334,8 @@ impl Worker {
         while spool.is_writing() && Instant::now() < end_by {
             tokio::time::sleep(LOOK).await;
         }
-        // At the very end whoever ended us waits a little longer, and closes it.
-        if !spool.is_writing() {
+        // Who replaces this one takes what is left; at the very end whoever ended us waits a little longer, and closes it.
+        if !spool.is_writing() && !self.lane.has_successor() {
             spool.close();
         }
     }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 use magicapi_spool::{BatchId, BatchInfo, Batches, SpoolError};
 
+use super::turns::Turns;
 use super::work::{Purged, purge_batches};
 use crate::queue::Item;
 
@@ -21,14 +22,9 @@ pub(super) struct Files {
     tried_at: Option<Instant>,
     /// On their way, or not to be read again.
     lent: BTreeSet<BatchId>,
-}
-
-/// What came of writing a batch.
-pub(super) struct Written {
-    /// Records of older batches that had to go for it.
-    pub(super) displaced: u64,
-    /// Whether the batch itself is there; it is not when the bound has no room for it alone.
-    pub(super) kept: bool,
+    turns: Turns,
+    /// When a file that is there could not be read.
+    unread_at: Option<Instant>,
 }
 
 impl Files {
@@ -64,23 +60,37 @@ impl Files {
         self.tried_at.is_none_or(|at| at.elapsed() >= RETRY)
     }
 
-    /// Writes a batch; where the bound has no room, older ones go for it, if they may.
-    pub(super) fn put(&mut self, items: &[Item], displaces: bool) -> Result<Written, SpoolError> {
-        let mut displaced = 0;
+    /// Whether a small file can be written just now, and whether what could not be read can be tried again.
+    pub(super) fn probe(&mut self) -> Result<bool, SpoolError> {
+        self.tried_at = Some(Instant::now());
+        let Some(batches) = &self.batches else { return Ok(false) };
+        batches.probe()?;
+        self.tried_at = None;
+        Ok(self.unread_at.is_none())
+    }
+
+    /// Writes a batch, and says whether it is there: it is not when the bound has no room for it alone. Where the bound has
+    /// no room, older ones go for it, if they may; `displaced` counts their records.
+    pub(super) fn put(
+        &mut self,
+        items: &[Item],
+        displaces: bool,
+        displaced: &mut u64,
+    ) -> Result<bool, SpoolError> {
         let oldest = items.iter().map(|item| item.record.facts().timestamp).min();
         let stored: Vec<_> = items.iter().map(|item| item.record.to_stored()).collect();
         loop {
-            let Some(batches) = self.batches.as_mut() else { return Ok(Written { displaced, kept: false }) };
+            let Some(batches) = self.batches.as_mut() else { return Ok(false) };
             match batches.put(&stored, oldest.unwrap_or_else(SystemTime::now)) {
                 Ok(_) => {
                     self.tried_at = None;
-                    return Ok(Written { displaced, kept: true });
+                    return Ok(true);
                 }
                 Err(SpoolError::Full { needed, limit, .. }) if displaces => {
                     let oldest = batches.list().find(|info| !self.lent.contains(&info.id));
                     match oldest.map(|info| info.id).filter(|_| needed <= limit) {
-                        Some(oldest) => displaced += batches.remove(oldest)?,
-                        None => return Ok(Written { displaced, kept: false }),
+                        Some(oldest) => *displaced += batches.remove(oldest)?,
+                        None => return Ok(false),
                     }
                 }
                 Err(error) => {
@@ -91,13 +101,32 @@ impl Files {
         }
     }
 
-    /// The oldest batch that is not on its way; from now on it is.
-    pub(super) fn lend_oldest(&mut self) -> Option<(BatchInfo, Result<Vec<Bytes>, SpoolError>)> {
+    /// The batch whose turn it is, of those that are not on their way; from now on it is. `None` also for a while after
+    /// one could not be read.
+    pub(super) fn lend(&mut self) -> Option<(BatchInfo, Result<Vec<Bytes>, SpoolError>)> {
+        if self.unread_at.is_some_and(|at| at.elapsed() < RETRY) {
+            return None;
+        }
         let batches = self.batches.as_ref()?;
-        let info = batches.list().find(|info| !self.lent.contains(&info.id))?.clone();
-        let read = batches.read(info.id);
-        self.lent.insert(info.id);
+        let there: Vec<BatchId> =
+            batches.list().map(|info| info.id).filter(|id| !self.lent.contains(id)).collect();
+        let id = self.turns.choose(&there)?;
+        let info = batches.list().find(|info| info.id == id)?.clone();
+        let read = batches.read(id);
+        self.unread_at = None;
+        self.lent.insert(id);
         Some((info, read))
+    }
+
+    /// A file could not be read, and that says nothing of what is in it.
+    pub(super) fn unread(&mut self, id: BatchId) {
+        self.lent.remove(&id);
+        self.unread_at = Some(Instant::now());
+    }
+
+    /// The back end took something.
+    pub(super) fn worked(&mut self) {
+        self.turns.worked();
     }
 
     /// Moves a file out of the way; one that cannot be moved is not read again by this process.
@@ -112,6 +141,7 @@ impl Files {
     /// Removes a batch that is settled. One that cannot be removed is not read again by this process.
     pub(super) fn finish(&mut self, id: BatchId) -> Result<(), SpoolError> {
         if let Some(batches) = self.batches.as_mut() {
+            self.turns.taken(id);
             batches.remove(id)?;
             self.lent.remove(&id);
         }
@@ -125,15 +155,21 @@ impl Files {
         let Some(info) = batches.list().find(|info| info.id == id).cloned() else { return 0 };
         let oldest = rest.iter().map(|item| item.record.facts().timestamp).min().unwrap_or(info.oldest);
         let stored: Vec<_> = rest.iter().map(|item| item.record.to_stored()).collect();
-        if batches.put(&stored, oldest).and_then(|_| batches.remove(id)).is_ok() {
-            return 0;
+        match batches.replace(id, &stored, oldest) {
+            Ok(new) => {
+                self.turns.shrunk(id, new);
+                0
+            }
+            Err(_) => info.records.saturating_sub(rest.len() as u64),
         }
-        info.records.saturating_sub(rest.len() as u64)
     }
 
-    /// A batch is no longer on its way.
+    /// A batch is no longer on its way, and was not taken.
     pub(super) fn release(&mut self, id: BatchId) {
         self.lent.remove(&id);
+        if self.batches.as_ref().is_some_and(|batches| batches.list().any(|info| info.id == id)) {
+            self.turns.failed(id);
+        }
     }
 
     /// Writes records that come back, as they were stored. Nothing goes for them.
@@ -159,19 +195,19 @@ impl Files {
         purge_batches(batches, |info| goes(info) && !self.lent.contains(&info.id), dry, purged)
     }
 
-    /// Removes what is older than that, but for what is on its way; gives how many records that were.
-    pub(super) fn expire(&mut self, age: Duration) -> Result<u64, SpoolError> {
+    /// Removes what is older than that, but for what is on its way; counts the records that it held.
+    pub(super) fn expire(&mut self, age: Duration, expired: &mut u64) -> Result<(), SpoolError> {
         let (Some(batches), Some(before)) = (self.batches.as_mut(), SystemTime::now().checked_sub(age))
         else {
-            return Ok(0);
+            return Ok(());
         };
         let old = batches.list().take_while(|info| info.oldest < before);
         let ids: Vec<_> = old.map(|info| info.id).filter(|id| !self.lent.contains(id)).collect();
-        let mut records = 0;
         for id in ids {
-            records += batches.remove(id)?;
+            *expired += batches.remove(id)?;
+            self.turns.forget(id);
         }
-        Ok(records)
+        Ok(())
     }
 
     /// Bytes on disk, and when the oldest record there was made.

@@ -21,7 +21,7 @@ impl Spool {
         budget: &Arc<Budget>,
         complete: &dyn Fn(RequestMetrics) -> RequestMetrics,
     ) -> Option<(Origin, Vec<Item>)> {
-        while let Some((id, stored)) = self.read_oldest() {
+        while let Some((id, stored)) = self.read_next() {
             let mut items = Vec::with_capacity(stored.len());
             let mut unreadable = 0;
             for bytes in &stored {
@@ -39,6 +39,11 @@ impl Spool {
             }
             self.finish(id);
         }
+        self.take_unwritten()
+    }
+
+    /// The oldest records that cannot be written just now.
+    pub(crate) fn take_unwritten(&self) -> Option<(Origin, Vec<Item>)> {
         if lock(&self.failure).is_none() {
             return None;
         }
@@ -46,11 +51,17 @@ impl Spool {
         (!items.is_empty()).then_some((Origin::Handover, items))
     }
 
-    fn read_oldest(&self) -> Option<(BatchId, Vec<Bytes>)> {
+    fn read_next(&self) -> Option<(BatchId, Vec<Bytes>)> {
         loop {
-            let (info, read) = lock(&self.files).lend_oldest()?;
+            let (info, read) = lock(&self.files).lend()?;
             match read {
                 Ok(stored) => return Some((info.id, stored)),
+                // No file descriptor, no memory, a disk that is away: that passes, and the file is as it was.
+                Err(error) if !error.is_about_content() => {
+                    lock(&self.files).unread(info.id);
+                    self.tell(Some((DropReason::DiskError, error.to_string())));
+                    return None;
+                }
                 Err(error) => {
                     // A file that cannot be read must not keep those behind it from being delivered.
                     let error = error.to_string();

@@ -251,9 +251,8 @@ fn a_directory_that_cannot_be_written_costs_counted_records_and_recovers() {
 fn what_no_disk_takes_is_counted_at_the_end() {
     let root = TempDir::new().expect("a directory");
     std::fs::write(root.path().join("x"), b"").expect("a file");
-    let script = Script::new(vec![Answer::Refused]);
+    let script = Script::always(Answer::Refused);
     let telemetry = start(root.path(), vec![script.setup("x", small())]);
-    *script.then.lock().unwrap() = None;
     send(&telemetry, 4);
     eventually("refused", || only(&telemetry).last_error.is_some());
     send(&telemetry, 60);
@@ -261,6 +260,69 @@ fn what_no_disk_takes_is_counted_at_the_end() {
     let status = only(&telemetry);
     balanced(&status);
     assert!(status.spool_records == 0 && status.dropped > 0, "{status:?}");
+}
+
+#[test]
+fn what_no_disk_takes_is_delivered_at_the_end_where_the_back_end_takes_it() {
+    let root = TempDir::new().expect("a directory");
+    std::fs::write(root.path().join("x"), b"").expect("a file");
+    let script = Script::new(vec![Answer::Refused]);
+    let telemetry = start(root.path(), vec![script.setup("x", small())]);
+    send(&telemetry, 4);
+    eventually("refused", || only(&telemetry).last_error.is_some());
+    send(&telemetry, 60);
+    telemetry.shutdown(SOON);
+    let status = only(&telemetry);
+    assert_eq!((status.sent, status.dropped), (64, 0), "{status:?}");
+}
+
+/// No room for a moment: what was written meanwhile is not needed to learn that it is over.
+#[test]
+fn a_spool_without_work_learns_that_files_can_be_written_again() {
+    let root = TempDir::new().expect("a directory");
+    std::fs::write(root.path().join("x"), b"").expect("a file");
+    let script = Script::always(Answer::Refused);
+    let telemetry = start(root.path(), vec![script.setup("x", small())]);
+    send(&telemetry, 40);
+    eventually("it cannot be written", || only(&telemetry).spool_error.is_some());
+    *script.then.lock().unwrap() = None;
+    eventually("delivered from memory", || only(&telemetry).sent == 40);
+    std::fs::remove_file(root.path().join("x")).expect("a file");
+    eventually("it can", || only(&telemetry).spool_error.is_none());
+    telemetry.shutdown(SOON);
+}
+
+/// A file that cannot be opened for want of a descriptor is as good as ever.
+#[test]
+fn a_file_that_cannot_be_read_just_now_is_read_later() {
+    let root = TempDir::new().expect("a directory");
+    let first = Script::always(Answer::Refused);
+    let telemetry = start(root.path(), vec![first.setup("x", small())]);
+    send(&telemetry, 40);
+    eventually("refused", || only(&telemetry).last_error.is_some());
+    telemetry.shutdown(SOON);
+    // A directory in a file's place: it is there, and reading it fails for another reason than what is in it.
+    let files = std::fs::read_dir(root.path().join("x"))
+        .expect("a directory")
+        .map(|file| file.expect("a file").path());
+    let file = files
+        .into_iter()
+        .find(|path| path.extension().is_some_and(|ending| ending == "batch"))
+        .expect("a batch");
+    let aside = root.path().join("aside");
+    std::fs::rename(&file, &aside).expect("a file");
+    std::fs::create_dir(&file).expect("a directory");
+    let second = Script::new([]);
+    let telemetry = start(root.path(), vec![second.setup("x", small())]);
+    eventually("it cannot be read", || only(&telemetry).spool_error.is_some());
+    std::fs::remove_dir(&file).expect("a directory");
+    std::fs::rename(&aside, &file).expect("a file");
+    eventually("everything", || {
+        let status = only(&telemetry);
+        status.sent == 40 && status.spool_records == 0 && status.spool_error.is_none()
+    });
+    assert!(dropped(&only(&telemetry), "corrupt") == 0);
+    telemetry.shutdown(SOON);
 }
 
 #[test]

@@ -175,7 +175,8 @@ impl Spool {
         self.dead.write();
         let begun = Instant::now();
         while begun.elapsed() < TURN {
-            if lock(&self.failure).is_some() && !lock(&self.files).may_try() {
+            let untried = std::mem::take(&mut lock(&self.handover).untried);
+            if !untried && lock(&self.failure).is_some() && !lock(&self.files).may_try() {
                 return;
             }
             let items = self.take_handover(true);
@@ -236,16 +237,14 @@ impl Spool {
     fn write(&self, items: Vec<Item>) -> Vec<Item> {
         #[cfg(test)]
         super::tests::writing(self.tally.name());
-        let written = self.opened_files(|files| files.put(&items, self.valve.is_none()));
+        let mut displaced = 0;
+        let written = self.opened_files(|files| files.put(&items, self.valve.is_none(), &mut displaced));
+        self.drop_records(usize::try_from(displaced).unwrap_or_default(), DropReason::DiskFull);
         let records = items.len();
         match written {
-            Some(Ok(written)) => {
+            Some(Ok(kept)) => {
                 self.tell(None);
-                self.drop_records(
-                    usize::try_from(written.displaced).unwrap_or_default(),
-                    DropReason::DiskFull,
-                );
-                if written.kept {
+                if kept {
                     self.tally.count(Event::Spooled, records);
                     self.arrived.notify_one();
                 } else {

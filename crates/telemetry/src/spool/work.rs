@@ -11,7 +11,7 @@ use bytes::Bytes;
 use magicapi_plugin::RequestMetrics;
 use magicapi_spool::{BatchInfo, Batches, SpoolError, list_batches, list_set_aside, set_aside_dir};
 
-use super::dead::{put, read_letter};
+use super::dead::read_letter;
 use super::shelves::{SpoolsError, before};
 use super::{Spool, lock};
 use crate::metrics::DropReason;
@@ -133,9 +133,10 @@ impl Spool {
             }
         }
         // From here on they are delivered; a letter that cannot be taken away is there twice, and better so than never.
-        dead.remove(info.id)?;
-        if !rest.is_empty() {
-            put(dead, &rest, info.oldest)?;
+        if rest.is_empty() {
+            dead.remove(info.id)?;
+        } else {
+            dead.replace(info.id, &rest, info.oldest)?;
         }
         Ok(())
     }
@@ -174,11 +175,13 @@ impl Spool {
         }
         let mut waiting = Purged::default();
         let done = self.opened_files(|files| files.purge(goes, purge.dry, &mut waiting));
-        if let Some(done) = done {
-            done?;
-        }
         if !purge.dry {
             self.drop_records(usize::try_from(waiting.records).unwrap_or_default(), DropReason::Purged);
+        }
+        match done {
+            Some(done) => done?,
+            None if self.dir.exists() => return Err(busy(self)),
+            None => {}
         }
         for info in list_set_aside(&self.dir)?.iter().filter(|info| goes(info)) {
             let path = set_aside_dir(&self.dir).join(&info.file);

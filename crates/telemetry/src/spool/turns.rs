@@ -1,0 +1,176 @@
+//! Whose turn it is among the files of a spool. The oldest goes first, as long as all is well; a file that is never taken must
+//! not keep the others from being tried.
+//!
+//! While the back end takes nothing, each probe is another file, the oldest and the newest in turn: what has come lately may be
+//! what it takes again. A file that fails although others were taken since it failed before is stubborn: it comes when no other
+//! is left, and then not more often than once in a while.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use magicapi_spool::BatchId;
+
+/// How often stubborn files are tried when there is nothing else.
+const REST: Duration = Duration::from_secs(30);
+
+#[derive(Default)]
+pub(super) struct Turns {
+    failed: BTreeMap<BatchId, Failed>,
+    /// The newest has its turn.
+    newest: bool,
+    rested_at: Option<Instant>,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Failed {
+    /// Nothing was taken since.
+    Lately,
+    /// Others were.
+    Before,
+    Stubborn,
+}
+
+impl Turns {
+    /// One of these, which are sorted by age.
+    pub(super) fn choose(&mut self, there: &[BatchId]) -> Option<BatchId> {
+        if self.failed.is_empty() {
+            self.newest = true;
+            return there.first().copied();
+        }
+        let stubborn = self.failed.values().any(|failed| *failed == Failed::Stubborn);
+        let newest = stubborn || self.newest;
+        self.newest = !self.newest;
+        let pick = |failed: &BTreeMap<BatchId, Failed>| {
+            let is_fresh = |id: &&BatchId| matches!(failed.get(id), None | Some(Failed::Before));
+            if newest { there.iter().rev().find(is_fresh) } else { there.iter().find(is_fresh) }.copied()
+        };
+        let picked = pick(&self.failed).or_else(|| {
+            // All have had their turn.
+            self.failed.retain(|_, failed| *failed == Failed::Stubborn);
+            pick(&self.failed)
+        });
+        if picked.is_some() {
+            return picked;
+        }
+        if self.rested_at.is_some_and(|at| at.elapsed() < REST) {
+            return None;
+        }
+        self.rested_at = Some(Instant::now());
+        there.first().copied()
+    }
+
+    /// A file was not taken.
+    pub(super) fn failed(&mut self, id: BatchId) {
+        let now = match self.failed.get(&id) {
+            None | Some(Failed::Lately) => Failed::Lately,
+            Some(Failed::Before | Failed::Stubborn) => Failed::Stubborn,
+        };
+        self.failed.insert(id, now);
+    }
+
+    /// The back end took something.
+    pub(super) fn worked(&mut self) {
+        for failed in self.failed.values_mut().filter(|failed| **failed == Failed::Lately) {
+            *failed = Failed::Before;
+        }
+    }
+
+    /// What is left of a file, which was not taken, stands in another.
+    pub(super) fn shrunk(&mut self, id: BatchId, new: BatchId) {
+        if let Some(failed) = self.failed.remove(&id) {
+            self.failed.insert(new, failed);
+        }
+        self.failed(new);
+    }
+
+    /// A file was taken. Where that one was stubborn, the back end has changed its mind, and all are tried again.
+    pub(super) fn taken(&mut self, id: BatchId) {
+        if self.failed.remove(&id) == Some(Failed::Stubborn) {
+            self.failed.clear();
+        }
+    }
+
+    /// A file is gone.
+    pub(super) fn forget(&mut self, id: BatchId) {
+        self.failed.remove(&id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use magicapi_spool::{BatchId, Batches};
+    use tempfile::TempDir;
+
+    use super::Turns;
+
+    /// Ids of as many files, the oldest first.
+    fn files(count: usize) -> Vec<BatchId> {
+        let dir = TempDir::new().expect("a directory");
+        let mut batches = Batches::open(dir.path(), u64::MAX).expect("a directory");
+        (0..count).map(|_| batches.put(&[b"x"], SystemTime::UNIX_EPOCH).expect("a file")).collect()
+    }
+
+    #[test]
+    fn the_oldest_goes_first_as_long_as_all_is_well() {
+        let (mut there, mut turns) = (files(4), Turns::default());
+        while let Some(id) = turns.choose(&there) {
+            assert_eq!(id, there.remove(0));
+            turns.taken(id);
+        }
+    }
+
+    #[test]
+    fn every_probe_of_a_back_end_that_takes_nothing_is_another_file() {
+        let (there, mut turns) = (files(4), Turns::default());
+        let mut probe = || {
+            let id = turns.choose(&there).expect("a file");
+            turns.failed(id);
+            there.iter().position(|one| *one == id).expect("one of them")
+        };
+        let probes: Vec<_> = (0..8).map(|_| probe()).collect();
+        assert_eq!(probes[..4], [0, 3, 1, 2], "the oldest, the newest, the oldest of the rest, …");
+        let mut again = probes[4..].to_vec();
+        again.sort_unstable();
+        assert_eq!(again, [0, 1, 2, 3], "{probes:?}");
+    }
+
+    /// Half of the files are never taken; whatever else there is, and whatever comes, is taken first.
+    #[test]
+    fn what_is_never_taken_does_not_keep_the_rest_away() {
+        let all = files(40);
+        let (bad, good) = all.split_at(20);
+        let (mut there, mut coming) = ([bad, &good[..5]].concat(), good[5..].to_vec());
+        let (mut turns, mut failures) = (Turns::default(), 0);
+        while there.len() > bad.len() || !coming.is_empty() {
+            let id = turns.choose(&there).expect("a file");
+            if bad.contains(&id) {
+                turns.failed(id);
+                failures += 1;
+                assert!(failures < 10, "each costs half a minute");
+                // While the breaker is open, what is new comes here.
+                there.extend(coming.drain(..coming.len().min(3)));
+            } else {
+                turns.worked();
+                turns.taken(id);
+                there.retain(|one| *one != id);
+            }
+        }
+    }
+
+    #[test]
+    fn what_was_stubborn_is_tried_again_at_once_when_one_of_them_is_taken() {
+        let (mut there, mut turns) = (files(3), Turns::default());
+        for id in &there {
+            turns.failed(*id);
+            turns.worked();
+            turns.failed(*id);
+        }
+        let id = turns.choose(&there).expect("one of them, now and then");
+        assert_eq!(turns.choose(&there), None, "not at once again");
+        turns.taken(id);
+        there.retain(|one| *one != id);
+        assert!(turns.choose(&there).is_some());
+    }
+}
