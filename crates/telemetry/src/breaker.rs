@@ -125,7 +125,14 @@ impl Breaker {
     pub(crate) fn failed(&self, asked: Option<Duration>) -> Duration {
         let mut inner = self.lock();
         inner.failures = inner.failures.saturating_add(1);
-        let delay = inner.backoff.next(asked);
+        // What was on its way when it opened says nothing new.
+        let left = inner.until.filter(|_| inner.state == BreakerState::Open);
+        let left =
+            left.map(|until| until.saturating_duration_since(Instant::now())).filter(|left| !left.is_zero());
+        let delay = match (left, asked) {
+            (Some(left), None) => left,
+            _ => inner.backoff.next(asked),
+        };
         if inner.failures >= self.limit || inner.state != BreakerState::Closed {
             inner.open(delay);
         }

@@ -133,7 +133,15 @@ impl Deliverer {
                 true
             }
             Next::Wait(delay) => {
-                let diverts = self.lane.breaker.holds_until().is_some() && self.diverts(parcel.origin);
+                let open = self.lane.breaker.holds_until().is_some();
+                let diverts = open && self.diverts(parcel.origin);
+                if open && !diverts && parcel.origin.is_none() {
+                    // The next probe is something else, in case nobody ever takes this.
+                    match self.lane.queue.put_last(std::mem::take(&mut parcel.items)) {
+                        Ok(()) => return true,
+                        Err(items) => parcel.items = items,
+                    }
+                }
                 parcels.push_front(parcel);
                 diverts || self.stop.pause(delay).await
             }
@@ -146,26 +154,39 @@ impl Deliverer {
 
     /// Waits until the breaker and the pace let a parcel pass.
     async fn admit(&mut self, parcel: &Parcel) -> Admission {
-        while let Gate::Hold(until) = self.lane.breaker.admit(self.lane.pipeline.timeout + PROBE_SLACK) {
-            if self.stop.order().is_some() && !std::mem::replace(&mut self.tried_last, true) {
-                break;
+        let mut paid = false;
+        loop {
+            if let Some(until) = self.lane.breaker.holds_until() {
+                if self.stop.order().is_some() && !std::mem::replace(&mut self.tried_last, true) {
+                    return Admission::Send;
+                }
+                if self.diverts(parcel.origin) {
+                    return Admission::Divert;
+                }
+                let mut stop = self.stop.clone();
+                let in_time = tokio::select! {
+                    in_time = stop.pause(until.saturating_duration_since(Instant::now())) => in_time,
+                    () = self.lane.breaker.changed() => true,
+                };
+                if !in_time {
+                    return Admission::TooLate;
+                }
+                continue;
             }
-            if self.diverts(parcel.origin) {
-                return Admission::Divert;
-            }
-            let delay = until.saturating_duration_since(Instant::now());
-            let mut stop = self.stop.clone();
-            let in_time = tokio::select! {
-                in_time = stop.pause(delay) => in_time,
-                () = self.lane.breaker.changed() => true,
+            let delay = if std::mem::replace(&mut paid, true) {
+                self.pace.held()
+            } else {
+                self.pace.take(parcel.items.iter().map(Item::encoded).sum())
             };
-            if !in_time {
+            if delay.is_zero() {
+                // The last question: whoever asks it has the turn.
+                if self.lane.breaker.admit(self.lane.pipeline.timeout + PROBE_SLACK) == Gate::Pass {
+                    return Admission::Send;
+                }
+            } else if !self.stop.pause(delay).await {
                 return Admission::TooLate;
             }
         }
-        let bytes = parcel.items.iter().map(Item::encoded).sum();
-        let delay = self.pace.take(bytes);
-        if delay.is_zero() || self.stop.pause(delay).await { Admission::Send } else { Admission::TooLate }
     }
 
     /// Whether a batch that cannot be sent now goes to the spool instead of waiting in memory.
@@ -403,6 +424,9 @@ impl Deliverer {
     fn works(&mut self) {
         self.backoff.reset();
         self.lane.breaker.worked();
+        if let Some(spool) = &self.lane.spool {
+            spool.worked();
+        }
         let draining = self.stop.order().is_some();
         self.lane.enter(if draining { ExporterState::Draining } else { ExporterState::Running }, None);
     }

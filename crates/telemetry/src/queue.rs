@@ -257,6 +257,19 @@ impl Queue {
         }
     }
 
+    /// Puts what remains of a batch behind all others; gives it back where there are none.
+    pub(crate) fn put_last(&self, items: Vec<Item>) -> Result<(), Vec<Item>> {
+        let mut state = self.lock();
+        if state.waiting.is_empty() || !state.settle(&items) {
+            return Err(items);
+        }
+        for item in items {
+            state.add(&item);
+            state.waiting.push_back(item);
+        }
+        Ok(())
+    }
+
     /// Takes out what has waited longer than that.
     pub(crate) fn take_older_than(&self, age: Duration) -> Vec<Item> {
         let mut state = self.lock();
@@ -276,7 +289,7 @@ impl Queue {
         Depth {
             records: state.waiting.len() + state.away.len(),
             bytes: state.bytes + state.away_bytes,
-            oldest: away.chain(state.waiting.front().map(|item| item.queued_at)).min(),
+            oldest: away.chain(state.waiting.iter().map(|item| item.queued_at)).min(),
         }
     }
 

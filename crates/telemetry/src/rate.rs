@@ -9,9 +9,6 @@ use tokio::time::Instant;
 use crate::backoff::LONGEST_ASKED;
 use crate::settings::RateLimit;
 
-/// A debt is never paid for longer than this, whatever one batch owes.
-const LONGEST: Duration = Duration::from_mins(1);
-
 /// See the module. Shared by everything that sends.
 pub(crate) struct Pace {
     state: Mutex<State>,
@@ -46,9 +43,13 @@ impl Pace {
     pub(crate) fn take(&self, bytes: usize) -> Duration {
         let mut state = self.lock();
         let now = Instant::now();
-        let owed = state.requests.take(1.0, now).max(state.bytes.take(bytes as f64, now)).min(LONGEST);
-        let asked = state.not_before.map(|until| until.saturating_duration_since(now));
-        owed.max(asked.unwrap_or_default())
+        let owed = state.requests.take(1.0, now).max(state.bytes.take(bytes as f64, now));
+        owed.max(state.held(now))
+    }
+
+    /// What is left of the back end's own delay.
+    pub(crate) fn held(&self) -> Duration {
+        self.lock().held(Instant::now())
     }
 
     /// The back end asked for this delay: it holds for every batch, not for the one alone that was answered so.
@@ -60,6 +61,12 @@ impl Pace {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn held(&self, now: Instant) -> Duration {
+        self.not_before.map_or(Duration::ZERO, |until| until.saturating_duration_since(now))
     }
 }
 
@@ -96,6 +103,8 @@ mod tests {
             let took = begun.elapsed();
             assert!(took >= Duration::from_millis(3900) && took < Duration::from_secs(6), "{took:?}");
         }
+        let slow = Pace::new(RateLimit { requests: None, bytes: Some(1000) });
+        assert_eq!(slow.take(601_000), Duration::from_mins(10), "a batch pays all that it owes");
         let free = Pace::new(RateLimit::default());
         assert_eq!(free.take(usize::MAX), Duration::ZERO);
     }

@@ -173,6 +173,21 @@ async fn what_the_exporter_puts_off_for_too_long_is_rejected_not_dropped() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_batch_that_nobody_takes_does_not_keep_the_others_waiting() {
+    let pipeline = PipelineSettings { batch_records: 1, ..PipelineSettings::default() };
+    let failures = pipeline.breaker_failures as usize;
+    let script = Script::new(vec![Answer::Retry(None); failures]);
+    let mut bench = bench(&script, pipeline);
+    bench.push(2);
+    bench.drain().await;
+    let seen: Vec<_> = script.seen.lock().unwrap().iter().map(|record| record.id()).collect();
+    let first = seen[0];
+    assert!(seen[..failures].iter().all(|id| *id == first), "tried until the breaker opens: {seen:?}");
+    assert!(seen[failures] != first && seen.last() == Some(&first), "{seen:?}");
+    assert_eq!(bench.balanced(&script).sent, 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_delay_for_the_rest_of_a_batch_holds_for_every_batch() {
     const ASKED: Duration = Duration::from_mins(2);
     let script = Script::new([Answer::HalfLater(ASKED)]);
@@ -295,7 +310,7 @@ fn a_changed_exporter_gets_no_more_content_than_it_may() {
     old.push(1);
     let taken = new.lane.queue.take();
     assert_eq!(taken.len(), 2, "what comes late is passed on");
-    assert!(taken[0].record.request().is_none());
+    assert!(taken.iter().all(|item| item.record.request().is_none()), "and has no more either");
 }
 
 fn answer() -> impl Strategy<Value = Answer> {
