@@ -25,6 +25,7 @@ mod process;
 pub mod prometheus;
 mod requests;
 mod rotation;
+mod tally;
 pub mod webhook;
 
 pub use self::endpoint::Compression;

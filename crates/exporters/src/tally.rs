@@ -50,21 +50,21 @@ impl<'a> Tally<'a> {
     }
 
     /// Whether the back end has settled something since this export began.
-    pub(super) fn is_settled_here(&self) -> bool {
+    pub(crate) fn is_settled_here(&self) -> bool {
         self.is_settled_here
     }
 
     /// A part is about to be sent; until its answer comes, nobody knows.
-    pub(super) fn begin(&mut self, part: &[usize]) {
+    pub(crate) fn begin(&mut self, part: &[usize]) {
         self.note(part, Some(&ItemOutcome::Unknown));
     }
 
     /// The answer left a part open.
-    pub(super) fn put_off(&mut self, part: &[usize]) {
+    pub(crate) fn put_off(&mut self, part: &[usize]) {
         self.note(part, None);
     }
 
-    pub(super) fn settle(&mut self, part: &[usize], outcome: &ItemOutcome) {
+    pub(crate) fn settle(&mut self, part: &[usize], outcome: &ItemOutcome) {
         self.is_settled_here = true;
         self.note(part, Some(outcome));
     }
@@ -78,7 +78,7 @@ impl<'a> Tally<'a> {
     }
 
     /// The verdict on the batch. `failure` is what ended the export early, if it counts for the records that are open.
-    pub(super) fn end(mut self, failure: Option<Delivery>) -> Delivery {
+    pub(crate) fn end(mut self, failure: Option<Delivery>) -> Delivery {
         self.left_to = None;
         let outcomes = std::mem::take(&mut self.outcomes);
         let rejected = |outcome: &ItemOutcome| matches!(outcome, ItemOutcome::Rejected { .. });

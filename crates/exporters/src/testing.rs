@@ -76,11 +76,13 @@ pub(crate) fn batch(n: u8) -> Vec<Arc<RequestMetrics>> {
     (0..n).map(record).collect()
 }
 
+type Answer = Result<Response<Bytes>, HttpError>;
+
 /// Answers requests from a list and keeps them.
 #[derive(Default)]
 pub(crate) struct Script {
     /// `None`: never.
-    answers: Mutex<VecDeque<Option<Result<Response<Bytes>, HttpError>>>>,
+    answers: Mutex<VecDeque<Option<Answer>>>,
     seen: Mutex<Vec<Request<Bytes>>>,
 }
 
@@ -91,7 +93,7 @@ impl Script {
     }
 
     /// Does this next.
-    pub(crate) fn then(self: &Arc<Self>, answer: Result<Response<Bytes>, HttpError>) -> &Arc<Self> {
+    pub(crate) fn then(self: &Arc<Self>, answer: Answer) -> &Arc<Self> {
         self.answers.lock().expect("no panic").push_back(Some(answer));
         self
     }

@@ -8,7 +8,8 @@ use serde::Deserialize;
 use super::client;
 use crate::endpoint::check_url;
 use crate::health::LastHealth;
-use crate::requests::{Coding, Intake, Limits, Untold, sensitive};
+use crate::requests::{Coding, Intake, Limits, sensitive};
+use crate::tally::Untold;
 
 /// Settings of the exporter `newrelic`.
 #[derive(Default, Deserialize, JsonSchema)]
