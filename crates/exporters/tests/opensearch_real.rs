@@ -5,9 +5,12 @@
 // clippy's leave for tests does not reach what tests call.
 #![allow(clippy::expect_used, clippy::panic)]
 
+use std::sync::Arc;
+
 use magicapi_exporters::elasticsearch::ElasticsearchPlugin;
 use magicapi_plugin::{
-    Delivery, Health, ItemOutcome, Settings, TelemetryConfig, TelemetryExporter, TelemetryPlugin,
+    Delivery, Health, ItemOutcome, RequestMetrics, Settings, TelemetryConfig, TelemetryExporter,
+    TelemetryPlugin,
 };
 use magicapi_testkit::elasticsearch::Elasticsearch;
 use serde_json::{Value, json};
@@ -22,6 +25,14 @@ async fn exporter_to(server: &Elasticsearch, index: &str, settings: Value) -> Bo
     let exporter = ElasticsearchPlugin.create_exporter(Settings::from(all), host()).expect("settings");
     exporter.init(&TelemetryConfig::default()).await.expect("init");
     exporter
+}
+
+/// A record with one resource attribute more.
+fn record_of(name: &str) -> Arc<RequestMetrics> {
+    let one = record("{}", "{}", None);
+    let mut names = one.resource().clone();
+    names.resource_attributes.insert(name.into(), "canary".into());
+    Arc::new(RequestMetrics::seal(one.facts().clone(), Arc::new(names), None, None, None))
 }
 
 fn all() -> Value {
@@ -58,6 +69,26 @@ async fn json_that_it_cannot_read_is_rejected_alone() {
     assert!(matches!(&outcomes[1], ItemOutcome::Rejected { .. }), "{outcomes:?}");
     assert_eq!((&outcomes[0], &outcomes[2]), (&ItemOutcome::Delivered, &ItemOutcome::Delivered));
     assert_eq!(server.count(index, &all()).await, 2);
+}
+
+/// `service=x` wants a text where `service.name` wants an object, and the other way round.
+#[tokio::test]
+async fn a_resource_attribute_that_does_not_fit_costs_no_record() {
+    let Some(server) = Elasticsearch::open_search() else { return };
+    let index = "open-names";
+    server.clean(index).await;
+    let exporter = exporter_to(&server, index, json!({})).await;
+    let refusal = async |name: &str| match exporter.export(&[record_of(name)]).await {
+        Delivery::Refused { reason } => reason,
+        other => panic!("{name}: {other:?}"),
+    };
+    for (first, second) in [("squad.name", "squad"), ("crew", "crew.name")] {
+        assert_eq!(exporter.export(&[record_of(first)]).await, Delivery::Delivered);
+        let said = refusal(second).await;
+        assert!(said.contains("OTEL_RESOURCE_ATTRIBUTES") && !said.contains("canary"), "{said}");
+    }
+    refusal("service").await;
+    assert_eq!(exporter.export(&batch(1)).await, Delivery::Delivered);
 }
 
 /// How long it is kept, a policy of the cluster says: the template of Elasticsearch's kind is not taken, which is said.

@@ -76,7 +76,8 @@ pub(super) struct Fault {
 impl Fault {
     /// The kind of error, in the cluster's word. Anything else may repeat what was sent, the credential included.
     pub(super) fn kind(&self) -> &str {
-        let is_kind = self.kind.len() <= 100 && self.kind.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+        let is_kind =
+            self.kind.len() <= 100 && self.kind.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
         if is_kind && !self.kind.is_empty() { &self.kind } else { "without an explanation" }
     }
 }
@@ -142,12 +143,25 @@ fn remedy(status: u16, fault: &Fault) -> Option<&'static str> {
             "index names an alias without a write index; set is_write_index on one of its indices"
         }
         // What stands below `resource` is the operator's, and the same in every record.
-        _ if RESOURCE.iter().any(|begin| located(&fault.reason).starts_with(begin)) => {
+        _ if is_about_resource(located(&fault.reason)) => {
             "a resource attribute does not fit the index's mapping, as service does not beside service.name; rename it \
              in OTEL_RESOURCE_ATTRIBUTES, or choose another index"
         }
         _ => return None,
     })
+}
+
+fn is_about_resource(reason: &str) -> bool {
+    // So says OpenSearch. Names may hold any words, so these count only where they stand once.
+    let mut parts = reason.split("]. Existing mapping for [");
+    let moved = match (parts.next(), parts.next(), parts.next()) {
+        (Some(begin), Some(path), None) => {
+            begin.starts_with("Could not dynamically add mapping for field [")
+                && path.starts_with("resource.")
+        }
+        _ => false,
+    };
+    moved || RESOURCE.iter().any(|begin| reason.starts_with(begin))
 }
 
 /// What an answer without items complains about.
