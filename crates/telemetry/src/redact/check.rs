@@ -31,6 +31,10 @@ pub(super) fn widen(check: Check, text: &[u8], span: Range<usize>) -> Range<usiz
     match check {
         Check::Jwt => span.start..span.end + jwt_tail(rest),
         Check::UrlPassword => span.start..span.end + password_tail(rest),
+        Check::Assignment | Check::Password => {
+            let value = value_in(text, &span);
+            span.start..value.map_or(span.end, |value| value.end.max(span.end))
+        }
         Check::Email => {
             let before = text.get(..span.start).unwrap_or_default().iter().rev();
             let more = before.take(LONGEST_LOCAL).take_while(|byte| is_local(**byte)).count();
@@ -71,23 +75,55 @@ pub(super) fn judge(check: Check, text: &[u8], span: Range<usize>) -> Verdict {
 
 /// The value behind the first `=` or `:`.
 fn assignment(text: &[u8], span: Range<usize>, good: fn(&[u8]) -> bool) -> Verdict {
-    let found = text.get(span.clone()).unwrap_or_default();
-    let is_mark = |byte: &u8| matches!(byte, b'=' | b':');
-    let Some(mark) = found.iter().position(is_mark) else { return Reject(span.start + 1) };
-    let skip = found
-        .iter()
-        .skip(mark)
-        .take_while(|byte| matches!(byte, b'=' | b':' | b'>' | b' ' | b'\t' | b'"' | b'\'' | b'\\'));
-    let start = span.start + mark + skip.count();
-    // A full stop or a colon behind it belongs to the sentence.
-    let value = text.get(start..span.end).unwrap_or_default();
-    let tail = value.iter().rev().take_while(|byte| matches!(byte, b'.' | b':' | b'?')).count();
-    let end = span.end - tail.min(value.len());
-    if good(text.get(start..end).unwrap_or_default()) {
-        Context(start..end)
+    let Some(value) = value_in(text, &span) else { return Reject(span.start + 1) };
+    if good(text.get(value.clone()).unwrap_or_default()) {
+        Context(value)
     } else {
-        Reject(start.max(span.start + 1))
+        Reject(value.start.max(span.start + 1))
     }
+}
+
+/// Where the value stands whose name and mark are in this span: what is between quotes, whatever it is, or a word.
+fn value_in(text: &[u8], span: &Range<usize>) -> Option<Range<usize>> {
+    let skip = |from: usize, bytes: &[u8]| {
+        let rest = text.get(from..).unwrap_or_default();
+        from + rest.iter().take_while(|byte| bytes.contains(byte)).count()
+    };
+    let found = text.get(span.clone())?;
+    let mark = found.iter().position(|byte| matches!(byte, b'=' | b':'))?;
+    let open = skip(skip(span.start + mark, b"=:>"), b" \t");
+    let start = skip(open, b"\\");
+    match text.get(start) {
+        Some(quote @ (b'"' | b'\'')) => {
+            let length = quoted(text.get(start + 1..)?, *quote, start - open);
+            Some(start + 1..start + 1 + length)
+        }
+        _ => Some(start..start + word(text.get(start..)?)),
+    }
+}
+
+/// As far as the quote that closes, or as the first space. In JSON inside a string quotes have backslashes before them, one
+/// more for each level and twice as many: those of the opening quote tell which one closes.
+fn quoted(rest: &[u8], quote: u8, slashes: usize) -> usize {
+    let mut before = 0;
+    for (at, byte) in rest.iter().enumerate() {
+        if byte.is_ascii_whitespace() {
+            return at;
+        }
+        if *byte == quote && before % (2 * (slashes + 1)) == slashes {
+            return at - slashes;
+        }
+        before = if *byte == b'\\' { before + 1 } else { 0 };
+    }
+    rest.len()
+}
+
+fn word(rest: &[u8]) -> usize {
+    let ends = |byte: &u8| byte.is_ascii_whitespace() || b"\"'\\,;<>(){}[]&|`".contains(byte);
+    let length = rest.iter().position(ends).unwrap_or(rest.len());
+    let word = rest.get(..length).unwrap_or_default();
+    // A full stop or a colon behind it belongs to the sentence.
+    length - word.iter().rev().take_while(|byte| matches!(byte, b'.' | b':' | b'?')).count()
 }
 
 /// The word behind the first one.

@@ -98,6 +98,8 @@ pub(super) fn is_key(text: &[u8]) -> bool {
 fn is_reference(value: &[u8]) -> bool {
     value.starts_with(b"$")
         || value.starts_with(b"%")
+        || value.starts_with(b"{{")
+        || (value.starts_with(b"<") && value.ends_with(b">"))
         || value.starts_with(b"process.env")
         || value.starts_with(b"os.environ")
         || value.starts_with(b"[REDACTED:")

@@ -164,8 +164,8 @@ pub(super) const SECRETS: &[Pattern] = &[
     row(
         "password",
         concat!(
-            r#"(?i:pass(?:word|wd|phrase)|pwd)[A-Za-z0-9_]{0,64}[\\"']{0,8}[ \t]{0,32}[:=]>?=?[ \t]{0,32}[\\"']{0,8}"#,
-            r#"[^\s"'\\,;<>(){}\[\]&|`]{6,}"#
+            r#"(?i:pass(?:word|wd|phrase)|pwd)[A-Za-z0-9_]{0,64}[\\"']{0,8}[ \t]{0,32}"#,
+            r"[:=]{1,2}>?[ \t]{0,32}\S{6}"
         ),
         Check::Password,
     ),
@@ -173,8 +173,7 @@ pub(super) const SECRETS: &[Pattern] = &[
         "credential",
         concat!(
             r"(?i:(?:secret|api[_-]?key|(?:access|account|private|auth|subscription)[_-]?key)[A-Za-z0-9_-]{0,64}",
-            r#"|token|authorization|credentials?)[\\"']{0,8}[ \t]{0,32}[:=]>?=?[ \t]{0,32}[\\"']{0,8}"#,
-            r#"[^\s"'\\,;<>(){}\[\]&|`]{12,}"#
+            r#"|token|authorization|credentials?)[\\"']{0,8}[ \t]{0,32}[:=]{1,2}>?[ \t]{0,32}\S{12}"#
         ),
         Check::Assignment,
     ),

@@ -159,6 +159,12 @@ impl Values {
         if !self.seen.contains(text) {
             self.seen.insert(text.to_vec());
             self.texts.push((text.to_vec(), name));
+            // Found in JSON inside a string, it stands elsewhere as it is.
+            if text.contains(&b'\\') {
+                let mut plain = Vec::with_capacity(text.len());
+                unescape(text, &mut plain);
+                self.texts.push((plain, name));
+            }
         }
     }
 

@@ -1,5 +1,6 @@
 //! Redaction from end to end: what is found, what stands in its place, what stays.
 
+mod arguments;
 mod paths;
 mod properties;
 mod samples;
