@@ -87,15 +87,6 @@ pub(crate) trait Courier: Sync {
     async fn send(&self, part: &[usize]) -> Verdict;
 }
 
-/// [`carry`] for what nobody asks about once it was cut off. `outcomes` has what is decided already.
-pub(crate) async fn deliver(
-    outcomes: Vec<Option<ItemOutcome>>,
-    parts: VecDeque<Vec<usize>>,
-    courier: &dyn Courier,
-) -> Delivery {
-    carry(outcomes.into(), parts, courier).await
-}
-
 /// Sends parts in order, and halves what the back end will never take until the record at fault is alone: at most two
 /// requests for each record. What could not be sent after something was settled, or had no turn, is to be sent again;
 /// before that, the answer counts for the whole batch. A missing answer counts for the part that was sent alone.

@@ -1,13 +1,14 @@
 //! One signal's way to the server: items to requests, answers to verdicts, by HTTP or gRPC.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, TE, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Version};
 use magicapi_plugin::{
-    Counter, Delivery, ExportError, Health, Http, HttpError, ItemOutcome, TelemetryConfig, async_trait,
-    retry_after,
+    Counter, Delivery, ExportError, Health, Http, HttpError, ItemOutcome, RequestMetrics, TelemetryConfig,
+    async_trait, retry_after,
 };
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
 use prost::Message;
@@ -18,6 +19,7 @@ use super::{envelope, grpc};
 use crate::endpoint::Compression;
 use crate::health::LastHealth;
 use crate::requests::{self, Coding, Courier, Limits, Verdict, pack, unanswered};
+use crate::tally::{Tally, Untold};
 
 pub(super) const CREDENTIAL: &str = "check headers (OTEL_EXPORTER_OTLP_HEADERS)";
 pub(super) const ADDRESS: &str =
@@ -40,6 +42,7 @@ pub(super) struct Wire {
     pub(super) request_bytes: usize,
     pub(super) rejected: Counter<u64>,
     pub(super) health: LastHealth,
+    pub(super) untold: Untold,
 }
 
 /// Items on their way.
@@ -64,21 +67,33 @@ impl Courier for Posted<'_> {
 }
 
 impl Wire {
-    /// Sends items in as many requests as their size demands; `None` is not sent, and counts as delivered.
+    /// Sends a batch's records, an item for each; `None` is not sent, and counts as delivered. Of an export that is cut off
+    /// `untold` knows the rest.
+    pub(super) async fn export(&self, batch: &[Arc<RequestMetrics>], items: &[Option<Bytes>]) -> Delivery {
+        let names: Vec<_> = batch.iter().map(|record| record.resource()).collect();
+        let outcomes = items.iter().map(|item| item.is_none().then_some(ItemOutcome::Delivered)).collect();
+        self.carry(Tally::of(batch, &self.untold, outcomes), items, &names).await
+    }
+
+    /// Sends items of no batch in as many requests as their size demands.
     pub(super) async fn deliver(&self, items: &[Option<Bytes>], names: &[&TelemetryConfig]) -> Delivery {
+        self.carry(vec![None; items.len()].into(), items, names).await
+    }
+
+    async fn carry(&self, tally: Tally<'_>, items: &[Option<Bytes>], names: &[&TelemetryConfig]) -> Delivery {
         let limits = Limits { entries: usize::MAX, plain: self.request_bytes, packed: usize::MAX };
         let parts = requests::parts(items.iter().map(|item| item.as_ref().map(Bytes::len)), limits, AROUND);
         if parts.is_empty() {
             return Delivery::Delivered;
         }
-        let outcomes = items.iter().map(|item| item.is_none().then_some(ItemOutcome::Delivered)).collect();
-        requests::deliver(outcomes, parts, &Posted { wire: self, items, names }).await
+        requests::carry(tally, parts, &Posted { wire: self, items, names }).await
     }
 
     /// Asks whether the server is there and takes the credential.
     pub(super) async fn probe(&self) -> Result<(), ExportError> {
         let (verdict, _) = self.send(&[]).await;
-        let url = &self.url;
+        // A query may hold a credential.
+        let url = self.url.split('?').next().unwrap_or_default();
         requests::remember(&self.health, &verdict);
         match verdict {
             Verdict::Refused(reason) => Err(format!("{url}: {reason}").into()),
@@ -109,8 +124,9 @@ impl Wire {
             reason,
             "otlp: the server does not keep all of a request"
         );
-        self.health.set(Health::Degraded(format!("{signal}: keeps {count} of {items} items less: {reason}")));
-        if count >= items as u64 && count > 0 {
+        self.health.set(Health::Degraded(format!("{signal}: the server threw {count} away: {reason}")));
+        // Of metrics it counts points, of which an item has many.
+        if count >= items as u64 && count > 0 && self.signal != Signal::Metrics {
             return Verdict::TakenAndRejected(format!("the server keeps none of the request: {reason}"));
         }
         Verdict::Delivered

@@ -13,8 +13,9 @@ use serde::{Deserialize, Serialize};
 
 use super::client::Wire;
 use super::preset::Preset;
-use crate::endpoint::{Compression, check_url};
+use crate::endpoint::{Compression, check_url, check_whole_url};
 use crate::health::LastHealth;
+use crate::tally::Untold;
 
 /// The smallest bound of an attribute, in bytes.
 const LEAST_ATTRIBUTE: usize = 64;
@@ -284,6 +285,7 @@ impl OtlpSettings {
                 request_bytes: self.request_bytes,
                 rejected: rejected.clone(),
                 health: LastHealth::default(),
+                untold: Untold::default(),
             };
             wires.insert(*signal, wire);
         }
@@ -323,8 +325,14 @@ impl OtlpSettings {
         let given = |url: &&str| !url.trim().is_empty();
         let check =
             |key: &str, url: &str| check_url(url.trim()).map_err(|e| ConfigError::new(key, e.message));
-        let own =
-            own.filter(given).map(|url| check(&format!("{}_endpoint", signal.word()), url)).transpose()?;
+        let whole = |url: &str| check_whole_url(url.trim()).map(|()| url.trim().to_owned());
+        let own = match protocol {
+            Protocol::HttpProtobuf => own.filter(given).map(whole),
+            Protocol::Grpc => own.filter(given).map(|url| check_url(url.trim())),
+        };
+        let own = own
+            .transpose()
+            .map_err(|e| ConfigError::new(format!("{}_endpoint", signal.word()), e.message))?;
         let common = self.endpoint.as_deref().filter(given).map(|url| check("endpoint", url)).transpose()?;
         Ok(match (protocol, own, common) {
             (Protocol::HttpProtobuf, Some(own), _) => own,

@@ -86,9 +86,9 @@ pub(super) fn judge(answer: &Response<Bytes>) -> (Verdict, Option<Bytes>) {
     let verdict = match code {
         Some(0) => return (Verdict::Delivered, message(answer.body())),
         Some(1 | 4 | 10 | 11 | 14 | 15) => Verdict::Retry(retry),
-        Some(8) if retry.is_some() => Verdict::Retry(retry),
-        // Without a delay it is no rate limit but a size limit, as servers have it.
-        Some(8) => Verdict::TooLarge,
+        // One code for a message over the size limit and for a rate over its own: the text tells them apart.
+        Some(8) if retry.is_none() && speaks_of_size(status) => Verdict::TooLarge,
+        Some(8) => Verdict::Retry(retry),
         Some(code @ (7 | 16)) => {
             Verdict::Refused(format!("gRPC status {code}: {}", super::client::CREDENTIAL))
         }
@@ -97,6 +97,15 @@ pub(super) fn judge(answer: &Response<Bytes>) -> (Verdict, Option<Bytes>) {
         None => Verdict::Unknown,
     };
     (verdict, None)
+}
+
+/// Whether the message is one of those that gRPC's libraries give for a message that is too large.
+fn speaks_of_size(status: &HeaderMap) -> bool {
+    let text = status.get("grpc-message").map(|text| String::from_utf8_lossy(text.as_bytes()).to_lowercase());
+    // `received message larger than max (… vs. …)`; `message exceeds maximum size …`; percent-encoded or not.
+    text.is_some_and(|text| {
+        ["larger", "exceeds", "too%20large", "too large"].iter().any(|word| text.contains(word))
+    })
 }
 
 /// Something else than a gRPC server answered: gRPC's own table for that.

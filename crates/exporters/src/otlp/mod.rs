@@ -9,7 +9,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use magicapi_plugin::{
@@ -104,8 +104,7 @@ impl TelemetryExporter for OtlpExporter {
                     (!known).then(|| records::encode(record, signal, &self.target).into())
                 })
                 .collect();
-            let resources: Vec<_> = batch.iter().map(|record| record.resource()).collect();
-            match wire.deliver(&items, &resources).await {
+            match wire.export(batch, &items).await {
                 Delivery::Delivered => self.remember(batch, signal, &items, |_| ItemOutcome::Delivered),
                 Delivery::Items(outcomes) => {
                     after = after.max(outcomes.iter().filter_map(ItemOutcome::after).max());
@@ -126,16 +125,23 @@ impl TelemetryExporter for OtlpExporter {
                 }
             }
         }
-        let outcome = |record: &Arc<RequestMetrics>| match self.settle(record.id()) {
-            ItemOutcome::Retry if unanswered.contains(&record.id()) => ItemOutcome::Unknown,
-            ItemOutcome::Retry => ItemOutcome::again(after),
-            outcome => outcome,
-        };
-        let outcomes: Vec<_> = batch.iter().map(outcome).collect();
-        if outcomes.iter().all(|outcome| *outcome == ItemOutcome::Delivered) {
-            return Delivery::Delivered;
+        self.verdict(batch, &unanswered, after)
+    }
+
+    /// Each signal knows what became of its part.
+    fn cut_off(&self, batch: &[Arc<RequestMetrics>]) -> Delivery {
+        let mut unanswered = BTreeSet::new();
+        for signal in [Signal::Traces, Signal::Logs] {
+            let Some(wire) = self.target.wires.get(&signal) else { continue };
+            for (record, outcome) in batch.iter().zip(wire.untold.tell(batch)) {
+                if outcome == ItemOutcome::Unknown {
+                    unanswered.insert(record.id());
+                } else if outcome.is_settled() {
+                    self.half_sent().insert((record.id(), signal), outcome);
+                }
+            }
         }
-        Delivery::Items(outcomes)
+        self.verdict(batch, &unanswered, None)
     }
 
     async fn export_metrics(&self, snapshot: &MetricsSnapshot) -> Delivery {
@@ -167,6 +173,25 @@ impl TelemetryExporter for OtlpExporter {
 impl OtlpExporter {
     fn half_sent(&self) -> std::sync::MutexGuard<'_, BTreeMap<(RequestId, Signal), ItemOutcome>> {
         self.half_sent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What became of a batch, once every signal had its turn or one was put off.
+    fn verdict(
+        &self,
+        batch: &[Arc<RequestMetrics>],
+        unanswered: &BTreeSet<RequestId>,
+        after: Option<Duration>,
+    ) -> Delivery {
+        let outcome = |record: &Arc<RequestMetrics>| match self.settle(record.id()) {
+            ItemOutcome::Retry if unanswered.contains(&record.id()) => ItemOutcome::Unknown,
+            ItemOutcome::Retry => ItemOutcome::again(after),
+            outcome => outcome,
+        };
+        let outcomes: Vec<_> = batch.iter().map(outcome).collect();
+        if outcomes.iter().all(|outcome| *outcome == ItemOutcome::Delivered) {
+            return Delivery::Delivered;
+        }
+        Delivery::Items(outcomes)
     }
 
     /// Keeps what is decided about the records that were sent under a signal.

@@ -46,7 +46,7 @@ async fn grpc_frames_and_statuses() {
         ("1", None, Some(Delivery::Retry { after: None })),
         ("3", None, Some(rejected(3))),
         ("4", None, Some(Delivery::Retry { after: None })),
-        ("8", None, Some(Delivery::TooLarge)),
+        ("8", None, Some(Delivery::Retry { after: None })),
         ("8", Some(retry_info()), Some(Delivery::Retry { after })),
         ("13", None, Some(rejected(13))),
         ("14", Some(retry_info()), Some(Delivery::Retry { after })),
@@ -65,6 +65,20 @@ async fn grpc_frames_and_statuses() {
                 None => assert!(matches!(answer, Delivery::Refused { .. }), "{code}: {answer:?}"),
             }
         }
+    }
+    for (message, expected) in [
+        ("grpc: received message larger than max (5000000 vs. 4194304)", Delivery::TooLarge),
+        ("quota of project exhausted", Delivery::Retry { after: None }),
+    ] {
+        let script = Arc::new(Script::default());
+        let mut answer = grpc_answer("8", None, false, b"");
+        answer.headers_mut().insert("grpc-message", message.parse().unwrap());
+        script.then(Ok(answer));
+        assert_eq!(
+            exporter(&script, settings.clone()).export(&[record(|_| {})]).await,
+            expected,
+            "{message}"
+        );
     }
     let script = Arc::new(Script::default());
     script.then(Ok(grpc_answer("0", None, true, &partial(1, "too old"))));
