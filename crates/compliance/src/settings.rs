@@ -33,7 +33,7 @@ pub(crate) fn described(stage: &Stage) {
         if RESERVED_KEYS.contains(&key.name.as_str()) {
             wrong("is a key of the pipeline: nobody could set it");
         }
-        if key.kind == ValueKind::String && SECRET_ENDS.iter().any(|end| key.name.ends_with(end)) {
+        if is_secret_by_name(&stage.spec, key) {
             wrong("is a secret by its name; give it the type Secret");
         }
         let Some(variable) = key.env.as_deref() else { continue };
@@ -135,6 +135,22 @@ fn tried(stage: &Stage, backend: &Backend, settings: Map<String, Value>, what: &
         stage.finding(format!("with {what} the error shows {shown}"));
     }
     Some(named)
+}
+
+/// Whether its name calls it a secret, or several (`tokens`), and its texts have not that type.
+fn is_secret_by_name(spec: &SettingsSpec, key: &SettingsKey) -> bool {
+    let holds = |inner: &str| {
+        let inner = spec.schema().pointer(&format!("/properties/{}/{inner}", key.name));
+        inner.is_some_and(|one| one["type"] == "string" && one["format"] != "secret")
+    };
+    let is_open = match key.kind {
+        ValueKind::String => true,
+        ValueKind::List => holds("items"),
+        ValueKind::Map => holds("additionalProperties"),
+        _ => false,
+    };
+    let one = key.name.strip_suffix('s').unwrap_or(&key.name);
+    is_open && SECRET_ENDS.iter().any(|end| one.ends_with(end) || key.name.ends_with(end))
 }
 
 fn knows(spec: &SettingsSpec, name: &str) -> bool {

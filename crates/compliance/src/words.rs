@@ -4,7 +4,7 @@
 use std::fmt::{Debug, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use magicapi_plugin::{Delivery, ItemOutcome, SettingsSpec, ValueKind};
+use magicapi_plugin::{Delivery, ItemOutcome, SettingsSpec, Sight};
 use serde_json::{Map, Value};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
@@ -26,17 +26,13 @@ impl Words {
     pub(crate) fn of(spec: &SettingsSpec, settings: &Map<String, Value>) -> Self {
         let mut words = vec![(CONTENT.to_owned(), "the content of a record".to_owned())];
         for key in spec.keys() {
-            let value = settings.get(&key.name);
-            let path = format!("/properties/{}/additionalProperties/format", key.name);
-            let secrets: Vec<&Value> = match &key.kind {
-                ValueKind::Secret => value.into_iter().collect(),
-                ValueKind::Map if spec.schema().pointer(&path).is_some_and(|format| format == "secret") => {
-                    value.and_then(Value::as_object).into_iter().flat_map(Map::values).collect()
-                }
-                _ => Vec::new(),
+            let Some(value) = settings.get(&key.name) else { continue };
+            let mut collect = |value: &Value, sight| {
+                let text = value.as_str().filter(|text| text.len() >= SHORTEST && sight == Sight::Secret);
+                words.extend(text.map(|text| (text.to_owned(), format!("the secret `{}`", key.name))));
+                Value::Null
             };
-            let texts = secrets.into_iter().filter_map(Value::as_str).filter(|text| text.len() >= SHORTEST);
-            words.extend(texts.map(|text| (text.to_owned(), format!("the secret `{}`", key.name))));
+            spec.map_values(&key.name, value, &mut collect);
         }
         Self(Arc::new(words))
     }

@@ -39,6 +39,7 @@ enum Fault {
     PanicsOnBare,
     QuotesAnswers,
     QuotesSecrets,
+    QuotesTokens,
     RejectsEverything,
     RetriesItself,
     WritesEarly,
@@ -53,6 +54,8 @@ struct Strict {
     key: Option<Secret>,
     /// How many.
     shards: Option<u8>,
+    /// More of what opens it.
+    tokens: Vec<Secret>,
 }
 
 #[derive(Default, Deserialize, JsonSchema)]
@@ -61,6 +64,8 @@ struct Loose {
     #[schemars(extend("env" = "lower"))]
     url: String,
     api_key: Option<String>,
+    /// Several.
+    tokens: Vec<String>,
     /// A name that is taken.
     batch: Option<u8>,
 }
@@ -88,7 +93,7 @@ impl TelemetryPlugin for Plugin {
         let Plugin(fault) = *self;
         let (url, key) = match fault {
             Fault::AcceptsUnknown => {
-                let Loose { url, api_key, batch: _ } = settings.read()?;
+                let Loose { url, api_key, .. } = settings.read()?;
                 (url, api_key.unwrap_or_default())
             }
             Fault::AnonymousError => {
@@ -96,12 +101,16 @@ impl TelemetryPlugin for Plugin {
                 let Strict { url, key, .. } = read.map_err(|error| ConfigError::new("", error.message))?;
                 (url, key.unwrap_or_default().expose().to_owned())
             }
+            Fault::QuotesTokens => {
+                let Strict { url, tokens, .. } = settings.read()?;
+                (url, tokens.first().map(Secret::expose).unwrap_or_default().to_owned())
+            }
             _ => {
                 let Strict { url, key, .. } = settings.read()?;
                 (url, key.unwrap_or_default().expose().to_owned())
             }
         };
-        if fault == Fault::QuotesSecrets && url.is_empty() {
+        if matches!(fault, Fault::QuotesSecrets | Fault::QuotesTokens) && url.is_empty() {
             return Err(ConfigError::new("url", format!("missing, though the key is {key}")));
         }
         let uri = url.parse::<http::Uri>();
@@ -211,7 +220,7 @@ fn findings(plugin: &'static Plugin) -> Vec<Finding> {
     let settings = if plugin.0 == Fault::AcceptsUnknown {
         json!({"url": "http://{address}", "api_key": "canary-key"})
     } else {
-        json!({"url": "http://{address}", "key": "canary-key"})
+        json!({"url": "http://{address}", "key": "canary-key", "tokens": ["canary-token"]})
     };
     Suite::of(plugin, &settings)
         .answering(|_| http::Response::new(Bytes::new()))
@@ -245,6 +254,7 @@ fn faults_of_settings_are_found() {
             "`url` has no documentation",
             "`url` has the variable lower",
             "`api_key` is a secret by its name",
+            "`tokens` is a secret by its name",
             "`batch` is a key of the pipeline",
             "lacks #[serde(deny_unknown_fields)]",
             "an unknown setting is accepted",
@@ -252,6 +262,7 @@ fn faults_of_settings_are_found() {
     );
     found(&Plugin(Fault::AnonymousError), &["the error names no setting"]);
     found(&Plugin(Fault::QuotesSecrets), &["the error shows the secret `key`"]);
+    found(&Plugin(Fault::QuotesTokens), &["the error shows the secret `tokens`"]);
     found(&Plugin(Fault::ConnectsEarly), &["create_exporter talks to the back end"]);
     found(&Plugin(Fault::WritesEarly), &["create_exporter writes files"]);
 }

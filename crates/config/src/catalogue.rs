@@ -1,6 +1,7 @@
 //! What this build can do, handed in by the binary: configuration knows no provider and no plug-in by itself.
 
-use magicapi_plugin::{SettingsSpec, ValueKind};
+use magicapi_plugin::{SettingsSpec, Sight};
+use serde_json::Value;
 
 /// Providers and plug-ins of this build.
 #[derive(Clone, Debug, Default)]
@@ -38,11 +39,6 @@ pub struct PluginSpec {
 }
 
 impl PluginSpec {
-    /// Whether the setting `name` is a secret.
-    pub(crate) fn is_secret(&self, name: &str) -> bool {
-        self.settings.keys().iter().any(|key| key.name == name && key.kind == ValueKind::Secret)
-    }
-
     /// The variables that set something.
     pub(crate) fn variables(&self) -> impl Iterator<Item = &str> {
         let tls = self.settings.tls().into_iter().flat_map(|tls| tls.keys().map(|(_, variable)| variable));
@@ -59,6 +55,19 @@ impl Catalogue {
     /// The exporter of this name, unless it is the built-in log, which nobody configures.
     pub(crate) fn plugin(&self, name: &str) -> Option<&PluginSpec> {
         self.plugins().find(|spec| spec.name == name)
+    }
+
+    /// A setting of the exporter `kind` with each single value replaced; nothing is known of one that is not here.
+    pub(crate) fn map_values(
+        &self,
+        kind: &str,
+        (name, value): (&str, &Value),
+        of: &mut dyn FnMut(&Value, Sight) -> Value,
+    ) -> Value {
+        match self.plugin(kind) {
+            Some(plugin) => plugin.settings.map_values(name, value, of),
+            None => of(value, Sight::Secret),
+        }
     }
 
     /// The exporters that a user may name.

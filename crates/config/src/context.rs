@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
+use serde_json::Value;
+
 use crate::catalogue::Catalogue;
 use crate::diagnostics::{Diagnostic, Notice, Place};
 use crate::effective::Origin;
@@ -68,6 +70,11 @@ impl<'a> Context<'a> {
         }
         let mark = self.file.root.as_ref().and_then(|root| root.find(key));
         mark.map_or(Origin::Default, |at| Origin::File { line: at.line, column: at.column })
+    }
+
+    /// The texts of a key as the file has them, before `${…}` was expanded.
+    pub(crate) fn written(&self, key: &str) -> Option<Value> {
+        self.file.root.as_ref()?.written(key)
     }
 
     /// A problem with a key, where its value comes from.

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
+use magicapi_plugin::Sight;
 use serde::Serialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -277,14 +278,11 @@ fn redaction(list: &mut List, redaction: &Redaction) {
 
 fn exporter(list: &mut List, index: usize, entry: &ExporterEntry, catalogue: &Catalogue) {
     let at = |key: &str| format!("telemetry.exporters[{index}].{key}");
-    let plugin = catalogue.plugin(&entry.kind);
     list.put(at("type"), entry.kind.as_str());
     list.put(at("name"), entry.name.as_str());
     for (name, value) in entry.settings.values() {
-        let secret = plugin.is_none_or(|plugin| plugin.is_secret(name));
-        let schema =
-            plugin.and_then(|plugin| plugin.settings.schema().pointer(&format!("/properties/{name}")));
-        list.put(at(name), if secret { MASK.into() } else { masked(value, schema) });
+        let value = entry.as_written.get(name).unwrap_or(value);
+        list.put(at(name), catalogue.map_values(&entry.kind, (name, value), &mut masked));
     }
     pipeline(list, &at, &entry.pipeline);
     reach(list, &at, &entry.reach);
@@ -386,20 +384,10 @@ pub(crate) fn word(value: impl Serialize) -> String {
     word.as_str().unwrap_or_default().into()
 }
 
-/// A setting that is no secret itself may still hold one: mappings without keys of their own are headers and the like,
-/// URLs have passwords.
-fn masked(value: &Value, schema: Option<&Value>) -> Value {
+/// A single value of a setting. One that is no secret itself may still hold one: URLs have passwords.
+fn masked(value: &Value, sight: Sight) -> Value {
     match value {
-        Value::Object(map) => {
-            let known = |key: &str| schema?.get("properties")?.get(key);
-            let is_open = |key: &Value| key.get("format").and_then(Value::as_str) != Some("secret");
-            let shown = map.iter().map(|(key, value)| match known(key).filter(|key| is_open(key)) {
-                Some(schema) => (key.clone(), masked(value, Some(schema))),
-                None => (key.clone(), Value::from(MASK)),
-            });
-            shown.collect()
-        }
-        Value::Array(items) => items.iter().map(|item| masked(item, None)).collect(),
+        _ if sight != Sight::Open => MASK.into(),
         Value::String(text) => mask_userinfo(text).into(),
         other => other.clone(),
     }

@@ -85,8 +85,8 @@ impl Expansion<'_> {
             rest = &inner[end + 1..];
         }
         out.push_str(rest);
-        scalar.text = out;
-        scalar.expanded |= expanded;
+        let written = std::mem::replace(&mut scalar.text, out);
+        scalar.written = expanded.then_some(written);
         Ok(())
     }
 

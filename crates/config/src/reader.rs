@@ -126,7 +126,7 @@ impl Reader<'_> {
         }
         let suffix = if may_be_none { ", or `none`" } else { "" };
         let problem = format!("expected {}{suffix}, found {}", units::DURATION, shown(node, schema));
-        let bare = text.parse::<u64>().is_ok() && scalar(node).is_some_and(|scalar| !scalar.expanded);
+        let bare = text.parse::<u64>().is_ok() && scalar(node).is_some_and(|scalar| scalar.written.is_none());
         let remedy = bare.then(|| format!("name the unit: `{text}s` or `{text}ms`"));
         self.problem(node.at, key, problem).remedy = remedy;
         None
@@ -273,7 +273,7 @@ fn shown(node: &Node, schema: &Value) -> String {
     let structure = matches!(kind(schema), Some("object" | "array"));
     let secret = schema.get("format").and_then(Value::as_str) == Some("secret");
     match scalar(node) {
-        Some(scalar) if !secret && !structure && !scalar.expanded && scalar.text.len() <= 40 => {
+        Some(scalar) if !secret && !structure && scalar.written.is_none() && scalar.text.len() <= 40 => {
             format!("`{}`", scalar.text)
         }
         _ => node.found().into(),

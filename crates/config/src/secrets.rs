@@ -1,6 +1,7 @@
 //! Every secret that a configuration holds, for those who must keep them out of what they write.
 
 use magicapi_model::Secret;
+use magicapi_plugin::Sight;
 use serde_json::Value;
 
 use crate::catalogue::Catalogue;
@@ -8,7 +9,7 @@ use crate::types::{Config, ExporterEntry, Reach, ReachAuth, ReachProxy};
 
 impl Config {
     /// Keys, tokens and passwords: of providers, exporters, proxies, the admin plane, redaction. Of an exporter's settings
-    /// those that its plug-in calls secrets, and the values of mappings, which are headers.
+    /// those that its plug-in calls secrets, and the values of mappings without keys of their own, which are headers.
     pub fn secrets(&self, catalogue: &Catalogue) -> Vec<Secret> {
         let mut secrets = Vec::new();
         secrets.extend(self.admin.token.clone());
@@ -27,18 +28,14 @@ impl Config {
 
 fn of_exporter(entry: &ExporterEntry, catalogue: &Catalogue, secrets: &mut Vec<Secret>) {
     on_the_way(&entry.reach, secrets);
-    let plugin = catalogue.plugin(&entry.kind);
     for (name, value) in entry.settings.values() {
-        let is_secret = plugin.is_none_or(|plugin| plugin.is_secret(name));
-        match value {
-            Value::String(text) if is_secret => secrets.push(Secret::new(text.as_str())),
-            Value::String(text) => secrets.extend(password(text)),
-            Value::Object(members) => {
-                let texts = members.values().filter_map(Value::as_str);
-                secrets.extend(texts.map(Secret::new));
+        let mut collect = |value: &Value, sight| {
+            if let Some(text) = value.as_str() {
+                secrets.extend(if sight == Sight::Open { password(text) } else { Some(Secret::new(text)) });
             }
-            _ => {}
-        }
+            Value::Null
+        };
+        catalogue.map_values(&entry.kind, (name, value), &mut collect);
     }
 }
 

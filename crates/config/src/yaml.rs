@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
+use serde_json::Value;
 use serde_saphyr::granit_parser::{Event, Parser, ScalarStyle, ScanError, Span};
 
 use crate::diagnostics::{Diagnostic, Place};
@@ -53,8 +54,8 @@ pub(crate) struct Scalar {
     pub(crate) text: String,
     /// Not quoted: may be read as a number, a truth value or nothing.
     pub(crate) plain: bool,
-    /// Came out of `${…}`: may be a secret, so it is not shown.
-    pub(crate) expanded: bool,
+    /// As the file has it, where the text came out of `${…}`: that may be a secret, so it is not shown.
+    pub(crate) written: Option<String>,
 }
 
 /// What YAML's core schema makes of a scalar.
@@ -131,6 +132,15 @@ impl Node {
 
     /// Where the dotted key stands: the key itself, or the item of a list.
     pub(crate) fn find(&self, key: &str) -> Option<Mark> {
+        self.lookup(key).map(|(at, _)| at)
+    }
+
+    /// The texts below the dotted key, as the file has them.
+    pub(crate) fn written(&self, key: &str) -> Option<Value> {
+        self.lookup(key).map(|(_, node)| texts(node))
+    }
+
+    fn lookup(&self, key: &str) -> Option<(Mark, &Self)> {
         let mut node = self;
         let mut at = self.at;
         for part in key.split('.') {
@@ -148,7 +158,15 @@ impl Node {
                 at = node.at;
             }
         }
-        (!node.is_unset()).then_some(at)
+        (!node.is_unset()).then_some((at, node))
+    }
+}
+
+fn texts(node: &Node) -> Value {
+    match &node.content {
+        Content::Scalar(scalar) => scalar.written.as_ref().unwrap_or(&scalar.text).as_str().into(),
+        Content::List(items) => items.iter().map(texts).collect(),
+        Content::Map(entries) => entries.iter().map(|one| (one.key.clone(), texts(&one.node))).collect(),
     }
 }
 
@@ -212,7 +230,7 @@ impl Builder<'_> {
             }
             Event::Scalar(text, style, anchor, tag) => {
                 let plain = style == ScalarStyle::Plain && tag.is_none();
-                let scalar = Scalar { text: text.into_owned(), plain, expanded: false };
+                let scalar = Scalar { text: text.into_owned(), plain, written: None };
                 self.close(Node { at, content: Content::Scalar(scalar) }, anchor, open)
             }
             Event::Alias(anchor) => self.alias(anchor, at, open),

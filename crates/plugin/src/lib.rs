@@ -18,6 +18,7 @@ mod metrics;
 mod record;
 mod registry;
 mod settings;
+mod sight;
 mod stored;
 mod units;
 
@@ -41,6 +42,7 @@ pub use self::registry::{Registration, plugins};
 pub use self::settings::{
     Needs, RESERVED_KEYS, Settings, SettingsKey, SettingsSpec, Signals, TlsVariables, ValueKind,
 };
+pub use self::sight::Sight;
 pub use self::stored::StoredError;
 pub use self::units::{Size, Span};
 

@@ -163,7 +163,8 @@ impl SettingsSpec {
     /// `#[serde(default, deny_unknown_fields)]`, a doc line per field, and
     /// `#[schemars(extend("env" = "ELASTICSEARCH_URL"))]` where a variable sets it. A field that names a file which one
     /// exporter alone may write is marked `#[schemars(extend("x-unique" = true))]`: two entries of this kind with the
-    /// same are refused. Signals: `RECORDS`.
+    /// same are refused. One that may hold secrets among other words, such as the arguments of a command, is marked
+    /// `x-as-written`: it is shown as the file has it, with `${TOKEN}` instead of its value. Signals: `RECORDS`.
     pub fn of<T: JsonSchema + DeserializeOwned + Default>() -> Self {
         let schema = schemars::generate::SchemaSettings::default()
             .with(|settings| settings.inline_subschemas = true)

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use magicapi_plugin::{ContentLevel, Signals, TlsVariables};
+use magicapi_plugin::{ContentLevel, SettingsSpec, Signals, TlsVariables};
 use serde_json::{Map, Value};
 
 use super::pipeline::pipeline;
@@ -55,13 +55,23 @@ pub(super) fn exporters(
     read
 }
 
+/// The settings that bear a mark.
+fn marked<'a>(settings: &'a SettingsSpec, mark: &'a str) -> impl Iterator<Item = &'a String> {
+    let properties = settings.schema().get("properties").and_then(Value::as_object);
+    let is_marked = move |property: &Value| property.get(mark) == Some(&Value::Bool(true));
+    properties.into_iter().flatten().filter(move |(_, property)| is_marked(property)).map(|(key, _)| key)
+}
+
+/// The settings marked `x-as-written`: what `${…}` puts into them may be a secret, and nothing tells it apart.
+fn as_written(cx: &Context<'_>, settings: Option<&SettingsSpec>, at: &str) -> Map<String, Value> {
+    let marked = settings.into_iter().flat_map(|settings| marked(settings, "x-as-written"));
+    marked.filter_map(|key| Some((key.clone(), cx.written(&format!("{at}.{key}"))?))).collect()
+}
+
 /// A file that a setting marked `x-unique` names belongs to one entry alone.
 fn refuse_shared_paths(cx: &mut Context<'_>, read: &[ExporterEntry], entry: &ExporterEntry, index: usize) {
     let Some(plugin) = cx.catalogue.plugin(&entry.kind) else { return };
-    let properties = plugin.settings.schema().get("properties").and_then(Value::as_object);
-    let marked =
-        properties.into_iter().flatten().filter(|(_, one)| one.get("x-unique") == Some(&Value::Bool(true)));
-    for (key, _) in marked {
+    for key in marked(&plugin.settings, "x-unique") {
         let path =
             |entry: &ExporterEntry| std::path::absolute(entry.settings.values().get(key)?.as_str()?).ok();
         let Some(ours) = path(entry) else { continue };
@@ -162,7 +172,8 @@ fn from_environment(
     }
     let pipeline = pipeline(cx, &at, &written, captured, plugin.settings.default_max_age());
     let reach = reach(cx, &at, written, (plugin.name, Some(&plugin.settings)), &settings);
-    ExporterEntry { kind: plugin.name.into(), name: plugin.name.into(), settings, pipeline, reach, source }
+    let (kind, name, as_written) = (plugin.name.into(), plugin.name.into(), Map::new());
+    ExporterEntry { kind, name, settings, as_written, pipeline, reach, source }
 }
 
 fn from_file(
@@ -200,5 +211,6 @@ fn from_file(
         let problem = cx.near(&format!("{at}.name"), format!("the name `{name}` is the embedded log's own"));
         cx.report(problem);
     }
-    Some(ExporterEntry { kind, name, settings, pipeline, reach, source: Source::File { index } })
+    let as_written = as_written(cx, spec, &at);
+    Some(ExporterEntry { kind, name, settings, as_written, pipeline, reach, source: Source::File { index } })
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use magicapi_plugin::{ContentLevel, Settings, TelemetryConfig};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use super::{Pipeline, Reach, Redaction};
 
@@ -77,6 +78,8 @@ pub struct ExporterEntry {
     pub name: String,
     /// The plug-in's own settings, as far as they were given.
     pub settings: Settings,
+    /// Of those that are shown as the file has them, what it has: `${NAME}` stays.
+    pub as_written: Map<String, Value>,
     /// What the pipeline around it does.
     pub pipeline: Pipeline,
     /// How it reaches its back end.

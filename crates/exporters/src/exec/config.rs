@@ -14,6 +14,7 @@ use crate::process::CommandLine;
 pub struct ExecSettings {
     /// Program and arguments, run without a shell; required. A program without a slash is looked for in the `PATH` of
     /// `env`, else in /bin and /usr/bin.
+    #[schemars(extend("x-as-written" = true))]
     pub command: Vec<String>,
     /// The child's environment, all of it; values are secrets.
     pub env: BTreeMap<String, Secret>,

@@ -2,7 +2,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use magicapi_plugin::{Delivery, Health, ItemOutcome, RequestMetrics, TelemetryConfig, TelemetryExporter};
+use magicapi_plugin::{
+    Delivery, Health, ItemOutcome, RequestMetrics, TelemetryConfig, TelemetryExporter, TelemetryPlugin,
+};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -272,6 +274,13 @@ async fn a_child_that_ends_by_itself_is_noticed_and_replaced() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     };
     assert!(reason.contains("ended by itself") && reason.contains("exit status"), "{reason}");
+}
+
+/// An argument may hold a secret that a variable brought.
+#[test]
+fn the_command_is_shown_as_the_file_has_it() {
+    let spec = ExecPlugin.settings();
+    assert_eq!(spec.schema().pointer("/properties/command/x-as-written"), Some(&json!(true)));
 }
 
 #[test]
