@@ -92,14 +92,23 @@ fn value_in(text: &[u8], span: &Range<usize>) -> Option<Range<usize>> {
     let found = text.get(span.clone())?;
     let mark = found.iter().position(|byte| matches!(byte, b'=' | b':'))?;
     let open = skip(skip(span.start + mark, b"=:>"), b" \t");
-    let start = skip(open, b"\\");
-    match text.get(start) {
-        Some(quote @ (b'"' | b'\'')) => {
-            let length = quoted(text.get(start + 1..)?, *quote, start - open);
-            Some(start + 1..start + 1 + length)
-        }
-        _ => Some(start..start + word(text.get(start..)?)),
-    }
+    let quote = skip(open, b"\\");
+    let is_quoted = matches!(text.get(quote), Some(b'"' | b'\''));
+    let start = quote + usize::from(is_quoted);
+    let start = start + behind_scheme(text.get(start..)?);
+    let rest = text.get(start..)?;
+    let length = if is_quoted { quoted(rest, *text.get(quote)?, quote - open) } else { word(rest) };
+    Some(start..start + length)
+}
+
+/// Behind `Token `, `Key ` or `Api-Key `, schemes that no standard names.
+fn behind_scheme(text: &[u8]) -> usize {
+    let Some(space) = text.iter().take(8).position(|byte| *byte == b' ') else { return 0 };
+    let (scheme, rest) = text.split_at(space);
+    let is_one = [&b"token"[..], b"key", b"apikey", b"api-key", b"api_key"]
+        .iter()
+        .any(|one| scheme.eq_ignore_ascii_case(one));
+    if is_one { space + rest.iter().take_while(|byte| **byte == b' ').count() } else { 0 }
 }
 
 /// As far as the quote that closes, or as the first space. In JSON inside a string quotes have backslashes before them, one

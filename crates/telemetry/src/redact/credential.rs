@@ -1,12 +1,22 @@
 //! What looks like a secret when its name says that it is one, and which names say so.
 
-/// Whether the value of a member with a secret's name is one.
-pub(super) fn is_secret_value(name: &[u8], value: &[u8]) -> bool {
+use std::ops::Range;
+
+/// Which part of the value of a member with a secret's name is one.
+pub(super) fn secret_in(name: &[u8], value: &[u8]) -> Option<Range<usize>> {
+    let end = value.trim_ascii_end().len();
+    let value = value.get(..end)?;
+    let name = name.strip_suffix(b"s").unwrap_or(name);
+    let space = value.iter().rposition(|byte| *byte == b' ');
+    // `Token …`, `Api-Key …`: it stands behind the scheme.
+    let start = space.filter(|_| ends_with(name, b"authorization")).map_or(0, |space| space + 1);
+    let secret = value.get(start..)?;
     let password = [&b"word"[..], b"wd", b"phrase"].iter().any(|end| ends_with(name, end));
-    !value.contains(&b' ') && if password { is_password(value) } else { is_credential(value) }
+    let good = if password { is_password(secret) } else { is_credential(secret) };
+    (good && !secret.contains(&b' ')).then_some(start..end)
 }
 
-/// Ends of names, without `-`, `_` and `.`, whose values are secrets.
+/// Ends of names, in the singular and without `-`, `_` and `.`, whose values are secrets.
 const SECRET_ENDS: [&[u8]; 20] = [
     b"password",
     b"passwd",
@@ -30,9 +40,10 @@ const SECRET_ENDS: [&[u8]; 20] = [
     b"bearertoken",
 ];
 
-/// Whether a member of this name holds a secret: `api_key`, `dbPassword`, `X-Auth-Token`, …
+/// Whether a member of this name holds a secret: `api_key`, `dbPasswords`, `X-Auth-Token`, …
 pub(super) fn is_secret_name(name: &[u8]) -> bool {
     const LONGEST: usize = 64;
+    let name = name.strip_suffix(b"s").or(name.strip_suffix(b"S")).unwrap_or(name);
     // Most names are told apart by their last letter.
     let last = name.last().map_or(0, u8::to_ascii_lowercase);
     if name.len() < 3 || name.len() > LONGEST || !b"dtynel".contains(&last) {

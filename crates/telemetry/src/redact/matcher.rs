@@ -9,7 +9,7 @@ use regex_automata::util::syntax;
 use regex_automata::{Input, Match};
 
 use super::check::{self, Verdict};
-use super::credential::is_secret_value;
+use super::credential::secret_in;
 use super::known::{self, Known};
 use super::numbers::{self, Wanted};
 use super::patterns::{Check, Class, EMAIL, IBAN, IPV4, IPV6, NATIONAL, NUMBER, Name, Pattern, SECRETS};
@@ -116,15 +116,11 @@ impl Matcher {
 
     /// The text of a member whose name says that it holds a secret.
     pub(super) fn find_value(name: &[u8], text: &[u8], out: &mut Vec<Finding>) {
-        if is_secret_value(name, text) {
-            let mut found = std::mem::take(out);
-            found.push(Finding {
-                start: 0,
-                end: text.len(),
-                name: Name::builtin("credential", Class::Secret),
-            });
-            tidy(text, &mut found);
-            *out = found;
+        if let Some(secret) = secret_in(name, text) {
+            let name = Name::builtin("credential", Class::Secret);
+            // First, so that what has a form of its own keeps its name.
+            out.insert(0, Finding { start: secret.start, end: secret.end, name });
+            tidy(text, out);
         }
     }
 

@@ -173,7 +173,8 @@ pub(super) const SECRETS: &[Pattern] = &[
         "credential",
         concat!(
             r"(?i:(?:secret|api[_-]?key|(?:access|account|private|auth|subscription)[_-]?key)[A-Za-z0-9_-]{0,64}",
-            r#"|token|authorization|credentials?)[\\"']{0,8}[ \t]{0,32}[:=]{1,2}>?[ \t]{0,32}\S{12}"#
+            r#"|token|authorization|credentials?)[\\"']{0,8}[ \t]{0,32}[:=]{1,2}>?[ \t]{0,32}"#,
+            r#"(?:[\\"']{0,8}(?i:token|(?:api[_-]?)?key)[ \t]{1,8})?\S{12}"#
         ),
         Check::Assignment,
     ),

@@ -1,6 +1,7 @@
 //! Redaction from end to end: what is found, what stands in its place, what stays.
 
 mod arguments;
+mod credentials;
 mod paths;
 mod properties;
 mod samples;

@@ -1,0 +1,64 @@
+//! Which names say that a value is a secret, and which values are one.
+
+use serde_json::json;
+
+use super::{body, bytes, jwt, redacted, redactor};
+use crate::redact::Content;
+use crate::scripted::facts;
+
+/// What becomes of the value of a member in a request.
+fn member(name: &str, value: &serde_json::Value) -> serde_json::Value {
+    let mut content = Content { request: Some(bytes(&json!({ name: value }))), ..Content::default() };
+    assert!(!redactor(|_| {}).apply(&mut content, &mut facts()).failed);
+    let request: serde_json::Value = serde_json::from_slice(&content.request.expect("a body")).expect("json");
+    request[name].clone()
+}
+
+#[test]
+fn the_word_behind_any_scheme_of_an_authorization_is_a_secret() {
+    let key = body(24);
+    for name in ["Authorization", "authorization", "Proxy-Authorization", "x_authorization"] {
+        for scheme in ["Token ", "Key ", "Api-Key ", "ApiKey  ", "GenieKey ", "SSWS ", ""] {
+            let masked = format!("{scheme}[REDACTED:credential]");
+            assert_eq!(member(name, &json!(format!("{scheme}{key}"))), masked);
+        }
+    }
+    assert_eq!(member("Authorization", &json!(format!("Bearer {}", jwt()))), "Bearer [REDACTED:jwt]");
+    for innocent in ["Token required", "see the documentation of version 2024-01", "Bearer ${API_TOKEN_1234}"]
+    {
+        assert_eq!(member("Authorization", &json!(innocent)), innocent);
+    }
+    let redactor = redactor(|_| {});
+    for (text, expected) in [
+        ("curl -H 'Authorization: Token KEY' x", "curl -H 'Authorization: Token [REDACTED:credential]' x"),
+        ("{\"authorization\": \"Api-Key KEY\"}", "{\"authorization\": \"Api-Key [REDACTED:credential]\"}"),
+        ("Authorization: Key KEY.", "Authorization: Key [REDACTED:credential]."),
+        ("Authorization: Token authentication-only", "Authorization: Token authentication-only"),
+    ] {
+        assert_eq!(redacted(&redactor, &text.replace("KEY", &key)).0, expected);
+    }
+}
+
+#[test]
+fn names_in_the_plural_hold_secrets_too() {
+    let key = body(24);
+    for name in ["api_keys", "accessTokens", "tokens", "secrets", "credentials", "refresh_tokens"] {
+        let masked = json!(["[REDACTED:credential]", "[REDACTED:credential]"]);
+        assert_eq!(member(name, &json!([key, key])), masked, "{name}");
+    }
+    assert_eq!(member("dbPasswords", &json!(["hunter2!x"])), json!(["[REDACTED:credential]"]));
+    for (name, innocent) in [
+        ("tokens", json!(["Hello", " world", "1234567890123456"])),
+        ("tokens", json!(1_234_567_890_123_u64)),
+        ("max_tokens", json!(key)),
+        ("address", json!(key)),
+    ] {
+        assert_eq!(member(name, &innocent), innocent, "{name}");
+    }
+}
+
+#[test]
+fn what_has_a_form_of_its_own_keeps_its_name() {
+    let key = format!("gsk_{}", body(52));
+    assert_eq!(member("api_key", &json!(key)), "[REDACTED:groq_key]");
+}
