@@ -184,6 +184,8 @@ pub struct Facts {
     pub trace_id: Option<String>,
     /// The caller's span, from `traceparent`.
     pub parent_span_id: Option<String>,
+    /// `tracestate` beside a valid `traceparent`; in no document of the record's.
+    pub trace_state: Option<String>,
     /// Request parameters that were left out for this provider.
     pub params_dropped: Vec<String>,
     /// Edits that were made to the request body.
@@ -274,6 +276,7 @@ impl Facts {
             credential: None,
             trace_id: None,
             parent_span_id: None,
+            trace_state: None,
             params_dropped: Vec::new(),
             edits: Vec::new(),
             truncated: Truncated::default(),

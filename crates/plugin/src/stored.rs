@@ -175,8 +175,9 @@ mod tests {
 
     /// Fields that came after the first form: written, read, and absent from what was stored before.
     #[test]
-    fn what_redaction_found_comes_back() {
+    fn what_came_later_comes_back() {
         let mut facts = full().facts().clone();
+        facts.trace_state = Some("a=1".into());
         facts.redacted = [("email".to_owned(), 2)].into();
         let record = RequestMetrics::seal(facts, Arc::default(), None, None, None);
         assert_same(&RequestMetrics::from_stored(&record.to_stored().into()).expect("a record"), &record);

@@ -48,6 +48,7 @@ fn span(record: &RequestMetrics, target: &Target) -> Span {
         trace_id: trace_id(facts),
         span_id: facts.id.span_id().into(),
         parent_span_id,
+        trace_state: trace_state(facts).to_owned(),
         flags,
         name: model(facts).map_or_else(|| operation.to_owned(), |model| format!("{operation} {model}")),
         kind: SpanKind::Client.into(),
@@ -111,6 +112,12 @@ fn attributes(record: &RequestMetrics, signal: Signal, target: &Target) -> Vec<K
 fn trace_id(facts: &Facts) -> Vec<u8> {
     let callers = facts.trace_id.as_deref().and_then(bytes).filter(|id| id.len() == 16);
     callers.unwrap_or_else(|| facts.id.trace_id().into())
+}
+
+/// What the caller's tracer wrote beside the trace; what redaction left no list of is none.
+fn trace_state(facts: &Facts) -> &str {
+    let state = facts.trace_state.as_deref().filter(|state| facts.trace_id.is_some() && state.contains('='));
+    state.unwrap_or_default()
 }
 
 /// Hexadecimal digits as bytes.

@@ -110,7 +110,10 @@ fn record(change: impl FnOnce(&mut magicapi_plugin::Facts)) -> Arc<RequestMetric
 async fn a_span_is_named_as_the_conventions_say() {
     let script = Arc::new(Script::default());
     script.answer(200, "");
-    let record = record(|facts| facts.parent_span_id = Some("b7ad6b7169203331".into()));
+    let record = record(|facts| {
+        facts.parent_span_id = Some("b7ad6b7169203331".into());
+        facts.trace_state = Some("rojo=00f0,congo=t61".into());
+    });
     assert_eq!(traces(&script).export(std::slice::from_ref(&record)).await, Delivery::Delivered);
     let [request] = script.seen().try_into().expect("one request");
     assert_eq!(
@@ -133,6 +136,7 @@ async fn a_span_is_named_as_the_conventions_say() {
         [0x4b, 0xf9, 0x2f, 0x35, 0x77, 0xb3, 0x4d, 0xa6, 0xa3, 0xce, 0x92, 0x9d, 0x0e, 0x0e, 0x47, 0x36]
     );
     assert_eq!((span.span_id.as_slice(), span.parent_span_id[0]), (&record.id().span_id()[..], 0xb7));
+    assert_eq!(span.trace_state, "rojo=00f0,congo=t61");
     assert_eq!((span.end_time_unix_nano - span.start_time_unix_nano, span.flags), (6_250_000_000, 0x301));
     assert!(span.status.is_none(), "unset is success");
     let list = &span.attributes;
@@ -175,6 +179,7 @@ async fn a_failure_has_status_and_error_type_and_a_trace_of_its_own() {
     let exporter = traces(&script);
     let record = record(|facts| {
         (facts.trace_id, facts.parent_span_id) = (None, Some("b7ad6b7169203331".into()));
+        facts.trace_state = Some("rojo=00f0".into());
         (facts.outcome, facts.error_type) = (Outcome::TimedOut, Some("idle_timeout"));
         facts.error_message = Some("no word for 30 s".into());
         (facts.streamed, facts.ttfb_ms) = (true, Some(120));
@@ -186,7 +191,7 @@ async fn a_failure_has_status_and_error_type_and_a_trace_of_its_own() {
     assert_eq!(seen[0].body(), seen[1].body(), "a second time it is the same span");
     let [span] = spans(&seen[0]).try_into().expect("one span");
     assert_eq!(span.trace_id, record.id().trace_id());
-    assert!(span.parent_span_id.is_empty(), "a parent belongs to a trace");
+    assert!(span.parent_span_id.is_empty() && span.trace_state.is_empty(), "they belong to a trace");
     let status = span.status.expect("a status");
     assert_eq!((status.code, status.message.as_str()), (2, "no word for 30 s"));
     assert_eq!(text(&span.attributes, "error.type"), "idle_timeout");

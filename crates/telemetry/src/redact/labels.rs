@@ -18,7 +18,7 @@ pub(super) type Label<'f> = (&'static [&'static str], &'f mut String);
 
 /// The texts of the facts that come from outside. Ids and names of the gateway's own, and closed words, are none.
 pub(super) fn labels(facts: &mut Facts) -> Vec<Label<'_>> {
-    let optional: [(&'static [&'static str], &mut Option<String>); 12] = [
+    let optional: [(&'static [&'static str], &mut Option<String>); 13] = [
         (&["thread_id"], &mut facts.thread_id),
         (&["org_id"], &mut facts.org_id),
         (&["user_id"], &mut facts.user_id),
@@ -31,6 +31,7 @@ pub(super) fn labels(facts: &mut Facts) -> Vec<Label<'_>> {
         (&["metadata", "provider_request_id"], &mut facts.provider_request_id),
         (&["metadata", "service_tier"], &mut facts.service_tier),
         (&["metadata", "error_message"], &mut facts.error_message),
+        (&["metadata", "trace_state"], &mut facts.trace_state),
     ];
     let mut labels: Vec<Label<'_>> =
         optional.into_iter().filter_map(|(path, label)| Some((path, label.as_mut()?))).collect();
