@@ -6,7 +6,7 @@
 //! without being settled keeps its segment for the next process, which finds it in [`Journal::open`].
 
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
@@ -70,14 +70,18 @@ struct Writer {
 /// The segment that is appended to.
 struct Open {
     segment: Arc<Segment>,
+    path: PathBuf,
     file: File,
     length: u64,
     unsynced: bool,
+    /// It ends in a part of an entry: nothing may follow.
+    torn: bool,
 }
 
 /// A segment's file; it goes with the last ticket. It keeps its follower alive, so that segments go in their order.
 struct Segment {
-    path: PathBuf,
+    /// `None` for what only stands before others ([`Journal::hold`]).
+    path: Option<PathBuf>,
     length: AtomicU64,
     total: Arc<AtomicU64>,
     keep: AtomicBool,
@@ -145,11 +149,23 @@ impl Journal {
             }
         };
         let segment = open.segment.clone();
-        // A segment with a failed write may end in half an entry: it is left, and the next append begins another.
-        open.write(&writer.scratch)?;
-        writer.open = Some(open);
+        let written = open.write(&writer.scratch);
+        if !open.torn {
+            writer.open = Some(open);
+        }
+        written?;
         writer.sync(settings.fsync)?;
         Ok(Ticket { segment, settled: false })
+    }
+
+    /// Keeps the segments of all that is appended from here on, as the ticket of an entry before them would. Writes nothing.
+    pub fn hold(&self) -> Ticket {
+        let mut writer = self.0.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let segment = match &writer.open {
+            Some(open) => open.segment.clone(),
+            None => writer.follow(Segment::new(None, &self.0.bytes)),
+        };
+        Ticket { segment, settled: false }
     }
 
     /// Whether an append of so many bytes would find room now, up to a MiB: after a failed one, for a timer, so that a
@@ -192,22 +208,22 @@ impl Writer {
         let path = dir.join(format!("{:010}.{ENDING}", self.next_number));
         self.next_number += 1;
         let file = create_private(&path).map_err(SpoolError::at(&path))?;
-        let segment = Arc::new(Segment {
-            path,
-            length: AtomicU64::new(0),
-            total: total.clone(),
-            keep: AtomicBool::new(false),
-            follower: OnceLock::new(),
-        });
-        let mut open = Open { segment, file, length: 0, unsynced: false };
+        let segment = Segment::new(Some(path.clone()), total);
+        let mut open = Open { segment, path, file, length: 0, unsynced: false, torn: false };
         open.write(&head(Kind::Journal))?;
         sync_dir(dir).map_err(SpoolError::at(dir))?;
+        self.follow(open.segment.clone());
+        Ok(open)
+    }
+
+    /// Puts a segment behind the last one.
+    fn follow(&mut self, segment: Arc<Segment>) -> Arc<Segment> {
         if let Some(last) = self.last.upgrade() {
             // Set once: a segment is followed once.
-            let _first = last.follower.set(open.segment.clone());
+            let _first = last.follower.set(segment.clone());
         }
-        self.last = Arc::downgrade(&open.segment);
-        Ok(open)
+        self.last = Arc::downgrade(&segment);
+        segment
     }
 
     fn sync(&mut self, fsync: Fsync) -> Result<(), SpoolError> {
@@ -217,7 +233,7 @@ impl Writer {
             Fsync::Always => true,
         };
         let Some(open) = self.open.as_mut().filter(|open| due && open.unsynced) else { return Ok(()) };
-        open.file.sync_data().map_err(SpoolError::at(&open.segment.path))?;
+        open.file.sync_data().map_err(SpoolError::at(&open.path))?;
         open.unsynced = false;
         self.synced_at = Instant::now();
         Ok(())
@@ -226,7 +242,10 @@ impl Writer {
 
 impl Open {
     fn write(&mut self, bytes: &[u8]) -> Result<(), SpoolError> {
-        self.file.write_all(bytes).map_err(SpoolError::at(&self.segment.path))?;
+        if let Err(error) = self.file.write_all(bytes) {
+            self.torn = self.take_back().is_err();
+            return Err(SpoolError::at(&self.path)(error));
+        }
         let written = bytes.len() as u64;
         self.length += written;
         self.segment.length.fetch_add(written, Ordering::Relaxed);
@@ -235,12 +254,30 @@ impl Open {
         Ok(())
     }
 
+    /// A disk that fills up takes a part of a write: without this that part holds its last blocks, uncounted.
+    fn take_back(&mut self) -> io::Result<()> {
+        self.file.set_len(self.length)?;
+        self.file.seek(SeekFrom::Start(self.length)).map(drop)
+    }
+
     /// It is written no more.
     fn end(self, fsync: Fsync) -> Result<(), SpoolError> {
         if self.unsynced && fsync != Fsync::Never {
-            self.file.sync_data().map_err(SpoolError::at(&self.segment.path))?;
+            self.file.sync_data().map_err(SpoolError::at(&self.path))?;
         }
         Ok(())
+    }
+}
+
+impl Segment {
+    fn new(path: Option<PathBuf>, total: &Arc<AtomicU64>) -> Arc<Self> {
+        Arc::new(Self {
+            path,
+            length: AtomicU64::new(0),
+            total: total.clone(),
+            keep: AtomicBool::new(false),
+            follower: OnceLock::new(),
+        })
     }
 }
 
@@ -252,9 +289,11 @@ impl Drop for Segment {
             if let Some(follower) = self.follower.get() {
                 follower.keep.store(true, Ordering::Relaxed);
             }
-        } else if let Err(error) = fs::remove_file(&self.path) {
+        } else if let Some(path) = &self.path
+            && let Err(error) = fs::remove_file(path)
+        {
             tracing::warn!(
-                file = %self.path.display(), %error,
+                file = %path.display(), %error,
                 "journal: a segment that is done with cannot be removed; its entries come back at the next start"
             );
         }
