@@ -3,7 +3,7 @@
 use http::{HeaderValue, Method, Request, Uri, header::CONTENT_TYPE};
 use magicapi_plugin::*;
 use serde_json::{Value, json};
-use std::{sync::Arc, time::UNIX_EPOCH};
+use std::{sync::Arc, time};
 
 /// Settings of the exporter `loki`.
 #[derive(Default, serde::Deserialize, JsonSchema)]
@@ -22,7 +22,8 @@ impl TelemetryPlugin for LokiPlugin {
         "loki"
     }
     fn settings(&self) -> SettingsSpec {
-        SettingsSpec::of::<LokiSettings>()
+        // Loki refuses what is older than a week.
+        SettingsSpec::of::<LokiSettings>().max_age(time::Duration::from_secs(6 * 86_400))
     }
     fn create_exporter(&self, s: Settings, host: Host) -> Result<Box<dyn TelemetryExporter>, ConfigError> {
         let url = s.read::<LokiSettings>()?.url.parse();
@@ -34,7 +35,7 @@ struct LokiExporter(Uri, Host);
 
 /// A stream of one line: labels of few values, as Loki wants them, and beside the line what may have many.
 fn stream(record: &RequestMetrics) -> Value {
-    let (facts, at) = (record.facts(), record.facts().timestamp.duration_since(UNIX_EPOCH));
+    let (facts, at) = (record.facts(), record.facts().timestamp.duration_since(time::UNIX_EPOCH));
     // Loki refuses a line of more than 256 KiB.
     let long = (record.otel_log_len() > 256 << 10).then(|| record.without_content(ContentDropped::TooLarge));
     let line = long.as_ref().unwrap_or(record).to_otel_log().to_string();
