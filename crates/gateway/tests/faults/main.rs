@@ -4,304 +4,23 @@
 #![allow(clippy::expect_used, clippy::panic, reason = "clippy does not see that this is part of tests")]
 
 mod database;
+mod load;
 #[path = "../scene/mod.rs"]
 mod scene;
+mod stage;
 mod vendors;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use magicapi_testkit::ask::{CHAT, chat};
-use magicapi_testkit::back_end::{BackEnd, Fault};
-use magicapi_testkit::configuration::{RECORDS, lay_over};
-use magicapi_testkit::gateway::STDOUT;
-use magicapi_testkit::http::Response;
-use magicapi_testkit::read_records;
-use magicapi_testkit::wire::until;
-use serde_json::{Value, json};
-use tempfile::TempDir;
-use tokio::task::JoinSet;
+use magicapi_testkit::back_end::Fault;
+use serde_json::Value;
 
-use crate::database::Database;
-use crate::scene::{Scene, before};
-use crate::vendors::{CONTENDERS, POISON, WITHOUT_A_BACK_END};
+use crate::load::{EVERY_RUN, HEAVY, Load};
+use crate::stage::{Asked, Found, Stage, ids};
+use crate::vendors::{CONTENDERS, WITHOUT_A_BACK_END};
 
-const REQUESTS: u32 = 150;
-/// 50 requests a second.
-const PACE: Duration = Duration::from_millis(20);
-/// Bytes of records that one exporter may hold in memory, of which an outage of all requests is many times more.
-const MEMORY: u64 = 192 << 10;
-/// Bytes that all records together may hold, of which all requests' are half as many more.
-const CAPTURE: u64 = 3 << 20;
-/// How long one export may take. A slow back end takes longer than that of any exporter.
-const TIMEOUT: &str = "2s";
 const SLOW: Duration = Duration::from_secs(30);
-/// After how long a record is where it can be: ten times what batches and exports of a working back end take.
-const IN_TIME: Duration = Duration::from_secs(5);
-
-/// One exporter's back end with the fault.
-enum Faulty {
-    Scripted(BackEnd),
-    Real(Database),
-}
-
-/// What a back end has at the end, by ids.
-struct Found {
-    /// How often it took each record.
-    taken: BTreeMap<String, usize>,
-    /// How often it took each, or knew it already, and its answer did not arrive.
-    unanswered: BTreeMap<String, usize>,
-    /// Requests that came before the end of a delay that it had given.
-    hasty: usize,
-}
-
-impl Faulty {
-    async fn mend(&mut self) {
-        match self {
-            Self::Scripted(back_end) => back_end.mend().await,
-            Self::Real(database) => database.mend().await,
-        }
-    }
-
-    fn found(&self) -> Found {
-        match self {
-            Self::Scripted(back_end) => {
-                let seen = back_end.seen();
-                Found { taken: seen.taken.clone(), unanswered: seen.unanswered.clone(), hasty: seen.hasty }
-            }
-            Self::Real(database) => {
-                Found { taken: database.taken(), unanswered: database.unanswered(), hasty: 0 }
-            }
-        }
-    }
-}
-
-/// The gateway, its exporters' back ends by name, and the healthy one.
-struct Stage {
-    scene: Scene,
-    faulty: BTreeMap<&'static str, Faulty>,
-    healthy: BackEnd,
-}
-
-/// What a caller got: when the last of it came, its record's id, and whether that is poison.
-struct Asked {
-    at: Instant,
-    id: String,
-    is_poison: bool,
-}
-
-impl Stage {
-    async fn start(fault: Fault) -> Self {
-        let mut entries = Vec::new();
-        let mut faulty = BTreeMap::new();
-        for contender in &CONTENDERS {
-            let back_end = BackEnd::start(contender.vendor, Some(fault)).await;
-            let url = format!("http://{}", back_end.address);
-            entries.push(entry(contender.name, contender.name, (contender.settings)(&url)));
-            faulty.insert(contender.name, Faulty::Scripted(back_end));
-        }
-        let [.., webhook] = &CONTENDERS;
-        let healthy = BackEnd::start(webhook.vendor, None).await;
-        let url = format!("http://{}", healthy.address);
-        entries.push(entry(webhook.name, "healthy", (webhook.settings)(&url)));
-        for name in WITHOUT_A_BACK_END {
-            entries.push(match name {
-                "file" => entry(name, name, json!({ "path": RECORDS })),
-                "prometheus" => json!({ "type": name }),
-                name => entry(name, name, json!({})),
-            });
-        }
-        if let Some(database) = Database::start(fault).await {
-            let settings = json!({ "url": database.url(), "timeout": "5s" });
-            entries.push(entry("postgres", "postgres", settings));
-            faulty.insert("postgres", Faulty::Real(database));
-        }
-        let config = json!({ "telemetry": { "exporters": entries, "capture": { "memory": CAPTURE } } });
-        let directory = Arc::new(TempDir::new().expect("a directory"));
-        let scene = Scene::start_in(&directory, config, magicapi_testkit::GatewayOptions::keep_stdout).await;
-        let stage = Self { scene, faulty, healthy };
-        stage.begin(fault).await;
-        stage
-    }
-
-    /// Waits until exporters have begun: those that can.
-    async fn begin(&self, fault: Fault) {
-        until("exporters that have begun", async || {
-            let details = self.scene.admin("/health/details").await.json();
-            let has_begun = |one: &Value| one["state"] == "running";
-            let may_begin =
-                |one: &Value| fault != Fault::Dead || !self.faulty.keys().any(|name| one["name"] == *name);
-            exporters(&details).iter().all(|one| has_begun(one) || !may_begin(one)).then_some(())
-        })
-        .await;
-        for back_end in self.faulty.values() {
-            if let Faulty::Real(database) = back_end {
-                database.break_down();
-            }
-        }
-    }
-
-    /// Sends the requests at their pace, and tells what callers got. Each must get what a gateway without exporters
-    /// gives, and the provider what that sends.
-    async fn traffic(&self) -> Vec<Asked> {
-        let messages = json!([{ "role": "user", "content": "x".repeat(8_000) }]);
-        let body = |more: Value| {
-            let mut body = json!({ "messages": messages });
-            lay_over(&mut body, more);
-            chat("gpt-4o-mini", &body).to_string()
-        };
-        let bodies = [body(json!({})), body(json!({ "stream": true }))];
-        let plain = before(&self.scene.mock.base_url(), json!({ "telemetry": { "exporters": [] } })).await;
-        let mut expected = Vec::new();
-        for body in &bodies {
-            expected.push(what_is_seen(&ask(plain.url(CHAT), body.clone(), "plain").await));
-        }
-        let upstream = self.upstream();
-        assert_eq!(upstream.len(), bodies.len());
-        let mut under_way = JoinSet::new();
-        let mut pace = tokio::time::interval(PACE);
-        for number in 0..REQUESTS {
-            pace.tick().await;
-            let kind = number as usize % 2;
-            let (body, expected) = (bodies[kind].clone(), expected[kind].clone());
-            let address = self.scene.url(CHAT);
-            under_way.spawn(async move {
-                let thread = if number % 10 == 9 { POISON } else { "good" };
-                let answer = ask(address, body, thread).await;
-                assert_eq!(what_is_seen(&answer), expected, "traffic keeps every status and byte");
-                let id = answer.header("x-request-id").to_owned();
-                Asked { at: Instant::now(), id, is_poison: thread == POISON }
-            });
-            if number % 10 == 0 {
-                self.within_bounds().await;
-            }
-        }
-        let mut asked = Vec::new();
-        while let Some(answered) = under_way.join_next().await {
-            asked.push(answered.expect("a request"));
-        }
-        assert_eq!(self.upstream(), upstream, "the provider gets the same");
-        assert_eq!(ids(&asked, |_| true).len(), REQUESTS as usize);
-        asked
-    }
-
-    /// The different requests that the provider got.
-    fn upstream(&self) -> BTreeSet<String> {
-        let received = self.scene.mock.received();
-        let one = |one: &magicapi_mock::Received| {
-            let body = String::from_utf8_lossy(&one.body).into_owned();
-            format!("{} {} {:?}\n{body}", one.method, one.path, one.headers)
-        };
-        received.iter().map(one).collect()
-    }
-
-    async fn within_bounds(&self) {
-        let details = self.scene.admin("/health/details").await.json();
-        for exporter in exporters(&details) {
-            if exporter["name"] != "request_log" {
-                assert!(exporter["queue_bytes"].as_u64() <= Some(MEMORY), "{exporter}");
-            }
-        }
-        let used = self.metric("gateway_capture_memory_used_bytes ").await;
-        assert!(used <= CAPTURE as f64, "{used}");
-    }
-
-    /// The sum of all series of a metric that begin so.
-    async fn metric(&self, begin: &str) -> f64 {
-        let page = self.scene.admin("/metrics").await.text();
-        let values = page.lines().filter(|line| line.starts_with(begin)).map(|line| {
-            let (_, value) = line.rsplit_once(' ').expect("a value");
-            value.parse::<f64>().expect("a number")
-        });
-        values.sum()
-    }
-
-    async fn status(&self, name: &str) -> Value {
-        let details = self.scene.admin("/health/details").await.json();
-        exporters(&details).into_iter().find(|one| one["name"] == name).expect("the exporter")
-    }
-
-    /// Waits until every record of an exporter is settled, and gives its status.
-    async fn settled(&self, name: &str) -> Value {
-        until(&format!("{name}: nothing waits"), async || {
-            let status = self.status(name).await;
-            let waits = status["queue_records"] != 0 || status["spool_records"] != 0;
-            let buried = status["dead_letters"] == status["rejected"];
-            (!waits && buried && status["received"] == REQUESTS).then_some(status)
-        })
-        .await
-    }
-
-    /// Every record is, once and in time, wherever no fault keeps it away.
-    async fn others_have(&self, asked: &[Asked]) {
-        let all = ids(asked, |_| true);
-        until("every record at the healthy one", async || {
-            (self.healthy.seen().taken.len() == all.len()).then_some(())
-        })
-        .await;
-        {
-            let seen = self.healthy.seen();
-            for Asked { id, at, .. } in asked {
-                assert_eq!(seen.taken.get(id), Some(&1), "{id}");
-                let took = seen.arrived[id].saturating_duration_since(*at);
-                assert!(took <= IN_TIME, "{id}: {took:?}");
-            }
-        }
-        for path in [RECORDS, STDOUT] {
-            let path = self.scene.gateway.path(path);
-            let written = until("every record on disk", async || {
-                let records = read_records(&path);
-                (records.len() >= all.len()).then_some(records)
-            })
-            .await;
-            let written = written.iter().map(|record| record["attributes"]["id"].as_str().expect("an id"));
-            assert_eq!(written.map(str::to_owned).collect::<BTreeSet<_>>(), all, "{}", path.display());
-        }
-        let requests = self.metric("gateway_requests_total{").await;
-        assert!((requests - f64::from(REQUESTS)).abs() < 0.5, "{requests}");
-        let lost = self.metric("gateway_records_").await;
-        assert!(lost.abs() < 0.5, "{lost} records lost their bodies, or themselves");
-    }
-}
-
-fn entry(kind: &str, name: &str, settings: Value) -> Value {
-    let mut entry = json!({ "type": kind, "name": name, "timeout": TIMEOUT,
-        "batch": { "records": 20, "bytes": "64KiB", "age": "50ms" }, "buffer": { "memory": MEMORY } });
-    lay_over(&mut entry, settings);
-    entry
-}
-
-fn exporters(details: &Value) -> Vec<Value> {
-    details["exporters"].as_array().cloned().expect("exporters")
-}
-
-fn ids(asked: &[Asked], wanted: impl Fn(&Asked) -> bool) -> BTreeSet<String> {
-    asked.iter().filter(|one| wanted(one)).map(|one| one.id.clone()).collect()
-}
-
-async fn ask(address: String, body: String, thread: &str) -> Response {
-    let headers = [("content-type", "application/json"), ("x-thread-id", thread)];
-    magicapi_testkit::request("POST", &address, &headers, body).await
-}
-
-/// What a caller sees, but for what differs from request to request: the record's id, times, and the numbers that the
-/// provider gives each answer. A length that does not fit its body is an error of the client already.
-fn what_is_seen(answer: &Response) -> String {
-    const OWN: [&str; 5] =
-        ["content-length", "date", "openai-processing-ms", "x-gateway-overhead-ms", "x-request-id"];
-    let headers = answer.headers.iter().filter(|(name, _)| !OWN.contains(&name.as_str()));
-    let whole = format!("{} {:?}\n{}", answer.status, headers.collect::<Vec<_>>(), answer.text());
-    without_numbers(&without_numbers(&whole, "chatcmpl-mock-"), "mock_req_")
-}
-
-/// A text without the number behind each `id` in it.
-fn without_numbers(text: &str, id: &str) -> String {
-    let parts: Vec<_> = text.split(id).collect();
-    let cut = |part: &&str| part.trim_start_matches(|digit: char| digit.is_ascii_digit()).to_owned();
-    let first = parts.iter().take(1).map(|part| (*part).to_owned());
-    first.chain(parts.iter().skip(1).map(cut)).collect::<Vec<_>>().join(id)
-}
 
 /// What an exporter does with records that a fault met.
 #[derive(Clone, Copy, PartialEq)]
@@ -314,9 +33,28 @@ enum Promise {
     EachIsAccountedFor,
 }
 
-async fn met_with(fault: Fault, promise: Promise) {
-    let mut stage = Stage::start(fault).await;
+/// What a run under one fault came to, beyond what had to be so.
+struct Outcome {
+    /// Requests a second that callers reached.
+    rate: f64,
+    /// The most memory that the gateway ever had, in bytes.
+    peak: u64,
+    exporters: Vec<Told>,
+}
+
+/// What an exporter came to.
+struct Told {
+    found: Found,
+    status: Value,
+    /// From the mending until nothing waited any more.
+    recovery: Duration,
+}
+
+async fn met_with(load: Load, fault: Fault, promise: Promise) -> Outcome {
+    let mut stage = Stage::start(load, fault).await;
+    let begun = Instant::now();
     let asked = stage.traffic().await;
+    let rate = f64::from(load.requests) / begun.elapsed().as_secs_f64();
     // While the others still have their fault.
     stage.others_have(&asked).await;
     stage.within_bounds().await;
@@ -326,14 +64,19 @@ async fn met_with(fault: Fault, promise: Promise) {
             stage.settled(name).await;
         }
     }
+    let mended = Instant::now();
     for back_end in stage.faulty.values_mut() {
         back_end.mend().await;
     }
+    let mut exporters = Vec::new();
     for (name, back_end) in &stage.faulty {
         let status = stage.settled(name).await;
-        check(name, &status, &back_end.found(), &asked, promise);
+        let found = back_end.found();
+        check(name, &status, &found, &asked, promise);
+        exporters.push(Told { found, status, recovery: mended.elapsed() });
     }
     stage.within_bounds().await;
+    Outcome { rate, peak: stage.scene.gateway.peak(), exporters }
 }
 
 fn check(name: &str, status: &Value, found: &Found, asked: &[Asked], promise: Promise) {
@@ -365,37 +108,94 @@ fn every_exporter_takes_part() {
     assert_eq!(accounted, magicapi_exporters::NAMES);
 }
 
+/// The faults, and what is promised under each.
+const FAULTS: [(&str, Fault, Promise); 7] = [
+    ("dead", Fault::Dead, Promise::All),
+    ("slow", Fault::Slow(SLOW), Promise::All),
+    ("refusing 400", Fault::Refusing(400), Promise::EachIsAccountedFor),
+    ("refusing 401", Fault::Refusing(401), Promise::All),
+    ("throttling", Fault::Throttling, Promise::All),
+    ("rejecting records", Fault::RejectingItems, Promise::AllButPoison),
+    ("closing", Fault::Closing, Promise::All),
+];
+
+/// All exporters under one of the faults.
+async fn all_met_with(number: usize) {
+    let (_, fault, promise) = FAULTS[number];
+    met_with(EVERY_RUN, fault, promise).await;
+}
+
 #[tokio::test]
 async fn dead_back_ends() {
-    met_with(Fault::Dead, Promise::All).await;
+    all_met_with(0).await;
 }
 
 #[tokio::test]
 async fn slow_back_ends() {
-    met_with(Fault::Slow(SLOW), Promise::All).await;
+    all_met_with(1).await;
 }
 
 #[tokio::test]
 async fn back_ends_that_refuse_everything_as_bad() {
-    met_with(Fault::Refusing(400), Promise::EachIsAccountedFor).await;
+    all_met_with(2).await;
 }
 
 #[tokio::test]
 async fn back_ends_that_refuse_the_credential() {
-    met_with(Fault::Refusing(401), Promise::All).await;
+    all_met_with(3).await;
 }
 
 #[tokio::test]
 async fn back_ends_that_throttle_with_a_delay() {
-    met_with(Fault::Throttling, Promise::All).await;
+    all_met_with(4).await;
 }
 
 #[tokio::test]
 async fn back_ends_that_reject_single_records() {
-    met_with(Fault::RejectingItems, Promise::AllButPoison).await;
+    all_met_with(5).await;
 }
 
 #[tokio::test]
 async fn back_ends_that_close_the_connection() {
-    met_with(Fault::Closing, Promise::All).await;
+    all_met_with(6).await;
+}
+
+/// What `bench/faults.sh` prints. `MAGICAPI_FAULTS_EXPORTERS` and `MAGICAPI_FAULTS` name some of them only.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "21 runs of half a minute: bench/faults.sh"]
+async fn at_two_thousand_requests_a_second() {
+    if cfg!(debug_assertions) {
+        println!("skipped: without optimisation nothing here keeps that pace; see bench/faults.sh");
+        return;
+    }
+    let wanted = |variable: &str, one: &str| {
+        std::env::var(variable).map_or(true, |list| list.split(',').any(|wanted| wanted == one))
+    };
+    for exporter in ["elasticsearch", "postgres", "otlp"] {
+        for (name, fault, promise) in FAULTS {
+            if !wanted("MAGICAPI_FAULTS_EXPORTERS", exporter) || !wanted("MAGICAPI_FAULTS", name) {
+                continue;
+            }
+            let load = Load { only: Some(exporter), ..HEAVY };
+            let outcome = met_with(load, fault, promise).await;
+            assert_eq!(outcome.exporters.len(), 1, "there is a server for {exporter}");
+            row(exporter, name, &outcome);
+        }
+    }
+}
+
+fn row(exporter: &str, fault: &str, Outcome { rate, peak, exporters }: &Outcome) {
+    for Told { found, status, recovery } in exporters {
+        let times: usize = found.taken.values().sum();
+        let copies = times - found.taken.len();
+        println!(
+            "| {exporter} | {fault} | {} | {rate:.0} | {} | {} | {copies} | {} | {} | {:.1} |",
+            status["received"],
+            found.taken.len(),
+            status["rejected"],
+            status["ambiguous"],
+            peak >> 20,
+            recovery.as_secs_f64(),
+        );
+    }
 }
