@@ -91,14 +91,6 @@ impl Credential {
             Self::None => "none",
         }
     }
-
-    /// The caller's own.
-    pub const fn of_caller(&self) -> Option<&Secret> {
-        match self {
-            Self::Caller(key) => Some(key),
-            Self::Gateway(_) | Self::None => None,
-        }
-    }
 }
 
 /// What happens to the upstream when the client leaves.

@@ -84,6 +84,7 @@ pub(crate) struct Exchange {
     response_type: Option<String>,
     response_coding: Option<String>,
     response_kind: BodyKind,
+    /// What the caller presented: its key for the provider, or a virtual one.
     pub(crate) caller_key: Option<Secret>,
     finished: bool,
 }
@@ -144,8 +145,8 @@ impl Exchange {
     }
 
     /// The request is admitted: where records are durable, it now has one whatever becomes of the process.
-    pub(crate) fn admitted(&mut self, credential: &Credential) {
-        let key = credential.of_caller();
+    pub(crate) fn admitted(&mut self) {
+        let key = self.caller_key.as_ref();
         match &mut self.tap {
             TapPlace::Own(tap) => tap.open(&self.facts, key),
             TapPlace::Shared(upload) => {
@@ -199,7 +200,6 @@ impl Exchange {
         self.facts.attempts += 1;
         self.facts.provider = Some(provider.name().to_owned());
         self.facts.credential = Some(credential.as_str());
-        self.caller_key = credential.of_caller().cloned();
         self.facts.provider_status_code = 0;
         self.attempt = Some(Attempt { provider: provider.clone(), started: Instant::now(), answered: None });
     }

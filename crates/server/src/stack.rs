@@ -79,6 +79,7 @@ async fn prepare(
     exchange.set_operation(call.operation);
     head::no_realtime(call.operation)?;
     let presented = identify::presented(&parts.headers)?;
+    exchange.caller_key = presented.keys.first().cloned();
     let snapshot = exchange.snapshot.clone();
     let identity = admit::identify(&snapshot, &presented.keys)?;
     if let Some(identity) = &identity {
@@ -105,7 +106,7 @@ async fn prepare(
         unsure: content.is_unsure(),
     };
     let (admitted, credential) = applicant.admit(&choice, identity)?;
-    exchange.admitted(&credential);
+    exchange.admitted();
     let ask = ask::build(exchange, &mut parts, call, &choice, content, (admitted, credential))?;
     Ok(Prepared::Ask(Box::new(ask)))
 }

@@ -47,7 +47,8 @@ pub struct Finished {
     pub response_coding: Option<String>,
     /// What the response body is.
     pub response_kind: BodyKind,
-    /// The caller's own key, where it went to the provider, which may repeat it: no record shows it, whatever its form.
+    /// The key that the caller presented. It may repeat it, and so may a provider that got it: no record shows it,
+    /// whatever its form.
     pub caller_key: Option<Secret>,
 }
 
