@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::process::{ExitStatus, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use magicapi_plugin::Secret;
@@ -27,6 +27,9 @@ const REMARKS: u32 = 20;
 pub(crate) const GRACE: Duration = Duration::from_secs(1);
 /// How long children may take to end when no more comes, and how long more after SIGTERM. The pipeline gives 2 s.
 const END: [Duration; 2] = [Duration::from_secs(1), Duration::from_millis(500)];
+
+/// A shorter value of the child's environment may be a word.
+const SHORTEST_SECRET: usize = 12;
 
 /// What is run.
 pub(crate) struct CommandLine {
@@ -52,13 +55,15 @@ impl CommandLine {
             return Err(explain("it has no pipes".into()));
         };
         info!(program, pid, "exec: started");
-        tokio::spawn(relay(stderr, Remarks::new(program, pid, "stderr")).in_current_span());
+        let discretion = Discretion::about(&self.env);
+        let remarks = Remarks::new(program, pid, "stderr");
+        tokio::spawn(relay(stderr, discretion.clone(), remarks).in_current_span());
         let remarks = Remarks::new(program, pid, "stdout");
         Ok(Process {
             program: program.to_owned(),
             pid,
             stdin: Some(BufWriter::new(stdin)),
-            stdout: Output { lines: Lines::new(stdout, LONGEST_LINE), remarks },
+            stdout: Output { lines: Lines::new(stdout, LONGEST_LINE), discretion, remarks },
             child,
             has_ended: false,
         })
@@ -76,9 +81,33 @@ pub(crate) struct Process {
     has_ended: bool,
 }
 
+/// Keeps the values of a child's environment, which are secrets, out of all that it says.
+#[derive(Clone)]
+struct Discretion(Arc<[Secret]>);
+
+impl Discretion {
+    fn about(env: &BTreeMap<String, Secret>) -> Self {
+        let mut secrets: Vec<Secret> =
+            env.values().filter(|value| value.expose().len() >= SHORTEST_SECRET).cloned().collect();
+        // One may hold another.
+        secrets.sort_by_key(|secret| std::cmp::Reverse(secret.expose().len()));
+        Self(secrets.into())
+    }
+
+    fn keep(&self, line: Vec<u8>) -> Vec<u8> {
+        let text = String::from_utf8_lossy(&line);
+        if !self.0.iter().any(|secret| text.contains(secret.expose())) {
+            return line;
+        }
+        let without = |text: String, secret: &Secret| text.replace(secret.expose(), "***");
+        self.0.iter().fold(text.into_owned(), without).into_bytes()
+    }
+}
+
 /// What it says on its standard output.
 pub(crate) struct Output {
     lines: Lines<ChildStdout>,
+    discretion: Discretion,
     /// For what nobody asked for.
     pub(crate) remarks: Remarks,
 }
@@ -87,7 +116,7 @@ impl Output {
     /// The next line; an error is the end of all talk.
     pub(crate) async fn next(&mut self) -> Result<Vec<u8>, String> {
         match self.lines.next().await {
-            Ok(Some(Line::Whole(line))) => Ok(line),
+            Ok(Some(Line::Whole(line))) => Ok(self.discretion.keep(line)),
             Ok(Some(Line::Cut(_))) => Err(format!("it says a line of more than {LONGEST_LINE} bytes")),
             Ok(None) => Err("it says no more".into()),
             Err(error) => Err(error.to_string()),
@@ -246,9 +275,29 @@ impl Drop for Remarks {
     }
 }
 
-async fn relay(stderr: ChildStderr, mut remarks: Remarks) {
+async fn relay(stderr: ChildStderr, discretion: Discretion, mut remarks: Remarks) {
     let mut lines = Lines::new(stderr, LONGEST_REMARK);
     while let Ok(Some(Line::Whole(text) | Line::Cut(text))) = lines.next().await {
-        remarks.make(&String::from_utf8_lossy(&text));
+        remarks.make(&String::from_utf8_lossy(&discretion.keep(text)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{BTreeMap, Discretion, Secret};
+
+    #[test]
+    fn what_a_child_says_is_kept_without_its_secrets() {
+        let env = [("TOKEN", "a-long-token"), ("PAIR", "a-long-token-and-more"), ("DEBUG", "true")];
+        let env: BTreeMap<_, _> =
+            env.into_iter().map(|(name, value)| (name.to_owned(), Secret::new(value))).collect();
+        let discretion = Discretion::about(&env);
+        for (said, kept) in [
+            ("no: a-long-token, a-long-token-and-more!", "no: ***, ***!"),
+            ("a-long-toke is true", "a-long-toke is true"),
+        ] {
+            assert_eq!(discretion.keep(said.into()), kept.as_bytes());
+        }
+        assert_eq!(discretion.keep(vec![0xff, b'a']), [0xff, b'a'], "as it came");
     }
 }
