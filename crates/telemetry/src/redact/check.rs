@@ -8,7 +8,7 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use memchr::memmem;
 
 use super::checksum;
-use super::credential::{is_credential, is_key, is_password, is_token};
+use super::credential::{is_credential, is_key, is_password, is_token, is_variable};
 use super::patterns::Check;
 
 /// What became of a match.
@@ -62,7 +62,7 @@ pub(super) fn judge(check: Check, text: &[u8], span: Range<usize>) -> Verdict {
         Check::Bearer => after_space(found, &span, is_token),
         Check::Basic => after_space(found, &span, is_basic),
         Check::UrlPassword => url_password(found, &span),
-        Check::Email => run(is_email(found) && !is_in_address(text, &span)),
+        Check::Email => email(text, &span),
         Check::Iban => iban(found, &span),
         Check::Ipv6 => ipv6(found, &span),
         Check::Nino => or_next(checksum::uk_nino(found.get(..2).unwrap_or_default())),
@@ -231,9 +231,9 @@ fn url_password(found: &[u8], span: &Range<usize>) -> Verdict {
     if password.is_empty() {
         return Reject(span.start + 3);
     }
-    let placeholder = password.starts_with(b"$")
+    let placeholder = is_variable(password)
         || password.starts_with(b"{")
-        || password.iter().all(|byte| *byte == b'*')
+        || password.iter().all(|byte| password.first() == Some(byte))
         || password.starts_with(b"[REDACTED:");
     if placeholder { Reject(span.end) } else { Found(span.start + colon + 1..span.start + end) }
 }
@@ -243,6 +243,21 @@ const LONGEST_LOCAL: usize = 64;
 
 fn is_local(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"._%+'-".contains(&byte)
+}
+
+fn email(text: &[u8], span: &Range<usize>) -> Verdict {
+    let found = text.get(span.clone()).unwrap_or_default();
+    let whole = found.get(..found.len() - behind_dash(found)).unwrap_or_default();
+    let address = span.start..span.start + whole.len();
+    if is_email(whole) && !is_in_address(text, &address) { Found(address) } else { Reject(span.end) }
+}
+
+/// How much of the last label belongs to the sentence: `com--she said`, `com-Bob`. No top-level domain has a dash, but for
+/// those that begin with `xn--`.
+fn behind_dash(found: &[u8]) -> usize {
+    let top = found.rsplit(|byte| *byte == b'.').next().unwrap_or_default();
+    let dash = top.iter().position(|byte| *byte == b'-').filter(|_| !top.starts_with(b"xn--"));
+    dash.map_or(0, |dash| top.len() - dash)
 }
 
 fn is_email(found: &[u8]) -> bool {

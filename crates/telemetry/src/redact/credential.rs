@@ -105,10 +105,22 @@ pub(super) fn is_key(text: &[u8]) -> bool {
         })
 }
 
+/// `${…}`, `$(…)`, `$NAME`, `%NAME%`, `%(…)s`. Passwords may begin so, too: `$ecret2024!`.
+pub(super) fn is_variable(value: &[u8]) -> bool {
+    let is_name = |name: &[u8]| {
+        name.iter().any(u8::is_ascii_uppercase)
+            && name.iter().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || *byte == b'_')
+    };
+    match value {
+        [b'$' | b'%', b'{' | b'(', ..] => true,
+        [b'$', name @ ..] | [b'%', name @ .., b'%'] => is_name(name),
+        _ => false,
+    }
+}
+
 /// What code puts where a secret will be is none.
 fn is_reference(value: &[u8]) -> bool {
-    value.starts_with(b"$")
-        || value.starts_with(b"%")
+    is_variable(value)
         || value.starts_with(b"{{")
         || (value.starts_with(b"<") && value.ends_with(b">"))
         || value.starts_with(b"process.env")
@@ -117,7 +129,8 @@ fn is_reference(value: &[u8]) -> bool {
 }
 
 pub(super) fn is_password(value: &[u8]) -> bool {
-    let kinds = Kinds::of(value);
+    // `$dbPassword` is a variable in some languages: its sign says nothing.
+    let kinds = Kinds::of(value.strip_prefix(b"$").unwrap_or(value));
     value.len() >= 6
         && kinds.distinct >= 5
         && (kinds.upper || kinds.lower)

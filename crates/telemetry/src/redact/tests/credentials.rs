@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{body, bytes, jwt, redacted, redactor};
+use super::{body, bytes, jwt, redacted, redactor, with_pii};
 use crate::redact::Content;
 use crate::scripted::facts;
 
@@ -61,4 +61,37 @@ fn names_in_the_plural_hold_secrets_too() {
 fn what_has_a_form_of_its_own_keeps_its_name() {
     let key = format!("gsk_{}", body(52));
     assert_eq!(member("api_key", &json!(key)), "[REDACTED:groq_key]");
+}
+
+#[test]
+fn a_password_may_begin_like_a_variable() {
+    let redactor = redactor(|_| {});
+    for password in ["$ecret2024!", "%9lives!", "$SECRET2024!", "$2y$10$abcdefghijk", "$1a%B2"] {
+        assert_eq!(member("password", &json!(password)), "[REDACTED:credential]", "{password}");
+        let said = redacted(&redactor, &format!("password={password} next")).0;
+        assert_eq!(said, "password=[REDACTED:password] next", "{password}");
+    }
+    let url = "postgres://app:$ecret2024!@db.example/x";
+    assert_eq!(redacted(&redactor, url).0, "postgres://app:[REDACTED:url_password]@db.example/x");
+    for variable in ["${DB_PASS1}", "$(cat-pass1)", "$DB_PASS_1", "%DB_PASS1%", "%(db_pass1)s", "$dbPassword"]
+    {
+        assert_eq!(member("password", &json!(variable)), variable);
+        let text = format!("password=\"{variable}\"");
+        assert_eq!(redacted(&redactor, &text).0, text);
+    }
+    assert_eq!(redacted(&redactor, "postgres://app:$DB_PASS@db/x").0, "postgres://app:$DB_PASS@db/x");
+}
+
+#[test]
+fn an_address_ends_before_a_dash() {
+    let redactor = with_pii();
+    for (text, expected) in [
+        ("jane@example.com--she said", "[REDACTED:email]--she said"),
+        ("jane@example.com-Bob", "[REDACTED:email]-Bob"),
+        ("jane@example.co.uk-", "[REDACTED:email]-"),
+        ("jane@my-example.xn--p1ai", "[REDACTED:email]"),
+        ("logo@2x.png-large a@b.c-d", "logo@2x.png-large a@b.c-d"),
+    ] {
+        assert_eq!(redacted(&redactor, text).0, expected);
+    }
 }
