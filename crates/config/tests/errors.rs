@@ -2,6 +2,9 @@
 
 mod support;
 
+use std::collections::BTreeSet;
+
+use magicapi_plugin::RESERVED_KEYS;
 use support::{bad, good, load_env, load_text};
 
 const SECRET: &str = "sk-very-secret-0123456789";
@@ -74,6 +77,58 @@ fn exporters() {
         ("ELASTICSEARCH_HEADERS", "sk-very-secret-0123456789"),
     ];
     env("exporter_settings", &settings);
+}
+
+/// A setting that does nothing is refused: whoever writes it expects something.
+#[test]
+fn settings_that_would_mean_nothing() {
+    let yaml = "telemetry:\n  exporters:\n    - { type: console, buffer: { when_full: drop_oldest, disk: 10GiB, max_age: 3d } }\n    - { type: file, path: a, buffer: { when_full: refuse, disk: 0, max_age: 3d } }\n    - type: prometheus\n      batch: { age: 2s }\n      retry: { max_age: 1h }\n      tls: { server_name: a }\n";
+    file("meaningless", &[], yaml);
+    for buffer in [
+        "when_full: drop_oldest, memory: 8MiB, disk: 0",
+        "when_full: refuse, disk: 1GiB, max_age: 3d",
+        "when_full: refuse, disk: 0",
+        "disk: 1GiB, max_age: 3d",
+    ] {
+        let entry = format!("telemetry: {{ exporters: [ {{ type: console, buffer: {{ {buffer} }} }} ] }}");
+        good(load_text(&[], &entry));
+    }
+}
+
+/// Every key of the pipeline: none is taken without a word by an exporter that is only fetched from.
+#[test]
+fn a_page_has_no_use_for_the_pipeline() {
+    let values = [
+        ("content", "metadata"),
+        ("only", "{ key: [a] }"),
+        ("sample", "0.5"),
+        ("require_healthy", "true"),
+        ("init_timeout", "1s"),
+        ("timeout", "1s"),
+        ("concurrency", "2"),
+        ("rate_limit", "{ requests: 1 }"),
+        ("batch", "{ age: 1s }"),
+        ("buffer", "{ memory: 8MiB }"),
+        ("retry", "{ max_age: 1m }"),
+        ("breaker", "{ failures: 1 }"),
+        ("dead_letters", "{ disk: 1MiB }"),
+        ("tls", "{ server_name: a }"),
+        ("proxy", "none"),
+        ("auth", "{ bearer: a }"),
+    ];
+    let known = RESERVED_KEYS.iter().copied().filter(|key| !["type", "name"].contains(key));
+    assert_eq!(known.collect::<BTreeSet<_>>(), values.iter().map(|(key, _)| *key).collect());
+    for (key, value) in values {
+        let entry =
+            |kind: &str| format!("telemetry:\n  exporters:\n    - type: {kind}\n      {key}: {value}\n");
+        let text = bad(load_text(&[], &entry("prometheus")));
+        assert!(
+            text.starts_with(&format!("gateway.yaml:4:7: telemetry.exporters[0].{key}: `prometheus` ")),
+            "{text}"
+        );
+        assert!(text.ends_with("; leave it out"), "{text}");
+        good(load_text(&[], &entry("console")));
+    }
 }
 
 #[test]

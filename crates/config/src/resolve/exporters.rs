@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use magicapi_plugin::{ContentLevel, SettingsSpec, Signals, TlsVariables};
+use magicapi_plugin::{ContentLevel, SettingsSpec, TlsVariables};
 use serde_json::{Map, Value};
 
+use super::meaningless;
 use super::pipeline::pipeline;
 use super::reach::reach;
 use super::settings;
@@ -185,6 +186,8 @@ fn from_file(
     let at = format!("{KEY}[{index}]");
     let kind = entry.get("type").and_then(Value::as_str)?.to_owned();
     let (written, settings) = split(entry);
+    let spec = cx.catalogue.plugin(&kind).map(|plugin| &plugin.settings);
+    meaningless::refuse(cx, &at, (&kind, spec), &written);
     let written: raw::Pipeline = match serde_path_to_error::deserialize(Value::Object(written)) {
         Ok(written) => written,
         Err(error) => {
@@ -194,18 +197,9 @@ fn from_file(
             return None;
         }
     };
-    let aggregates =
-        cx.catalogue.plugin(&kind).is_some_and(|plugin| !plugin.settings.takes(Signals::RECORDS));
-    for (key, given) in [("only", written.only.is_some()), ("sample", written.sample.is_some())] {
-        if given && aggregates {
-            let problem = format!("`{kind}` counts every request; aggregates come before selection");
-            cx.problem(&format!("{at}.{key}"), problem);
-        }
-    }
-    let max_age = cx.catalogue.plugin(&kind).and_then(|plugin| plugin.settings.default_max_age());
+    let max_age = spec.and_then(SettingsSpec::default_max_age);
     let pipeline = pipeline(cx, &at, &written, captured, max_age);
     let name = written.name.clone().unwrap_or_else(|| kind.clone());
-    let spec = cx.catalogue.plugin(&kind).map(|plugin| &plugin.settings);
     let reach = reach(cx, &at, written, (&kind, spec), &settings);
     if name == REQUEST_LOG {
         let problem = cx.near(&format!("{at}.name"), format!("the name `{name}` is the embedded log's own"));

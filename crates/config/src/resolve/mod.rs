@@ -5,6 +5,7 @@ mod auth;
 mod exporters;
 mod ignored;
 mod listen;
+mod meaningless;
 mod pipeline;
 mod providers;
 mod reach;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use magicapi_model::{Money, Outcome};
 use magicapi_plugin::ContentLevel;
 
+use super::meaningless;
 use super::serving::bytes;
 use crate::context::Context;
 use crate::effective;
@@ -94,6 +95,7 @@ fn buffer(cx: &mut Context<'_>, at: &str, file: &raw::Buffer, max_age: Option<Du
         let problem = "must be more than 0 with `when_full: spool`; write `when_full: drop_oldest` instead";
         cx.problem(&format!("{at}.buffer.disk"), problem);
     }
+    meaningless::refuse_disk(cx, at, file);
     Buffer {
         memory: bytes(file.memory, 64 * 1024 * KIB),
         disk,

@@ -85,7 +85,7 @@ pub(crate) fn catalogue() -> Catalogue {
             plugin("console", SettingsSpec::of::<Empty>().max_age(Duration::from_hours(17))),
             plugin("elasticsearch", SettingsSpec::of::<Elasticsearch>()),
             plugin("file", SettingsSpec::of::<File>()),
-            plugin("prometheus", SettingsSpec::of::<Empty>().signals(Signals::SCRAPE)),
+            plugin("prometheus", SettingsSpec::of::<Empty>().without_http().signals(Signals::SCRAPE)),
             plugin("request_log", SettingsSpec::of::<Empty>()),
         ],
         useless_passthrough: Some(|_, path| {
