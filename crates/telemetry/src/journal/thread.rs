@@ -214,7 +214,8 @@ impl RecordJournal {
         if bytes as u64 > self.limit / 4 {
             return false;
         }
-        live.sort_by_key(|held| held.order_and_length().0);
+        // Asked once each: assembly moves them meanwhile, and an order that changes makes sorting panic.
+        live.sort_by_cached_key(|held| held.order_and_length().0);
         let (mut moved, mut entries, mut bytes) = (Vec::new(), Vec::new(), 0);
         for held in live.into_iter().filter(|held| !held.is_done()) {
             let Some((entry, is_open)) = held.entry() else { continue };
