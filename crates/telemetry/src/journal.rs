@@ -132,6 +132,7 @@ impl RecordJournal {
             fsync: settings.fsync,
         };
         let (journal, old) = Journal::open(&settings.dir, bounds)?;
+        let hold = journal.hold();
         let this = Arc::new(Self {
             journal: Mutex::new(Some(journal)),
             limit: settings.disk,
@@ -145,7 +146,7 @@ impl RecordJournal {
             failure: Mutex::default(),
             closing: AtomicBool::new(false),
         });
-        let recovery = Recovery::read(&this, old);
+        let recovery = Recovery::read(&this, old, hold);
         thread::start(&this, config, clean)
             .map_err(|source| SpoolError::Io { path: settings.dir.clone(), source })?;
         Ok((this, recovery))
@@ -162,7 +163,7 @@ impl RecordJournal {
 
     /// What a record without an open entry holds of the journal: its request was refused.
     pub(crate) fn keep(self: &Arc<Self>, id: RequestId) -> Kept {
-        Kept::new(self.clone(), Held::new(id, None))
+        Kept::new(self.clone(), Held::new(id))
     }
 
     /// Appends sealed records, in one write. When this returns they are accepted, or counted as unwritten.

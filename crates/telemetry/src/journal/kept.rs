@@ -50,8 +50,16 @@ pub(super) struct Pin {
 
 enum Holds {
     Ticket(Ticket),
-    /// And the count of their bytes.
-    Old(Vec<OldFile>, Arc<AtomicU64>),
+    Old(OldFiles),
+}
+
+/// Files that an earlier process left, in their order; they go together, since later ones speak of earlier ones.
+pub(super) struct OldFiles {
+    pub(super) files: Vec<OldFile>,
+    /// The count of their bytes.
+    pub(super) bytes: Arc<AtomicU64>,
+    /// Keeps all that is written meanwhile: done entries there speak of records here.
+    pub(super) hold: Ticket,
 }
 
 /// A file that an earlier process left.
@@ -97,13 +105,21 @@ impl std::fmt::Debug for Kept {
 }
 
 impl Held {
-    /// `pin`: of an earlier process's files, where it stands already.
-    pub(super) fn new(id: RequestId, pin: Option<Arc<Pin>>) -> Self {
-        let is_written = pin.is_some();
+    pub(super) fn new(id: RequestId) -> Self {
+        Self::at(id, Place::default())
+    }
+
+    /// One that stands in an earlier process's files, and how long it is.
+    pub(super) fn old(id: RequestId, pin: Arc<Pin>, length: usize) -> Self {
+        let place = Place { pin: Some(pin), is_written: true, is_recorded: true, length, ..Place::default() };
+        Self::at(id, place)
+    }
+
+    fn at(id: RequestId, place: Place) -> Self {
         Self {
             id,
             since: SystemTime::now(),
-            place: Mutex::new(Place { pin, is_written, is_recorded: is_written, ..Place::default() }),
+            place: Mutex::new(place),
             forms: Mutex::default(),
             done: AtomicBool::new(false),
             spared: AtomicBool::new(false),
@@ -182,9 +198,8 @@ impl Pin {
         Arc::new(Self { holds: Some(Holds::Ticket(ticket)), spared: AtomicBool::new(false) })
     }
 
-    /// Files of an earlier process, in their order; they go together, since later ones speak of earlier ones.
-    pub(super) fn old(files: Vec<OldFile>, bytes: Arc<AtomicU64>) -> Arc<Self> {
-        Arc::new(Self { holds: Some(Holds::Old(files, bytes)), spared: AtomicBool::new(false) })
+    pub(super) fn old(files: OldFiles) -> Arc<Self> {
+        Arc::new(Self { holds: Some(Holds::Old(files)), spared: AtomicBool::new(false) })
     }
 
     /// What it holds comes back at the next start.
@@ -197,21 +212,26 @@ impl Drop for Pin {
     fn drop(&mut self) {
         let spared = *self.spared.get_mut();
         match self.holds.take() {
-            // Dropped as it is, a ticket keeps its segment.
+            // Dropped as they are, tickets keep their segments.
             Some(Holds::Ticket(ticket)) if !spared => ticket.settle(),
-            Some(Holds::Old(files, bytes)) if !spared => {
-                bytes.store(0, Ordering::Relaxed);
-                for OldFile { segment, corrupt } in files {
-                    let file = segment.path().display().to_string();
-                    let gone = if corrupt { segment.set_aside() } else { segment.delete() };
-                    if let Err(error) = gone {
-                        tracing::warn!(file, %error, "journal: a file that is done with cannot be removed");
-                        // Those behind it may speak of it.
-                        return;
-                    }
-                }
-            }
+            Some(Holds::Old(old)) if !spared => old.remove(),
             _ => {}
         }
+    }
+}
+
+impl OldFiles {
+    fn remove(self) {
+        self.bytes.store(0, Ordering::Relaxed);
+        for OldFile { segment, corrupt } in self.files {
+            let file = segment.path().display().to_string();
+            let gone = if corrupt { segment.set_aside() } else { segment.delete() };
+            if let Err(error) = gone {
+                tracing::warn!(file, %error, "journal: a file that is done with cannot be removed");
+                // Those behind it, and what was written since, may speak of it.
+                return;
+            }
+        }
+        self.hold.settle();
     }
 }

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use magicapi_plugin::{Facts, RequestId, RequestMetrics};
-use magicapi_spool::{OldSegment, SpoolError};
+use magicapi_spool::{OldSegment, SpoolError, Ticket};
 
 use super::entry::{self, Entry};
-use super::kept::{Held, Kept, OldFile, Pin};
+use super::kept::{Held, Kept, OldFile, OldFiles, Pin};
 use super::{RecordJournal, lock};
 use crate::assemble;
 use crate::core::Core;
@@ -45,8 +45,8 @@ struct Found {
 
 impl Recovery {
     /// Reads who stands in the files. A file that cannot be read costs what stands behind the fault, said and counted;
-    /// one of a later release is left where it is.
-    pub(super) fn read(journal: &Arc<RecordJournal>, old: Vec<OldSegment>) -> Self {
+    /// one of a later release is left where it is. `hold` keeps what is written from now on.
+    pub(super) fn read(journal: &Arc<RecordJournal>, old: Vec<OldSegment>, hold: Ticket) -> Self {
         let (mut found, mut files, mut bytes) = (Found::default(), Vec::new(), 0);
         for segment in old {
             let (entries, failure) = segment.read();
@@ -70,15 +70,15 @@ impl Recovery {
         let last = last_ended(&readable);
         let killed = found.killed();
         journal.killed.store(killed.len() as u64, Ordering::Relaxed);
-        let pin = Pin::old(files, journal.old_bytes.clone());
+        let pin = Pin::old(OldFiles { files, bytes: journal.old_bytes.clone(), hold });
         Self {
             journal: journal.clone(),
+            complete: readable.is_empty(),
             files: readable,
             pin,
             done: found.done,
             killed,
             last,
-            complete: false,
         }
     }
 
@@ -114,7 +114,7 @@ impl Recovery {
                 }
                 match RequestMetrics::from_stored(&stored) {
                     Ok(record) => {
-                        if !self.offer(core, record) {
+                        if !self.offer(core, record, one.len()) {
                             return;
                         }
                         self.journal.recovered.fetch_add(1, Ordering::Relaxed);
@@ -128,7 +128,8 @@ impl Recovery {
         }
         for record in std::mem::take(&mut self.killed) {
             core.observe(record.facts(), None);
-            if !self.offer(core, record) {
+            let length = record.to_stored().len();
+            if !self.offer(core, record, length) {
                 return;
             }
         }
@@ -144,9 +145,9 @@ impl Recovery {
         }
     }
 
-    /// `false` when the process ends.
-    fn offer(&self, core: &Core, record: RequestMetrics) -> bool {
-        let held = Held::new(record.id(), Some(self.pin.clone()));
+    /// `length`: of its entry. `false` when the process ends.
+    fn offer(&self, core: &Core, record: RequestMetrics, length: usize) -> bool {
+        let held = Held::old(record.id(), self.pin.clone(), length);
         let kept = Kept::new(self.journal.clone(), held);
         lock(&self.journal.live).insert(record.id(), kept.held().clone());
         let plan = core.plan();
@@ -235,3 +236,6 @@ fn tell(file: &str, failure: Option<&SpoolError>, entries: usize) {
         ),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,17 +16,17 @@ use crate::settings::{ExporterSetup, PipelineSettings, TelemetrySettings, WhenFu
 use crate::tap::{Finished, Tap};
 use crate::telemetry::Telemetry;
 
-const SOON: Duration = Duration::from_secs(5);
+pub(super) const SOON: Duration = Duration::from_secs(5);
 
 fn settings(dir: &Path, disk: u64) -> DurableSettings {
     DurableSettings { dir: dir.join("journal/telemetry"), disk, fsync: Fsync::Never }
 }
 
-fn start(dir: &Path, exporters: Vec<ExporterSetup>) -> Telemetry {
+pub(super) fn start(dir: &Path, exporters: Vec<ExporterSetup>) -> Telemetry {
     start_within(dir, exporters, 64 << 20)
 }
 
-fn start_within(dir: &Path, exporters: Vec<ExporterSetup>, disk: u64) -> Telemetry {
+pub(super) fn start_within(dir: &Path, exporters: Vec<ExporterSetup>, disk: u64) -> Telemetry {
     let telemetry = TelemetrySettings {
         spool_dir: Some(dir.join("spool")),
         durable: Some(settings(dir, disk)),
@@ -36,7 +36,7 @@ fn start_within(dir: &Path, exporters: Vec<ExporterSetup>, disk: u64) -> Telemet
 }
 
 /// What the next process would find if this one were killed now.
-fn killed_now(dir: &Path) -> TempDir {
+pub(super) fn killed_now(dir: &Path) -> TempDir {
     let copy = TempDir::new().expect("a directory");
     copy_all(dir, copy.path());
     copy
@@ -56,7 +56,7 @@ fn copy_all(from: &Path, to: &Path) {
     }
 }
 
-fn eventually(what: &str, mut done: impl FnMut() -> bool) {
+pub(super) fn eventually(what: &str, mut done: impl FnMut() -> bool) {
     let until = Instant::now() + Duration::from_secs(30);
     while !done() {
         assert!(Instant::now() < until, "{what}");
@@ -64,24 +64,24 @@ fn eventually(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
-fn begin(telemetry: &Telemetry) -> (Tap, Facts) {
+pub(super) fn begin(telemetry: &Telemetry) -> (Tap, Facts) {
     let facts = facts();
     let mut tap = telemetry.tap();
     tap.open(&facts, None);
     (tap, facts)
 }
 
-fn end(tap: Tap, facts: Facts) -> RequestId {
+pub(super) fn end(tap: Tap, facts: Facts) -> RequestId {
     let id = facts.id;
     tap.finish(Finished::new(facts));
     id
 }
 
-fn status(telemetry: &Telemetry) -> JournalStatus {
+pub(super) fn status(telemetry: &Telemetry) -> JournalStatus {
     telemetry.journal().expect("a journal")
 }
 
-fn entries(dir: &Path) -> (usize, usize, usize) {
+pub(super) fn entries(dir: &Path) -> (usize, usize, usize) {
     let files = journal_files(dir);
     let mut count = (0, 0, 0);
     for file in files {
@@ -106,7 +106,7 @@ fn entries(dir: &Path) -> (usize, usize, usize) {
     count
 }
 
-fn journal_files(dir: &Path) -> Vec<PathBuf> {
+pub(super) fn journal_files(dir: &Path) -> Vec<PathBuf> {
     let dir = dir.join("journal/telemetry");
     let Ok(found) = std::fs::read_dir(dir) else { return Vec::new() };
     let paths = found.map(|entry| entry.expect("an entry").path());
@@ -116,7 +116,7 @@ fn journal_files(dir: &Path) -> Vec<PathBuf> {
 }
 
 /// How often each id was acknowledged.
-fn acknowledged(script: &Script) -> BTreeMap<RequestId, usize> {
+pub(super) fn acknowledged(script: &Script) -> BTreeMap<RequestId, usize> {
     script.acknowledged.lock().unwrap().iter().map(|(id, count)| (*id, *count)).collect()
 }
 

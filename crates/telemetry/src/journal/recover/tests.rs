@@ -1,0 +1,58 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use magicapi_plugin::RequestId;
+use tempfile::TempDir;
+
+use super::super::tests::{
+    SOON, acknowledged, end, entries, eventually, journal_files, killed_now, start, start_within, status,
+};
+use crate::scripted::{Answer, Script, facts};
+use crate::settings::{ExporterSetup, PipelineSettings, WhenFull};
+
+/// Ended records of which one has a provider of its own, as a killed process left them.
+fn left_by_a_kill(count: usize, disk: u64) -> (TempDir, RequestId) {
+    let dir = TempDir::new().expect("a directory");
+    let away = Script::always(Answer::Hang);
+    let first = start_within(dir.path(), vec![away.setup("all", PipelineSettings::default())], disk);
+    let mut rare = facts();
+    rare.provider = Some("rare".into());
+    let rare = end(first.tap(), rare);
+    for _ in 1..count {
+        end(first.tap(), facts());
+    }
+    eventually("the records", || entries(dir.path()).1 == count);
+    let next = killed_now(dir.path());
+    first.shutdown(Duration::ZERO);
+    (next, rare)
+}
+
+/// One that takes all, and one without a spool that takes the rare record.
+fn all_and_rare(all: &Arc<Script>, rare: &Arc<Script>) -> Vec<ExporterSetup> {
+    let mut pipeline = PipelineSettings { when_full: WhenFull::DropOldest, ..PipelineSettings::default() };
+    pipeline.only.provider = vec!["rare".into()];
+    vec![all.setup("all", PipelineSettings::default()), rare.setup("rare", pipeline)]
+}
+
+#[test]
+fn what_was_recovered_and_delivered_is_not_offered_at_a_later_start() {
+    const RECORDS: usize = 50;
+    let (dir, rare) = left_by_a_kill(RECORDS, 64 << 20);
+    let (script, away) = (Script::new([]), Script::always(Answer::Retry(None)));
+    let second = start(dir.path(), all_and_rare(&script, &away));
+    eventually("all but one are done with", || {
+        script.acknowledged() == RECORDS && status(&second).records == 1
+    });
+    second.shutdown(Duration::from_millis(100));
+    drop(second);
+    let (again, back) = (Script::new([]), Script::new([]));
+    let third = start(dir.path(), all_and_rare(&again, &back));
+    eventually("the one", || back.acknowledged() == 1 && status(&third).records == 0);
+    third.shutdown(SOON);
+    assert_eq!(
+        acknowledged(&again).into_keys().collect::<Vec<_>>(),
+        [rare],
+        "of the others it has none twice"
+    );
+    assert!(journal_files(dir.path()).is_empty());
+}
