@@ -12,7 +12,7 @@ use magicapi_spool::{OldSegment, SpoolError, Ticket};
 use super::entry::{self, Entry};
 use super::kept::{Held, Kept, OldFile, OldFiles, Pin};
 use super::{RecordJournal, lock};
-use crate::assemble;
+use crate::assemble::{self, Taker};
 use crate::core::Core;
 use crate::memory::Reservation;
 use crate::metrics::DropReason;
@@ -21,6 +21,8 @@ use crate::metrics::DropReason;
 const BOOKED: Duration = Duration::from_secs(5);
 /// How often a full queue is looked at.
 const LOOK: Duration = Duration::from_millis(5);
+/// How long all others wait for a full queue whose overflow is dropped.
+const PATIENCE: Duration = if cfg!(test) { Duration::from_millis(200) } else { Duration::from_secs(10) };
 
 /// What waits to be offered again.
 pub(crate) struct Recovery {
@@ -32,6 +34,8 @@ pub(crate) struct Recovery {
     killed: Vec<RequestMetrics>,
     /// What ended last.
     last: Vec<Facts>,
+    /// So many full queues whose overflow is dropped are waited for no more.
+    given_up: usize,
     complete: bool,
 }
 
@@ -79,6 +83,7 @@ impl Recovery {
             done: found.done,
             killed,
             last,
+            given_up: 0,
         }
     }
 
@@ -146,22 +151,15 @@ impl Recovery {
     }
 
     /// `length`: of its entry. `false` when the process ends.
-    fn offer(&self, core: &Core, record: RequestMetrics, length: usize) -> bool {
+    fn offer(&mut self, core: &Core, record: RequestMetrics, length: usize) -> bool {
         let held = Held::old(record.id(), self.pin.clone(), length);
         let kept = Kept::new(self.journal.clone(), held);
         lock(&self.journal.live).insert(record.id(), kept.held().clone());
         let plan = core.plan();
         let takers = assemble::takers(&plan, record.facts());
-        // A queue that overflows sheds records; there is no hurry.
-        while takers.iter().any(assemble::Taker::is_pressed) {
-            if self.journal.is_closing() {
-                kept.give_up();
-                return false;
-            }
-            std::thread::sleep(LOOK);
-            if takers.iter().all(assemble::Taker::spools) {
-                break;
-            }
+        if !self.wait_for(&takers) {
+            kept.give_up();
+            return false;
         }
         let mut share = Reservation::forced(core.budget(), record.memory());
         share.keep(kept);
@@ -170,6 +168,31 @@ impl Recovery {
             assemble::Sealed::again(takers, record, share, &config).hand_out();
         }
         true
+    }
+
+    /// Waits for the queues: one that overflows sheds records, to the disk or for good; there is no hurry. But one that
+    /// stays full must not keep them from the others. `false` when the process ends.
+    fn wait_for(&mut self, takers: &[Taker<'_>]) -> bool {
+        let mut waited = Duration::ZERO;
+        loop {
+            let pressed: Vec<_> = takers.iter().filter(|taker| taker.is_pressed()).collect();
+            if pressed.is_empty() {
+                return true;
+            }
+            if self.journal.is_closing() {
+                return false;
+            }
+            std::thread::sleep(LOOK);
+            waited += LOOK;
+            let shedding = pressed.iter().filter(|taker| !taker.spools()).count();
+            if shedding <= self.given_up {
+                return true;
+            }
+            if waited >= PATIENCE {
+                self.given_up = shedding;
+                return true;
+            }
+        }
     }
 }
 

@@ -5,7 +5,8 @@ use magicapi_plugin::RequestId;
 use tempfile::TempDir;
 
 use super::super::tests::{
-    SOON, acknowledged, end, entries, eventually, journal_files, killed_now, start, start_within, status,
+    SOON, acknowledged, begin, end, entries, eventually, journal_files, killed_now, start, start_within,
+    status,
 };
 use crate::scripted::{Answer, Script, facts};
 use crate::settings::{ExporterSetup, PipelineSettings, WhenFull};
@@ -55,4 +56,32 @@ fn what_was_recovered_and_delivered_is_not_offered_at_a_later_start() {
         "of the others it has none twice"
     );
     assert!(journal_files(dir.path()).is_empty());
+}
+
+#[test]
+fn a_dead_exporter_without_a_spool_keeps_nothing_from_the_others() {
+    const RECORDS: usize = 30;
+    let dir = TempDir::new().expect("a directory");
+    let away = Script::always(Answer::Hang);
+    let first = start(dir.path(), vec![away.setup("x", PipelineSettings::default())]);
+    let (_tap, open) = begin(&first);
+    eventually("its open entry", || entries(dir.path()).0 == 1);
+    for _ in 0..RECORDS {
+        end(first.tap(), facts());
+    }
+    eventually("the records", || entries(dir.path()).1 == RECORDS);
+    let next = killed_now(dir.path());
+    let (script, dead) = (Script::new([]), Script::always(Answer::Hang));
+    let small = PipelineSettings {
+        when_full: WhenFull::DropOldest,
+        buffer_memory: 8 << 10,
+        ..PipelineSettings::default()
+    };
+    let second =
+        start(next.path(), vec![script.setup("x", PipelineSettings::default()), dead.setup("dead", small)]);
+    eventually("all, what was under way among them", || script.acknowledged() == RECORDS + 1);
+    assert!(acknowledged(&script).contains_key(&open.id));
+    assert_eq!(status(&second).recovered, RECORDS as u64);
+    second.shutdown(Duration::ZERO);
+    first.shutdown(Duration::ZERO);
 }
