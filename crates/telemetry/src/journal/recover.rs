@@ -42,6 +42,7 @@ pub(crate) struct Recovery {
 /// What the files say, before any record is read.
 #[derive(Default)]
 struct Found {
+    /// Of requests that nothing said to have ended, as far as the files were read.
     opens: HashMap<RequestId, Bytes>,
     recorded: HashSet<RequestId>,
     done: HashSet<RequestId>,
@@ -207,17 +208,26 @@ impl Drop for Recovery {
 impl Found {
     fn add(&mut self, file: &str, one: &Bytes) {
         match entry::read(one) {
+            // It may have been written behind what ended it.
+            Some(Entry::Open(id, _)) if self.recorded.contains(&id) || self.done.contains(&id) => {}
             // A slice would hold the whole file.
             Some(Entry::Open(id, stored)) => drop(self.opens.insert(id, Bytes::copy_from_slice(&stored))),
-            Some(Entry::Record(id, _)) => drop(self.recorded.insert(id)),
-            Some(Entry::Done(ids)) => self.done.extend(ids),
+            Some(Entry::Record(id, _)) => {
+                self.opens.remove(&id);
+                self.recorded.insert(id);
+            }
+            Some(Entry::Done(ids)) => {
+                for id in ids {
+                    self.opens.remove(&id);
+                    self.done.insert(id);
+                }
+            }
             None => tracing::error!(file, "journal: an entry of an unknown kind is left out"),
         }
     }
 
     fn killed(&mut self) -> Vec<RequestMetrics> {
-        let opens = std::mem::take(&mut self.opens).into_iter();
-        let left = opens.filter(|(id, _)| !self.recorded.contains(id) && !self.done.contains(id));
+        let left = std::mem::take(&mut self.opens).into_iter();
         let read = |(id, stored)| match RequestMetrics::from_stored(&stored) {
             Ok(record) => Some(record),
             Err(error) => {

@@ -1,13 +1,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use magicapi_plugin::RequestId;
+use bytes::Bytes;
+use magicapi_plugin::{RequestId, RequestMetrics, TelemetryConfig};
 use tempfile::TempDir;
 
 use super::super::tests::{
     SOON, acknowledged, begin, end, entries, eventually, journal_files, killed_now, start, start_within,
     status,
 };
+use super::{Found, entry};
 use crate::scripted::{Answer, Script, facts};
 use crate::settings::{ExporterSetup, PipelineSettings, WhenFull};
 
@@ -84,4 +86,27 @@ fn a_dead_exporter_without_a_spool_keeps_nothing_from_the_others() {
     assert_eq!(status(&second).recovered, RECORDS as u64);
     second.shutdown(Duration::ZERO);
     first.shutdown(Duration::ZERO);
+}
+
+/// Else a start would hold an open entry of every request in the files.
+#[test]
+fn only_what_is_under_way_is_held_while_files_are_read() {
+    let config = Arc::new(TelemetryConfig::default());
+    let mut found = Found::default();
+    let mut add = |entry: Vec<u8>| {
+        found.add("a file", &Bytes::from(entry));
+        found.opens.len()
+    };
+    let [under_way, ended, done, late, late_done] = [(); 5].map(|()| facts());
+    let open = |facts: &magicapi_plugin::Facts| entry::open(facts.clone(), config.clone());
+    let record = |facts: &magicapi_plugin::Facts| {
+        entry::record(facts.id, &RequestMetrics::seal(facts.clone(), config.clone(), None, None, None))
+    };
+    assert_eq!(add(open(&under_way)), 1);
+    assert_eq!((add(open(&ended)), add(record(&ended))), (2, 1));
+    assert_eq!((add(open(&done)), add(entry::done([done.id]))), (2, 1));
+    assert_eq!((add(record(&late)), add(open(&late))), (1, 1), "written behind its record");
+    assert_eq!((add(entry::done([late_done.id])), add(open(&late_done))), (1, 1));
+    let killed: Vec<_> = found.killed().iter().map(RequestMetrics::id).collect();
+    assert_eq!(killed, [under_way.id]);
 }
