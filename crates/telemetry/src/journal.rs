@@ -85,6 +85,8 @@ pub(crate) struct RecordJournal {
     recovered: AtomicU64,
     killed: AtomicU64,
     failure: Mutex<Option<Failure>>,
+    /// An earlier process's files are being read: they stay, and so does all that was written since.
+    recovering: AtomicBool,
     /// The process ends: what is given up from here on comes back at the next start.
     closing: AtomicBool,
 }
@@ -144,6 +146,7 @@ impl RecordJournal {
             recovered: AtomicU64::new(0),
             killed: AtomicU64::new(0),
             failure: Mutex::default(),
+            recovering: AtomicBool::new(false),
             closing: AtomicBool::new(false),
         });
         let recovery = Recovery::read(&this, old, hold);

@@ -75,6 +75,7 @@ impl Recovery {
         let last = last_ended(&readable);
         let killed = found.killed();
         journal.killed.store(killed.len() as u64, Ordering::Relaxed);
+        journal.recovering.store(!readable.is_empty(), Ordering::Relaxed);
         let pin = Pin::old(OldFiles { files, bytes: journal.old_bytes.clone(), hold });
         Self {
             journal: journal.clone(),
@@ -199,6 +200,7 @@ impl Recovery {
 
 impl Drop for Recovery {
     fn drop(&mut self) {
+        self.journal.recovering.store(false, Ordering::Relaxed);
         if !self.complete {
             self.pin.spare();
         }

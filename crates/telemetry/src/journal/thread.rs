@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
@@ -12,12 +13,14 @@ use super::{Clean, Failure, RESERVE, RecordJournal, entry, lock};
 
 /// How long the first message waits for others. A request that ends within it needs no open entry.
 const GATHER: Duration = Duration::from_millis(20);
-/// How often it looks whether a sync is due, and whether moving entries on pays.
+/// How often it looks whether a sync is due.
 const TICK: Duration = Duration::from_millis(500);
+/// How soon it looks again whether moving entries on pays, when it did not.
+const CARRY_AGAIN: Duration = Duration::from_millis(100);
 /// Open entries that may wait to be written.
 const MOST_OPEN: usize = 16_384;
 /// What is moved on at once, in bytes.
-const CARRY: usize = 16 << 20;
+const CARRY: u64 = 16 << 20;
 
 /// The way to the thread.
 #[derive(Default)]
@@ -129,7 +132,7 @@ pub(super) fn start(
                 sync_at = now + TICK;
             }
             if carry_at <= now && journal.is_half_full() && !journal.carry_on() {
-                carry_at = now + TICK;
+                carry_at = now + CARRY_AGAIN;
             }
         }
         lock(&journal.inbox.state).has_ended = true;
@@ -202,25 +205,36 @@ impl RecordJournal {
     }
 
     fn is_half_full(&self) -> bool {
-        lock(&self.journal).as_ref().is_some_and(|journal| journal.bytes() > self.limit / 2)
+        self.room() < self.limit - self.limit / 2
+    }
+
+    /// What the files may still grow by.
+    fn room(&self) -> u64 {
+        let journal = lock(&self.journal);
+        journal.as_ref().map_or(0, |journal| self.limit.saturating_sub(self.used(journal)))
     }
 
     /// Moves the oldest entries that somebody still needs into the segment that is written, so that one long stream or
     /// one record that waits does not hold everything behind it. Pays when most of the journal is done with; `false` when
     /// nothing was moved.
     fn carry_on(&self) -> bool {
-        let mut live: Vec<_> = lock(&self.live).values().cloned().collect();
-        let bytes: usize = live.iter().map(|held| held.order_and_length().1).sum();
-        if bytes as u64 > self.limit / 4 {
+        if self.recovering.load(Ordering::Relaxed) {
             return false;
         }
+        let mut live: Vec<_> = lock(&self.live).values().cloned().collect();
+        let bytes: u64 = live.iter().map(|held| held.order_and_length().1 as u64).sum();
+        if bytes > self.limit / 4 {
+            return false;
+        }
+        let most = CARRY.min(self.room());
         // Asked once each: assembly moves them meanwhile, and an order that changes makes sorting panic.
         live.sort_by_cached_key(|held| held.order_and_length().0);
         let (mut moved, mut entries, mut bytes) = (Vec::new(), Vec::new(), 0);
         for held in live.into_iter().filter(|held| !held.is_done()) {
-            let Some((entry, is_open)) = held.entry() else { continue };
-            bytes += entry.len();
-            if bytes > CARRY && !entries.is_empty() {
+            // Where one cannot move, moving those behind it frees nothing.
+            let Some((entry, is_open)) = held.entry() else { break };
+            bytes += entry.len() as u64 + 8;
+            if bytes > most && !entries.is_empty() {
                 break;
             }
             moved.push((held, is_open));

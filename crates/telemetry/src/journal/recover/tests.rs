@@ -88,6 +88,27 @@ fn a_dead_exporter_without_a_spool_keeps_nothing_from_the_others() {
     first.shutdown(Duration::ZERO);
 }
 
+#[test]
+fn one_record_that_waits_does_not_hold_an_earlier_processes_files() {
+    const DISK: u64 = 256 << 10;
+    let (dir, rare) = left_by_a_kill(120, DISK);
+    let (script, away) = (Script::new([]), Script::always(Answer::Retry(None)));
+    let second = start_within(dir.path(), all_and_rare(&script, &away), DISK);
+    let before = status(&second).bytes;
+    assert!(before > DISK / 2, "{before}");
+    eventually("the old files are gone", || script.acknowledged() == 120 && status(&second).bytes < DISK / 8);
+    let settled = status(&second);
+    assert_eq!((settled.records, settled.error), (1, None));
+    let next = killed_now(dir.path());
+    let third = Script::new([]);
+    let setup = third.setup("x", PipelineSettings::default());
+    let third_telemetry = start_within(next.path(), vec![setup], DISK);
+    eventually("the one that waited", || acknowledged(&third).contains_key(&rare));
+    third_telemetry.shutdown(SOON);
+    assert_eq!(third.acknowledged(), 1);
+    second.shutdown(Duration::ZERO);
+}
+
 /// Else a start would hold an open entry of every request in the files.
 #[test]
 fn only_what_is_under_way_is_held_while_files_are_read() {
