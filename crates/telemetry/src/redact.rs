@@ -317,12 +317,10 @@ impl Redactor {
     }
 
     fn outcome(&self, values: &Values) -> Outcome {
-        let found = values.counts().map(|(name, count)| {
-            let class = match name {
-                Name::Builtin(_, class) => class,
-                Name::Custom(_) => Class::Custom,
-            };
-            Found { class, name: self.name(name).to_owned(), count }
+        let found = values.counts().map(|(name, count)| Found {
+            class: name.class(),
+            name: self.name(name).to_owned(),
+            count,
         });
         Outcome { found: found.collect(), failed: false }
     }

@@ -34,13 +34,7 @@ pub(super) struct Known {
 impl Known {
     /// `None` when nothing is worth looking for, or it cannot be.
     pub(super) fn new(values: &[(Vec<u8>, Name)]) -> Option<Self> {
-        let mut left = MOST_KNOWN_BYTES;
-        let mut fits = |length: usize| {
-            let fits = (SHORTEST_KNOWN..=LONGEST_KNOWN.min(left)).contains(&length);
-            left -= if fits { length } else { 0 };
-            fits
-        };
-        let values: Vec<_> = values.iter().filter(|(text, _)| fits(text.len())).take(MOST_KNOWN).collect();
+        let values = chosen(values);
         if values.is_empty() {
             return None;
         }
@@ -60,6 +54,26 @@ impl Known {
             Some(Finding { start: found.start(), end: found.end(), name: *name })
         }));
     }
+}
+
+/// What is looked for, secrets first: many addresses must not take a password's place.
+fn chosen(values: &[(Vec<u8>, Name)]) -> Vec<&(Vec<u8>, Name)> {
+    let mut left = MOST_KNOWN_BYTES;
+    let mut fits = |length: usize| {
+        let fits = (SHORTEST_KNOWN..=LONGEST_KNOWN.min(left)).contains(&length);
+        left -= if fits { length } else { 0 };
+        fits
+    };
+    let mut ordered: Vec<_> = values.iter().collect();
+    ordered.sort_by_key(|(_, name)| name.class() != Class::Secret);
+    let fitting = ordered.into_iter().filter(|(text, _)| fits(text.len()));
+    let chosen: Vec<_> = fitting.take(MOST_KNOWN).collect();
+    // One that is made of others would be followed to its end behind each of them, wherever they stand.
+    let is_made_of = |text: &[u8], part: &[u8]| {
+        2 * part.len() <= text.len() && memmem::find_iter(text, part).take(2).count() == 2
+    };
+    let stands_alone = |one: &&&(Vec<u8>, Name)| !chosen.iter().any(|(part, _)| is_made_of(&one.0, part));
+    chosen.iter().filter(stands_alone).copied().collect()
 }
 
 /// The caller's key, when the record repeats it: only then is a look for it worth its time.

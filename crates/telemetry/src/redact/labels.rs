@@ -7,7 +7,7 @@ use magicapi_plugin::{Facts, Secret};
 
 use super::Redactor;
 use super::known;
-use super::patterns::{Class, Name};
+use super::patterns::Class;
 use super::text::replace_plain;
 
 /// What stands for a text that could not be looked at.
@@ -75,11 +75,8 @@ impl Redactor {
             self.searching(|search| {
                 search.known.clone_from(&known);
                 search.plain(text.as_bytes(), None);
-                let wanted = |name| match name {
-                    Name::Builtin(_, class) => wanted(class),
-                    Name::Custom(_) => wanted(Class::Custom),
-                };
-                let found: Vec<_> = search.found().iter().filter(|one| wanted(one.name)).copied().collect();
+                let found = search.found().iter().filter(|one| wanted(one.name.class()));
+                let found: Vec<_> = found.copied().collect();
                 search.spans_of(text.as_bytes(), &found)
             })
         };

@@ -44,6 +44,13 @@ impl Name {
     pub(super) const fn builtin(name: &'static str, class: Class) -> Self {
         Self::Builtin(name, class)
     }
+
+    pub(super) const fn class(self) -> Class {
+        match self {
+            Self::Builtin(_, class) => class,
+            Self::Custom(_) => Class::Custom,
+        }
+    }
 }
 
 /// What decides whether a match is a finding.

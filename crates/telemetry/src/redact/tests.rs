@@ -2,6 +2,7 @@
 
 mod arguments;
 mod credentials;
+mod known;
 mod paths;
 mod properties;
 mod samples;
