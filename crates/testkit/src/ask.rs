@@ -172,8 +172,9 @@ impl Gateway {
     /// Waits until the log has so many lines with this message.
     pub async fn logged(&self, message: &str, count: usize) -> Vec<Value> {
         until(message, async || {
-            let lines = self.log();
-            let lines = lines.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+            // At TRACE there are many lines, most of which need not be read.
+            let lines = self.log().into_iter().filter(|line| line.contains(message));
+            let lines = lines.filter_map(|line| serde_json::from_str::<Value>(&line).ok());
             let found: Vec<Value> = lines.filter(|line| line["message"] == message).collect();
             (found.len() >= count).then_some(found)
         })

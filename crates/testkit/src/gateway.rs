@@ -17,8 +17,10 @@ use tempfile::TempDir;
 use tokio::sync::watch;
 
 use crate::DEADLINE;
+use crate::traced::{Secrets, is_asked_for};
 
 /// How to start it.
+#[derive(Clone)]
 pub struct GatewayOptions {
     binary: PathBuf,
     arguments: Vec<String>,
@@ -159,6 +161,8 @@ pub struct Gateway {
     child: Child,
     log: Log,
     has_own_disk: bool,
+    /// What its log, at TRACE, must not hold.
+    secrets: Option<Secrets>,
 }
 
 // === impl Gateway ===
@@ -170,6 +174,11 @@ impl Gateway {
     /// When it ends, or does not listen within [`DEADLINE`]: with what it logged.
     pub async fn start(options: GatewayOptions) -> Self {
         let (mut command, data_dir) = options.command();
+        let traced = is_asked_for() && !options.environment.contains_key("RUST_LOG");
+        let secrets = traced.then(|| Secrets::of(&options.environment, options.config.as_deref()));
+        if traced {
+            command.env("RUST_LOG", "trace");
+        }
         let stdout = if options.keeps_stdout {
             fs::File::create(data_dir.path().join(STDOUT)).expect("a file").into()
         } else {
@@ -186,10 +195,15 @@ impl Gateway {
             child,
             log,
             has_own_disk,
+            secrets,
         };
         let line = this.wait_for_log(|line| line["message"] == "listening").await;
         let field = |name: &str| line[name].as_str().expect("an address").to_owned();
         (this.address, this.admin_address) = (field("address"), field("admin"));
+        let token = fs::read_to_string(this.data_path().join("admin.token")).unwrap_or_default();
+        if let Some(secrets) = &mut this.secrets {
+            secrets.add(&token);
+        }
         this
     }
 
@@ -246,11 +260,14 @@ impl Gateway {
     /// When it does not come within [`DEADLINE`], or the process ends before.
     pub async fn wait_for_log(&self, wanted: impl Fn(&Value) -> bool) -> Value {
         let mut changes = self.log.changes.clone();
+        let mut read = 0;
         let waiting = async {
             loop {
                 // Read before the lines, so that the last ones are seen before an end is.
                 let ended = *changes.borrow_and_update() == LOG_ENDED;
-                let values = self.log.lines().into_iter().filter_map(|line| serde_json::from_str(&line).ok());
+                let lines = self.log.lines_from(read);
+                read += lines.len();
+                let values = lines.into_iter().filter_map(|line| serde_json::from_str(&line).ok());
                 if let Some(found) = values.into_iter().find(|value| wanted(value)) {
                     return Some(found);
                 }
@@ -313,6 +330,10 @@ impl Gateway {
 impl Drop for Gateway {
     fn drop(&mut self) {
         self.kill();
+        if let Some(secrets) = self.secrets.take().filter(|_| !std::thread::panicking()) {
+            self.log.wait_for_the_end();
+            secrets.refuse(&self.log.lines());
+        }
     }
 }
 
@@ -357,7 +378,19 @@ impl Log {
     }
 
     fn lines(&self) -> Vec<String> {
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.lines_from(0)
+    }
+
+    fn lines_from(&self, first: usize) -> Vec<String> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)[first..].to_vec()
+    }
+
+    /// All lines are there once the process has closed its end; a child of its own may hold it open.
+    fn wait_for_the_end(&self) {
+        let end = Instant::now() + Duration::from_secs(5);
+        while *self.changes.borrow() != LOG_ENDED && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     fn tail(&self) -> String {

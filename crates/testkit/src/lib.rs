@@ -22,6 +22,7 @@ pub mod http;
 pub mod postgres;
 pub mod puppet;
 pub mod records;
+mod traced;
 pub mod wire;
 
 pub use gateway::{Gateway, GatewayOptions};
