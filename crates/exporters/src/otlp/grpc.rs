@@ -85,10 +85,9 @@ pub(super) fn judge(answer: &Response<Bytes>) -> (Verdict, Option<Bytes>) {
     let retry = retry_info(status);
     let verdict = match code {
         Some(0) => return (Verdict::Delivered, message(answer.body())),
-        Some(1 | 4 | 10 | 11 | 14 | 15) => Verdict::Retry(retry),
         // One code for a message over the size limit and for a rate over its own: the text tells them apart.
         Some(8) if retry.is_none() && speaks_of_size(status) => Verdict::TooLarge,
-        Some(8) => Verdict::Retry(retry),
+        Some(1 | 4 | 8 | 10 | 11 | 14 | 15) => Verdict::Retry(retry),
         Some(code @ (7 | 16)) => {
             Verdict::Refused(format!("gRPC status {code}: {}", super::client::CREDENTIAL))
         }
