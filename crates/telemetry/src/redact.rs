@@ -41,7 +41,7 @@ use self::hash::Replacer;
 use self::known::Known;
 use self::labels::{Label, forget, labels};
 use self::matcher::Matcher;
-use self::paths::{Child, Paths, States};
+use self::paths::{Child, Paths};
 use self::patterns::Name;
 use self::search::{Search, Values};
 use self::text::replace_plain;
@@ -285,9 +285,7 @@ impl Redactor {
     }
 
     fn is_masked(&self, path: &[&str]) -> bool {
-        let down = |states: States, name: &&str| self.paths.step(&states, Child::Name(name.as_bytes()));
-        let states = path.iter().fold(self.paths.root(), down);
-        self.paths.end(&states)
+        self.paths.mask(path)
     }
 
     fn look_at_label(&self, search: &mut Search<'_>, path: &[&str], label: &str, values: &mut Values) {

@@ -2,8 +2,9 @@
 
 use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::SystemTime;
 
-use magicapi_plugin::{Facts, Secret};
+use magicapi_plugin::{Facts, RequestId, Secret};
 
 use super::Redactor;
 use super::known;
@@ -16,8 +17,9 @@ pub(crate) const UNREAD: &str = "[REDACTED]";
 /// A text of the facts that a caller or a provider wrote, and where it stands in the record.
 pub(super) type Label<'f> = (&'static [&'static str], &'f mut String);
 
-/// The texts of the facts that come from outside. Ids and names of the gateway's own, and closed words, are none.
-pub(super) fn labels(facts: &mut Facts) -> Vec<Label<'_>> {
+/// The texts of the facts that come from outside, whether this record has them or not. Ids and names of the gateway's own,
+/// and closed words, are none.
+fn slots(facts: &mut Facts) -> Vec<(&'static [&'static str], Option<&mut String>)> {
     let optional: [(&'static [&'static str], &mut Option<String>); 13] = [
         (&["thread_id"], &mut facts.thread_id),
         (&["org_id"], &mut facts.org_id),
@@ -33,13 +35,24 @@ pub(super) fn labels(facts: &mut Facts) -> Vec<Label<'_>> {
         (&["metadata", "error_message"], &mut facts.error_message),
         (&["metadata", "trace_state"], &mut facts.trace_state),
     ];
-    let mut labels: Vec<Label<'_>> =
-        optional.into_iter().filter_map(|(path, label)| Some((path, label.as_mut()?))).collect();
-    labels.push((&["metadata", "path"], &mut facts.path));
-    labels.push((&["metadata", "method"], &mut facts.method));
+    let mut slots: Vec<_> = optional.into_iter().map(|(path, label)| (path, label.as_mut())).collect();
+    slots.push((&["metadata", "path"], Some(&mut facts.path)));
+    slots.push((&["metadata", "method"], Some(&mut facts.method)));
     let reasons = facts.finish_reasons.iter_mut();
-    labels.extend(reasons.map(|reason| (&["metadata", "finish_reasons"][..], reason)));
-    labels
+    slots.extend(reasons.map(|reason| (&["metadata", "finish_reasons"][..], Some(reason))));
+    slots
+}
+
+/// Those that this record has.
+pub(super) fn labels(facts: &mut Facts) -> Vec<Label<'_>> {
+    slots(facts).into_iter().filter_map(|(path, label)| Some((path, label?))).collect()
+}
+
+/// Where labels stand in a record that has all of them.
+pub(super) fn places() -> Vec<&'static [&'static str]> {
+    let mut facts = Facts::new(RequestId::mint(), SystemTime::UNIX_EPOCH);
+    facts.finish_reasons.push(String::new());
+    slots(&mut facts).into_iter().map(|(path, _)| path).collect()
 }
 
 /// Gives up all of them.

@@ -3,6 +3,7 @@
 //! `$` the record's attributes · `.name` `['name']` a member · `[3]` an element · `.*` `[*]` any member or element ·
 //! `..name` `..*` at any depth. No slices, filters, negative indexes or unions.
 
+use super::labels::places;
 use super::settings::RedactionError;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +34,13 @@ pub(super) enum Child<'a> {
 }
 
 impl Step {
+    fn name(&self) -> Option<&str> {
+        match self {
+            Self::Name(name) => Some(name),
+            _ => None,
+        }
+    }
+
     fn matches(&self, child: Child<'_>) -> bool {
         match (self, child) {
             (Self::Any, _) => true,
@@ -48,13 +56,17 @@ impl Paths {
     pub(super) fn parse(paths: &[String]) -> Result<Self, RedactionError> {
         let parsed = paths.iter().enumerate().map(|(at, path)| {
             let wrong = |reason| RedactionError::new(format!("paths[{at}]"), format!("`{path}` {reason}"));
-            parse(path).map_err(wrong)
+            parse(path).and_then(lead_somewhere).map_err(wrong)
         });
-        let mut all = parsed.collect::<Result<Vec<_>, _>>()?;
+        let all = parsed.collect::<Result<Vec<_>, _>>()?;
+        Ok(Self::of(all))
+    }
+
+    fn of(mut all: Vec<Vec<Step>>) -> Self {
         let configured = all.len();
         let name = |name: &str| Step::Name(name.to_owned());
         all.extend([vec![name("text")], vec![name("parts"), Step::Any, name("text")], Vec::new()]);
-        Ok(Self { all, configured })
+        Self { all, configured }
     }
 
     /// Before the first step: `$`.
@@ -104,15 +116,68 @@ impl Paths {
         next
     }
 
+    /// Whether a path ends at this member of the record, or above it.
+    pub(super) fn mask(&self, place: &[&str]) -> bool {
+        let mut states = self.root();
+        place.iter().any(|name| {
+            states = self.step(&states, Child::Name(name.as_bytes()));
+            self.end(&states)
+        })
+    }
+
     /// Whether a path ends here.
     pub(super) fn end(&self, states: &States) -> bool {
         states.iter().any(|(path, at)| self.all.get(*path).is_some_and(|steps| steps.len() == *at))
     }
 }
 
-/// The members of a record's attributes that can be masked.
-const ROOTS: [&str; 8] =
-    ["request", "response", "thread_id", "org_id", "user_id", "project_id", "experiment_id", "metadata"];
+/// The members of a record's attributes that are bodies; all others that can be masked are labels.
+const BODIES: [&str; 2] = ["request", "response"];
+
+/// The members of a record's attributes at which a path may begin.
+fn roots() -> Vec<&'static str> {
+    let mut roots = BODIES.to_vec();
+    roots.extend(places().into_iter().filter_map(<[_]>::first));
+    roots.dedup();
+    roots
+}
+
+/// Refuses a path that no label of any record stands at.
+fn lead_somewhere(steps: Vec<Step>) -> Result<Vec<Step>, String> {
+    let names = || steps.iter().filter_map(Step::name);
+    if !matches!(steps.first(), Some(Step::Name(name)) if !BODIES.contains(&name.as_str())) {
+        return Ok(steps);
+    }
+    let path = Paths::of(vec![steps.clone()]);
+    let places = places();
+    if places.iter().any(|place| path.mask(place)) {
+        return Ok(steps);
+    }
+    // One that it leads beyond; else the one that is called most like it.
+    let beyond = places.iter().find(|place| names().take(place.len()).eq(place.iter().copied()));
+    let last = names().last().unwrap_or_default();
+    let slips = |place: &&&[&str]| place.last().map_or(usize::MAX, |name| distance(name, last));
+    let nearest = beyond.or_else(|| places.iter().min_by_key(slips));
+    let nearest = nearest.map_or_else(String::new, |place| place.join("."));
+    Err(format!("masks nothing: no record has a text there; the nearest is `$.{nearest}`"))
+}
+
+/// How many letters must be put in, taken out or changed.
+fn distance(one: &str, other: &str) -> usize {
+    let mut row: Vec<usize> = (0..=other.len()).collect();
+    for (at, byte) in one.bytes().enumerate() {
+        let mut before = at;
+        if let Some(first) = row.first_mut() {
+            *first = at + 1;
+        }
+        let mut left = at + 1;
+        for (cell, theirs) in row.iter_mut().skip(1).zip(other.bytes()) {
+            left = (left + 1).min(*cell + 1).min(before + usize::from(byte != theirs));
+            before = std::mem::replace(cell, left);
+        }
+    }
+    row.last().copied().unwrap_or_default()
+}
 
 fn parse(path: &str) -> Result<Vec<Step>, String> {
     let mut rest = path.strip_prefix('$').unwrap_or(path);
@@ -134,9 +199,9 @@ fn parse(path: &str) -> Result<Vec<Step>, String> {
     }
     match steps.first() {
         None => Err("names everything; name a member, such as `$.request.messages`".into()),
-        Some(Step::Name(name)) if !ROOTS.contains(&name.as_str()) => Err(format!(
+        Some(Step::Name(name)) if !roots().contains(&name.as_str()) => Err(format!(
             "begins at `{name}`, which no record has; begin at one of {}, or with `..`",
-            ROOTS.join(", ")
+            roots().join(", ")
         )),
         Some(Step::Index(_) | Step::Any) => Err("must name a member of the record first".into()),
         Some(_) => Ok(steps),
@@ -202,6 +267,9 @@ mod tests {
             ("$.response..text", "response.output.0.content.2.text", true),
             ("$..[0]", "request.input.0", true),
             ("$.user_id", "user_id", true),
+            ("$.model", "model", true),
+            ("$.metadata.*", "metadata.error_message", true),
+            ("$.metadata..path", "metadata.path", true),
         ] {
             assert_eq!(hits(path, place), expected, "{path} at {place}");
         }
@@ -217,6 +285,12 @@ mod tests {
             ("$.request[-1]", "at each step"),
             ("$.request.", "lacks a name"),
             ("$[*]", "must name a member"),
+            ("$.metadata.projct_name", "nearest is `$.metadata.project_name`"),
+            ("$.metadata.project_id", "nearest is `$.project_id`"),
+            ("$.metadata.finish_reasons[0]", "nearest is `$.metadata.finish_reasons`"),
+            ("$.user_id.name", "nearest is `$.user_id`"),
+            ("$.model..name", "nearest is `$.model`"),
+            ("$.metadata.key_name", "masks nothing"),
         ] {
             let error = Paths::parse(&[path.to_owned()]).expect_err(path).to_string();
             assert!(error.contains(said) && error.contains(path), "{error}");

@@ -94,3 +94,24 @@ fn bodies_into_which_no_path_leads_keep_what_they_say() {
     let attributes = record(&["$.response.text", "$.user_id"], 1 << 20, fill, end("text/plain"));
     assert_eq!(attributes["request"]["text"], "Jane is ill");
 }
+
+#[test]
+fn a_path_masks_a_label_and_all_labels_below_it() {
+    for (path, model, error) in [
+        ("$.model", MASK, "no such thing"),
+        ("$.metadata", "gpt-x", MASK),
+        ("$.metadata.error_message", "gpt-x", MASK),
+        ("$..error_message", "gpt-x", MASK),
+    ] {
+        let mut end = end("text/plain");
+        end.facts.model = Some("gpt-x".into());
+        end.facts.error_message = Some("no such thing".into());
+        let attributes = record(&[path], 1 << 20, |_| {}, end);
+        assert_eq!(
+            (&attributes["model"], &attributes["metadata"]["error_message"]),
+            (&json!(model), &json!(error))
+        );
+        let path_label = attributes["metadata"]["path"] == MASK;
+        assert_eq!(path_label, path == "$.metadata", "{attributes}");
+    }
+}
