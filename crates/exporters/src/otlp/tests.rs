@@ -352,7 +352,7 @@ async fn partial_success_is_not_sent_again() {
     assert_eq!(exporter.export(&batch(4)).await, Delivery::Delivered);
     let said = exporter.health().await;
     assert!(
-        said.reason().is_some_and(|reason| reason.contains("2 of 4") && reason.contains("too old")),
+        said.reason().is_some_and(|reason| reason.contains("threw 2 away") && reason.contains("too old")),
         "{said:?}"
     );
     let Delivery::Items(outcomes) = exporter.export(&batch(4)).await else { panic!("items") };
@@ -447,7 +447,7 @@ async fn init_asks_with_empty_requests() {
     let script = Arc::new(Script::default());
     let exporter = exporter(
         &script,
-        json!({ "endpoint": "https://otel.example/base/", "traces_endpoint": "https://elsewhere/t", "metrics_headers": "k=v", "logs_endpoint": "" }),
+        json!({ "endpoint": "https://otel.example/base/", "traces_endpoint": "https://elsewhere/t/?dataset=a", "metrics_headers": "k=v", "logs_endpoint": "" }),
     );
     script.answer(200, "").answer(200, "").answer(200, "");
     exporter.init(&TelemetryConfig::default()).await.expect("init");
@@ -455,7 +455,11 @@ async fn init_asks_with_empty_requests() {
     let urls: Vec<_> = seen.iter().map(|request| request.uri().to_string()).collect();
     assert_eq!(
         urls,
-        ["https://elsewhere/t", "https://otel.example/base/v1/metrics", "https://otel.example/base/v1/logs"]
+        [
+            "https://elsewhere/t/?dataset=a",
+            "https://otel.example/base/v1/metrics",
+            "https://otel.example/base/v1/logs"
+        ]
     );
     let keyed: Vec<bool> = seen.iter().map(|request| request.headers().contains_key("k")).collect();
     assert_eq!(keyed, [false, true, false]);
@@ -477,7 +481,7 @@ async fn init_asks_with_empty_requests() {
     assert!(seen.iter().all(|request| request.body().is_empty()));
     script.answer(401, "");
     let error = exporter.init(&TelemetryConfig::default()).await.expect_err("refused").to_string();
-    assert!(error.contains("https://elsewhere/t: HTTP 401"), "{error}");
+    assert!(error.contains("https://elsewhere/t/: HTTP 401"), "{error}");
     script.then(Err(HttpError::Connect("no name".into())));
     let error = exporter.init(&TelemetryConfig::default()).await.expect_err("dead").to_string();
     assert!(error.contains("no name"), "{error}");
@@ -530,4 +534,24 @@ fn settings_are_checked_without_a_connection() {
     assert_eq!(key("headers").env.as_deref(), Some("OTEL_EXPORTER_OTLP_HEADERS"));
     assert_eq!(key("protocol").kind, ValueKind::OneOf(vec!["http/protobuf".into(), "grpc".into()]));
     assert_eq!(key("request_timeout_ms").env.as_deref(), Some("OTEL_EXPORTER_OTLP_TIMEOUT"));
+}
+
+/// What a server has under one signal, or of one request, is not sent again because the rest took too long.
+#[tokio::test(start_paused = true)]
+async fn an_export_that_is_cut_off_leaves_what_it_knows() {
+    let script = Arc::new(Script::default());
+    let both = exporter(&script, json!({ "signals": ["traces", "logs"], "request_bytes": 1024 }));
+    // Three spans, a request for each; of the events the first.
+    script.answer(200, "").answer(200, "").answer(200, "").answer(200, "").hang();
+    let records = batch(3);
+    assert!(tokio::time::timeout(Duration::from_secs(5), both.export(&records)).await.is_err());
+    let known = vec![ItemOutcome::Delivered, ItemOutcome::Unknown, ItemOutcome::Retry];
+    assert_eq!(both.cut_off(&records), Delivery::Items(known));
+    script.seen();
+    script.answer(200, "").answer(200, "");
+    assert_eq!(both.export(&records[1..]).await, Delivery::Delivered);
+    assert!(
+        script.seen().iter().all(|request| request.uri().path().ends_with("/logs")),
+        "the spans are there"
+    );
 }
