@@ -146,7 +146,12 @@ async fn a_request_is_a_span_an_event_and_metrics() {
     let seen = seen.lock().expect("no panic");
     assert_eq!((seen.spans.len(), seen.logs.len(), seen.put_off), (1, 1, 1), "put off once, there once");
     assert_eq!(text(&seen.resource, "team"), "core");
-    for name in ["gen_ai.client.operation.duration", "gen_ai.client.token.usage", "gateway_requests"] {
+    for name in [
+        "gen_ai.client.operation.duration",
+        "gen_ai.client.token.usage",
+        "gen_ai.client.inference.operation.input_tokens",
+        "gateway_requests",
+    ] {
         assert!(seen.metrics.iter().any(|metric| metric == name), "{name} in {:?}", seen.metrics);
     }
 }

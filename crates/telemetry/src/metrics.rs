@@ -365,6 +365,13 @@ mod tests {
         );
         assert_eq!(series(&registry, "gen_ai.client.inference.usage.cache_read.input_tokens").len(), 0);
         assert_eq!(one("gen_ai.client.inference.duration").0, format!("{who} error.type=idle_timeout"));
+        for (name, sum) in [("input_tokens", 38.0), ("output_tokens", 0.0)] {
+            let (labels, value) = one(&format!("gen_ai.client.inference.operation.{name}"));
+            assert_eq!(labels, format!("{who} error.type=idle_timeout"), "not by modality");
+            let PointValue::Histogram(value) = value else { panic!("a histogram") };
+            let (count, last) = (value.counts.iter().sum::<u64>(), value.bounds.last().copied());
+            assert_eq!((count, value.sum, last), (1, sum, Some(67_108_864.0)), "{name}");
+        }
         assert_eq!(
             series(&registry, "gen_ai.client.operation.time_to_first_chunk").len(),
             0,

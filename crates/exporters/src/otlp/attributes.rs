@@ -71,12 +71,29 @@ impl Attributes {
         }
     }
 
-    /// Everything but messages.
-    pub(super) fn describe(&mut self, record: &RequestMetrics) {
-        let facts = record.facts();
+    /// What was called.
+    fn call(&mut self, facts: &Facts) {
         self.text("gen_ai.operation.name", Some(facts.gen_ai_operation().unwrap_or(facts.operation)));
         self.text("gen_ai.provider.name", facts.provider.as_deref().map(gen_ai_provider));
         self.text("gen_ai.request.model", model(facts));
+        if let Some((host, port)) = &facts.server {
+            self.text("server.address", Some(host));
+            self.count("server.port", Some(u64::from(*port)));
+        }
+    }
+
+    /// What was called, and what went wrong.
+    pub(super) fn exception(&mut self, facts: &Facts, kind: &str) {
+        self.call(facts);
+        self.text("exception.type", Some(kind));
+        self.text("exception.message", facts.error_message.as_deref());
+        self.text("gateway.id", Some(&facts.id.to_string()));
+    }
+
+    /// Everything but messages.
+    pub(super) fn describe(&mut self, record: &RequestMetrics) {
+        let facts = record.facts();
+        self.call(facts);
         self.text("gen_ai.conversation.id", facts.thread_id.as_deref());
         if facts.streamed {
             self.list.push(attribute("gen_ai.request.stream", Value::BoolValue(true)));
@@ -91,10 +108,6 @@ impl Attributes {
             self.text("gen_ai.response.model", said.response_model.as_deref());
         }
         self.text("error.type", error_type(facts));
-        if let Some((host, port)) = &facts.server {
-            self.text("server.address", Some(host));
-            self.count("server.port", Some(u64::from(*port)));
-        }
         self.text("user.id", facts.user_id.as_deref());
         self.own(facts);
     }

@@ -45,10 +45,13 @@ pub(super) struct Wire {
     pub(super) untold: Untold,
 }
 
+/// What is sent of one record: a message, or several that go together.
+pub(super) type Item = Vec<Bytes>;
+
 /// Items on their way.
 struct Posted<'a> {
     wire: &'a Wire,
-    items: &'a [Option<Bytes>],
+    items: &'a [Option<Item>],
     names: &'a [&'a TelemetryConfig],
 }
 
@@ -56,11 +59,15 @@ struct Posted<'a> {
 impl Courier for Posted<'_> {
     async fn send(&self, part: &[usize]) -> Verdict {
         let item = |index: &usize| Some((self.items.get(*index)?.as_ref()?, *self.names.get(*index)?));
-        let body = envelope::request(part.iter().filter_map(item));
+        let messages = || {
+            let items = part.iter().filter_map(item);
+            items.flat_map(|(item, names)| item.iter().map(move |message| (message, names)))
+        };
+        let body = envelope::request(messages());
         let (verdict, message) = self.wire.send(&body).await;
         requests::remember(&self.wire.health, &verdict);
         match verdict {
-            Verdict::Delivered => self.wire.partial(message, part.len()),
+            Verdict::Delivered => self.wire.partial(message, messages().count()),
             other => other,
         }
     }
@@ -69,20 +76,21 @@ impl Courier for Posted<'_> {
 impl Wire {
     /// Sends a batch's records, an item for each; `None` is not sent, and counts as delivered. Of an export that is cut off
     /// `untold` knows the rest.
-    pub(super) async fn export(&self, batch: &[Arc<RequestMetrics>], items: &[Option<Bytes>]) -> Delivery {
+    pub(super) async fn export(&self, batch: &[Arc<RequestMetrics>], items: &[Option<Item>]) -> Delivery {
         let names: Vec<_> = batch.iter().map(|record| record.resource()).collect();
         let outcomes = items.iter().map(|item| item.is_none().then_some(ItemOutcome::Delivered)).collect();
         self.carry(Tally::of(batch, &self.untold, outcomes), items, &names).await
     }
 
     /// Sends items of no batch in as many requests as their size demands.
-    pub(super) async fn deliver(&self, items: &[Option<Bytes>], names: &[&TelemetryConfig]) -> Delivery {
+    pub(super) async fn deliver(&self, items: &[Option<Item>], names: &[&TelemetryConfig]) -> Delivery {
         self.carry(vec![None; items.len()].into(), items, names).await
     }
 
-    async fn carry(&self, tally: Tally<'_>, items: &[Option<Bytes>], names: &[&TelemetryConfig]) -> Delivery {
+    async fn carry(&self, tally: Tally<'_>, items: &[Option<Item>], names: &[&TelemetryConfig]) -> Delivery {
         let limits = Limits { entries: usize::MAX, plain: self.request_bytes, packed: usize::MAX };
-        let parts = requests::parts(items.iter().map(|item| item.as_ref().map(Bytes::len)), limits, AROUND);
+        let length = |item: &Item| item.iter().map(Bytes::len).sum();
+        let parts = requests::parts(items.iter().map(|item| item.as_ref().map(length)), limits, AROUND);
         if parts.is_empty() {
             return Delivery::Delivered;
         }

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
 use magicapi_plugin::{
     Delivery, HistogramValue, ItemOutcome, MetricData, MetricKind, MetricsSnapshot, Point, PointValue,
 };
@@ -14,6 +13,7 @@ use opentelemetry_proto::tonic::metrics::v1::{
 use prost::Message;
 
 use super::attributes::text;
+use super::client::Item;
 use super::config::Temporality;
 use super::records::nanos;
 
@@ -44,8 +44,8 @@ type Receipt = (Key, PointValue);
 
 impl Read {
     /// Each item, encoded.
-    pub(super) fn encoded(&self) -> Vec<Bytes> {
-        self.items.iter().map(|(metric, _)| metric.encode_to_vec().into()).collect()
+    pub(super) fn encoded(&self) -> Vec<Item> {
+        self.items.iter().map(|(metric, _)| vec![metric.encode_to_vec().into()]).collect()
     }
 }
 

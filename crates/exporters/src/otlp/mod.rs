@@ -11,13 +11,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
 use magicapi_plugin::{
     ConfigError, Delivery, ExportError, Health, Host, ItemOutcome, MetricsSnapshot, Needs, RequestId,
     RequestMetrics, Settings, SettingsSpec, Signals, TelemetryConfig, TelemetryExporter, TelemetryPlugin,
     TlsVariables, async_trait,
 };
 
+use self::client::Item;
 pub use self::config::OtlpSettings;
 use self::config::{Signal, Target};
 use self::metrics::Reader;
@@ -97,11 +97,11 @@ impl TelemetryExporter for OtlpExporter {
         let (mut unanswered, mut after) = (BTreeSet::new(), None);
         for signal in [Signal::Traces, Signal::Logs] {
             let Some(wire) = self.target.wires.get(&signal) else { continue };
-            let items: Vec<Option<Bytes>> = batch
+            let items: Vec<Option<Item>> = batch
                 .iter()
                 .map(|record| {
                     let known = self.half_sent().contains_key(&(record.id(), signal));
-                    (!known).then(|| records::encode(record, signal, &self.target).into())
+                    (!known).then(|| records::encode(record, signal, &self.target))
                 })
                 .collect();
             match wire.export(batch, &items).await {
@@ -199,7 +199,7 @@ impl OtlpExporter {
         &self,
         batch: &[Arc<RequestMetrics>],
         signal: Signal,
-        items: &[Option<Bytes>],
+        items: &[Option<Item>],
         outcome: impl Fn(usize) -> ItemOutcome,
     ) {
         let mut known = self.half_sent();

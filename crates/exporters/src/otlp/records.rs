@@ -1,4 +1,4 @@
-//! A record as a span, and as an event.
+//! A record as a span, and as an event; a call that failed is a second event.
 //!
 //! The span's id is always the record's own, its trace the caller's or its own (`RequestId::trace_id`): a retry, another
 //! replica and the `traceparent` that a provider got name the same span.
@@ -15,6 +15,7 @@ use opentelemetry_proto::tonic::trace::v1::{Span, Status};
 use prost::Message;
 
 use super::attributes::{Attributes, attribute, error_type, model, structured, text};
+use super::client::Item;
 use super::config::{Signal, Target};
 use super::messages;
 use crate::document;
@@ -25,14 +26,19 @@ const SAMPLED: u32 = 1;
 const REMOTE_KNOWN: u32 = 0x100;
 const REMOTE: u32 = 0x200;
 
+const WARN: (SeverityNumber, &str) = (SeverityNumber::Warn, "WARN");
+
 /// What a message of a failed span may hold, in bytes.
 const MOST_MESSAGE: usize = 1024;
 
 /// The record as one item of a signal.
-pub(super) fn encode(record: &RequestMetrics, signal: Signal, target: &Target) -> Vec<u8> {
+pub(super) fn encode(record: &RequestMetrics, signal: Signal, target: &Target) -> Item {
     match signal {
-        Signal::Logs => event(record, target).encode_to_vec(),
-        _ => span(record, target).encode_to_vec(),
+        Signal::Logs => {
+            let events = std::iter::once(event(record, target)).chain(exception(record, target));
+            events.map(|event| event.encode_to_vec().into()).collect()
+        }
+        _ => vec![span(record, target).encode_to_vec().into()],
     }
 }
 
@@ -61,24 +67,43 @@ fn span(record: &RequestMetrics, target: &Target) -> Span {
 }
 
 fn event(record: &RequestMetrics, target: &Target) -> LogRecord {
-    let facts = record.facts();
-    let (number, word) = match document::level(record) {
+    let severity = match document::level(record) {
         "info" => (SeverityNumber::Info, "INFO"),
-        "warn" => (SeverityNumber::Warn, "WARN"),
+        "warn" => WARN,
         _ => (SeverityNumber::Error, "ERROR"),
     };
     // The conventions name an event for calls of models; any other is the record's own.
-    let name = match facts.gen_ai_operation() {
+    let name = match record.facts().gen_ai_operation() {
         Some("chat" | "text_completion" | "generate_content") => "gen_ai.client.inference.operation.details",
         _ => "ai_gateway_request_log",
     };
+    log(record, name, severity, attributes(record, Signal::Logs, target))
+}
+
+/// The event that the conventions have for a call of a model that failed, at the severity that they ask for.
+fn exception(record: &RequestMetrics, target: &Target) -> Option<LogRecord> {
+    let facts = record.facts();
+    let kind = error_type(facts).filter(|_| facts.gen_ai_operation().is_some())?;
+    let mut attributes = Attributes::new(target.attribute_bytes);
+    attributes.exception(facts, kind);
+    Some(log(record, "gen_ai.client.operation.exception", WARN, attributes.list))
+}
+
+/// An event at the record's end, in its span.
+fn log(
+    record: &RequestMetrics,
+    name: &str,
+    (number, word): (SeverityNumber, &str),
+    attributes: Vec<KeyValue>,
+) -> LogRecord {
+    let facts = record.facts();
     LogRecord {
         time_unix_nano: nanos(end(facts)),
         observed_time_unix_nano: nanos(end(facts)),
         severity_number: number.into(),
         severity_text: word.into(),
         body: Some(AnyValue { value: Some(Value::StringValue(document::line(record))) }),
-        attributes: attributes(record, Signal::Logs, target),
+        attributes,
         flags: SAMPLED,
         trace_id: trace_id(facts),
         span_id: facts.id.span_id().into(),

@@ -20,6 +20,7 @@ use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message as _;
 use serde_json::{Value, json};
 
+mod events;
 mod grpc;
 mod metrics;
 mod settings;

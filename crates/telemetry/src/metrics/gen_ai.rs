@@ -15,7 +15,7 @@ pub(super) const SECONDS: [f64; 14] =
     [0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92];
 
 /// Tokens: from one, times four.
-const TOKENS: [f64; 14] = [
+pub(super) const TOKENS: [f64; 14] = [
     1.0,
     4.0,
     16.0,

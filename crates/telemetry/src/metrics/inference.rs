@@ -5,7 +5,7 @@
 use magicapi_kernel::Meter;
 use magicapi_plugin::{Counter, Facts, Histogram};
 
-use super::gen_ai::{SECONDS, WHO};
+use super::gen_ai::{SECONDS, TOKENS, WHO};
 use super::seconds;
 
 /// What of a request's tokens each counter takes, and how it is described.
@@ -24,28 +24,35 @@ pub(super) struct Inference {
     duration: Histogram<f64>,
     first_chunk: Histogram<f64>,
     usage: [Counter<u64>; 5],
+    /// Of one call, `input_tokens` and `output_tokens`: for percentiles, not for sums.
+    operation: [Histogram<f64>; 2],
 }
 
 impl Inference {
     /// Registers them, under names without a prefix.
     pub(super) fn new(meter: &Meter) -> Self {
         let [operation, provider, model] = WHO;
-        let histogram = |name: &str, labels: &[&'static str], description: &str| {
-            let built = meter.f64_histogram(&format!("gen_ai.client.inference.{name}")).with_unit("s");
-            let built = built.with_boundaries(SECONDS.to_vec()).with_labels(labels);
-            built.with_description(description).build()
-        };
+        let with_error = [operation, provider, model, "error.type"];
+        let histogram =
+            |name: &str, (unit, bounds): (&str, [f64; 14]), labels: &[&'static str], description: &str| {
+                let built = meter.f64_histogram(&format!("gen_ai.client.inference.{name}")).with_unit(unit);
+                let built = built.with_boundaries(bounds.to_vec()).with_labels(labels);
+                built.with_description(description).build()
+            };
+        let (seconds, tokens) = (("s", SECONDS), ("{token}", TOKENS));
         Self {
-            duration: histogram(
-                "duration",
-                &[operation, provider, model, "error.type"],
-                "GenAI inference duration",
-            ),
+            duration: histogram("duration", seconds, &with_error, "GenAI inference duration"),
             first_chunk: histogram(
                 "time_to_first_chunk",
+                seconds,
                 &WHO,
                 "Time to receive the first chunk of a streamed answer",
             ),
+            operation: [
+                ("input_tokens", "Input tokens of one call"),
+                ("output_tokens", "Output tokens of one call"),
+            ]
+            .map(|(name, text)| histogram(&format!("operation.{name}"), tokens, &with_error, text)),
             usage: USAGE.map(|(name, description)| {
                 let built = meter.u64_counter(&format!("gen_ai.client.inference.usage.{name}"));
                 let built = built.with_unit("{token}").with_description(description);
@@ -60,11 +67,18 @@ impl Inference {
         if operation.1 == "embeddings" {
             return;
         }
-        self.duration.record(seconds(facts.latency_ms), &[operation, provider, model, ("error.type", error)]);
+        let with_error = [operation, provider, model, ("error.type", error)];
+        self.duration.record(seconds(facts.latency_ms), &with_error);
         if let Some(first) = facts.ttfb_ms.filter(|_| facts.streamed) {
             self.first_chunk.record(seconds(first), &who);
         }
         let usage = &facts.usage;
+        // A call without usage is in no distribution: 0 would be a size that nobody knows.
+        for (histogram, total) in self.operation.iter().zip([usage.input_total(), usage.output_total()]) {
+            if let Some(tokens) = total {
+                histogram.record(tokens as f64, &with_error);
+            }
+        }
         let written = [usage.cache_write, usage.cache_write_1h].into_iter().flatten();
         let part = |tokens: Option<u64>| tokens.map(|tokens| (UNKNOWN, tokens)).into_iter().collect();
         let counted: [Vec<(&str, u64)>; 5] = [
