@@ -155,7 +155,7 @@ fn lead_somewhere(steps: Vec<Step>) -> Result<Vec<Step>, String> {
     }
     // One that it leads beyond; else the one that is called most like it.
     let beyond = places.iter().find(|place| names().take(place.len()).eq(place.iter().copied()));
-    let last = names().last().unwrap_or_default();
+    let last = names().next_back().unwrap_or_default();
     let slips = |place: &&&[&str]| place.last().map_or(usize::MAX, |name| distance(name, last));
     let nearest = beyond.or_else(|| places.iter().min_by_key(slips));
     let nearest = nearest.map_or_else(String::new, |place| place.join("."));

@@ -142,14 +142,13 @@ impl Visitor for Gather<'_, '_> {
 
     fn masked(&mut self, bytes: &[u8], span: Range<usize>, here: &Here) {
         self.places.other.masked();
-        match string_at(bytes, &span) {
-            Some(inner) => self.push(bytes, &inner, here, true),
-            None => {
-                let value = bytes.get(span).unwrap_or_default();
-                // What is malformed showed itself when it was crossed.
-                let _ = strings(value, here.place, |bytes, inner, here| self.push(bytes, inner, here, true));
-            }
+        if let Some(inner) = string_at(bytes, &span) {
+            self.push(bytes, &inner, here, true);
+            return;
         }
+        let value = bytes.get(span).unwrap_or_default();
+        // What is malformed showed itself when it was crossed.
+        let _ = strings(value, here.place, |bytes, inner, here| self.push(bytes, inner, here, true));
     }
 
     fn logprobs(&mut self, _: &[u8], _: Range<usize>) -> bool {
