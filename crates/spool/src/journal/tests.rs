@@ -83,9 +83,9 @@ fn a_hold_keeps_what_is_appended_after_it_until_it_is_settled() {
         drop(journal);
         assert_eq!(files(), 3, "settled and closed, and yet held");
         if settle {
-            hold.settle()
+            hold.settle();
         } else {
-            drop(hold)
+            drop(hold);
         }
         assert_eq!(files(), left, "settled: {settle}");
     }
