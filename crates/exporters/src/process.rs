@@ -1,7 +1,8 @@
 //! A child process of an exporter, spoken to in lines: how it begins and ends, and what it says besides.
 //!
 //! It has a process group of its own: a Ctrl-C at a terminal is the gateway's, which ends the child after its last
-//! batch; and what the child has started ends with it. However this value goes away, no process of the group stays.
+//! batch; and what the child has started ends with it. However this value goes away, no process of the group stays, nor
+//! does a zombie.
 
 use std::collections::BTreeMap;
 use std::process::{ExitStatus, Stdio};
@@ -9,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use magicapi_plugin::Secret;
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process_group, waitpgid};
 use tokio::io::BufWriter;
 use tokio::process::{ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::time::{Instant, timeout, timeout_at};
@@ -27,6 +28,9 @@ const REMARKS: u32 = 20;
 pub(crate) const GRACE: Duration = Duration::from_secs(1);
 /// How long children may take to end when no more comes, and how long more after SIGTERM. The pipeline gives 2 s.
 const END: [Duration; 2] = [Duration::from_secs(1), Duration::from_millis(500)];
+
+/// How often, and how many times, it is looked whether the last of a group that was killed has ended.
+const REAP: (Duration, u32) = (Duration::from_millis(20), 500);
 
 /// A shorter value of the child's environment may be a word.
 const SHORTEST_SECRET: usize = 12;
@@ -157,21 +161,54 @@ impl Process {
     /// It has ended, and with it whatever it has started.
     fn bury(&mut self, status: ExitStatus) -> String {
         self.signal(Signal::KILL);
+        self.reap();
         self.has_ended = true;
         status.to_string()
     }
 
-    /// To the whole group; not once the child is gone, when its number may be another's.
+    /// Nobody's once the child is gone, when its number may be another's.
+    fn group(&self) -> Option<Pid> {
+        i32::try_from(self.pid).ok().and_then(Pid::from_raw).filter(|_| !self.has_ended)
+    }
+
     fn signal(&self, signal: Signal) {
-        let group = i32::try_from(self.pid).ok().and_then(Pid::from_raw).filter(|_| !self.has_ended);
         // An error means that nobody is left in it.
-        let _sent = group.map(|group| kill_process_group(group, signal));
+        let _sent = self.group().map(|group| kill_process_group(group, signal));
+    }
+
+    /// Waits for what is left of the group, which was killed. Orphans are given to process 1, which in a container is us;
+    /// elsewhere there is nothing to wait for.
+    fn reap(&self) {
+        let Some(group) = self.group().filter(|group| !is_reaped(*group)) else { return };
+        let (pause, times) = REAP;
+        let wait = move || {
+            (0..times).any(|_| {
+                std::thread::sleep(pause);
+                is_reaped(group)
+            })
+        };
+        // Without a thread they stay in the list of processes, and do no other harm. A runtime may be gone already.
+        let _reaping = std::thread::Builder::new().name("exec-reaper".into()).spawn(wait);
+    }
+}
+
+/// Takes those of a group that have ended; whether nobody of it is our child any more.
+fn is_reaped(group: Pid) -> bool {
+    loop {
+        match waitpgid(group, WaitOptions::NOHANG) {
+            Ok(Some(_)) => {}
+            Ok(None) => return false,
+            Err(_) => return true,
+        }
     }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
         self.signal(Signal::KILL);
+        // Now, and not by its own drop, since the child itself is reaped here too.
+        let _killed = self.child.start_kill();
+        self.reap();
     }
 }
 
@@ -284,7 +321,7 @@ async fn relay(stderr: ChildStderr, discretion: Discretion, mut remarks: Remarks
 
 #[cfg(test)]
 mod tests {
-    use super::{BTreeMap, Discretion, Secret};
+    use super::*;
 
     #[test]
     fn what_a_child_says_is_kept_without_its_secrets() {
@@ -299,5 +336,58 @@ mod tests {
             assert_eq!(discretion.keep(said.into()), kept.as_bytes());
         }
         assert_eq!(discretion.keep(vec![0xff, b'a']), [0xff, b'a'], "as it came");
+    }
+
+    /// The states of the processes of a group, from `/proc/<pid>/stat`: `Z` is a zombie, whose command line is gone.
+    #[cfg(target_os = "linux")]
+    fn states(group: u32) -> Vec<char> {
+        let entries = std::fs::read_dir("/proc")
+            .expect("/proc")
+            .filter_map(|entry| Some(entry.ok()?.path().join("stat")));
+        let of_group = |stat: String| {
+            let (_, fields) = stat.rsplit_once(") ")?;
+            let mut fields = fields.split(' ');
+            let (state, _parent, of) = (fields.next()?, fields.next()?, fields.next()?);
+            (of == group.to_string()).then(|| state.chars().next())?
+        };
+        entries.filter_map(|path| of_group(std::fs::read_to_string(path).ok()?)).collect()
+    }
+
+    #[cfg(target_os = "linux")]
+    async fn until(what: &str, group: u32, holds: impl Fn(&[char]) -> bool) {
+        let begun = Instant::now();
+        while !holds(&states(group)) {
+            assert!(begun.elapsed() < Duration::from_secs(30), "{what}: {:?}", states(group));
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// As process 1 of a container we are given what a child leaves behind.
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn no_zombie_stays_of_what_a_child_has_started() {
+        use rustix::process::{getpid, set_child_subreaper};
+        set_child_subreaper(Some(getpid())).expect("orphans are ours");
+        let three = "sleep 600 & sleep 600 & ";
+        for (script, way) in [
+            ("read line", "dropped"),
+            ("read line", "given up"),
+            ("trap '' TERM; read line; read line", "killed"),
+            ("sleep 0.2; exit 3", "ended by itself"),
+        ] {
+            let arguments = vec!["-c".into(), format!("{three}{script}")];
+            let env = [("PATH".to_owned(), Secret::new("/usr/bin:/bin"))].into();
+            let command = CommandLine { program: "sh".into(), arguments, env };
+            let mut process = command.spawn().expect("a shell");
+            let group = process.pid;
+            until(way, group, |states| states.len() >= 3).await;
+            match way {
+                "dropped" => drop(process),
+                "given up" => drop(process.give_up("enough").await),
+                "killed" => drop(process.kill().await),
+                _ => drop(process.wait().await),
+            }
+            until(way, group, <[char]>::is_empty).await;
+        }
     }
 }

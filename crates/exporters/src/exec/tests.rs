@@ -222,7 +222,7 @@ async fn an_endless_line_is_the_end_of_the_child() {
     assert!(reason.contains("more than 65536 bytes"), "{reason}");
 }
 
-/// Processes whose command line has this word, zombies among them.
+/// Processes that run, whose command line has this word. A zombie has none.
 #[cfg(target_os = "linux")]
 fn processes(word: &str) -> usize {
     let entries = std::fs::read_dir("/proc").expect("/proc").filter_map(|entry| Some(entry.ok()?.path()));
