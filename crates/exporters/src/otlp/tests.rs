@@ -107,6 +107,18 @@ fn record(change: impl FnOnce(&mut magicapi_plugin::Facts)) -> Arc<RequestMetric
     Arc::new(sealed.with_conversation(Some(Arc::new(conversation()))))
 }
 
+fn is_of_this_gateway(request: &Request<Bytes>) {
+    assert_eq!(request.headers()["content-type"], "application/x-protobuf");
+    assert_eq!(request.headers()["content-length"], request.body().len().to_string().as_str());
+    let whole = ExportTraceServiceRequest::decode(&request.body()[..]).expect("a request");
+    let resource = whole.resource_spans[0].resource.clone().expect("a resource").attributes;
+    assert_eq!(text(&resource, "service.name"), "noveum_ai_gateway");
+    assert_eq!(text(&resource, "deployment.environment.name"), "production");
+    assert_eq!(text(&resource, "k8s.pod.name"), "pod-1");
+    let scope = whole.resource_spans[0].scope_spans[0].scope.clone().expect("a scope");
+    assert_eq!(scope.name, "magicapi-ai-gateway");
+}
+
 #[tokio::test]
 async fn a_span_is_named_as_the_conventions_say() {
     let script = Arc::new(Script::default());
@@ -121,15 +133,7 @@ async fn a_span_is_named_as_the_conventions_say() {
         (request.method().as_str(), request.uri().to_string().as_str()),
         ("POST", "http://localhost:4318/v1/traces")
     );
-    assert_eq!(request.headers()["content-type"], "application/x-protobuf");
-    assert_eq!(request.headers()["content-length"], request.body().len().to_string().as_str());
-    let whole = ExportTraceServiceRequest::decode(&request.body()[..]).expect("a request");
-    let resource = whole.resource_spans[0].resource.clone().expect("a resource").attributes;
-    assert_eq!(text(&resource, "service.name"), "noveum_ai_gateway");
-    assert_eq!(text(&resource, "deployment.environment.name"), "production");
-    assert_eq!(text(&resource, "k8s.pod.name"), "pod-1");
-    let scope = whole.resource_spans[0].scope_spans[0].scope.clone().expect("a scope");
-    assert_eq!(scope.name, "magicapi-ai-gateway");
+    is_of_this_gateway(&request);
     let [span] = spans(&request).try_into().expect("one span");
     assert_eq!((span.name.as_str(), span.kind), ("chat gpt, 4o", 3));
     assert_eq!(

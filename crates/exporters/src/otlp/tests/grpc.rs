@@ -66,6 +66,11 @@ async fn grpc_frames_and_statuses() {
             }
         }
     }
+}
+
+#[tokio::test]
+async fn a_rate_limit_of_grpc_is_no_size_limit() {
+    let settings = json!({ "signals": ["traces"], "protocol": "grpc", "endpoint": "http://collector:4317" });
     for (message, expected) in [
         ("grpc: received message larger than max (5000000 vs. 4194304)", Delivery::TooLarge),
         ("quota of project exhausted", Delivery::Retry { after: None }),
@@ -80,6 +85,10 @@ async fn grpc_frames_and_statuses() {
             "{message}"
         );
     }
+}
+
+#[tokio::test]
+async fn a_request_of_grpc_is_a_frame_over_http2() {
     let script = Arc::new(Script::default());
     script.then(Ok(grpc_answer("0", None, true, &partial(1, "too old"))));
     let packed = json!({ "signals": ["traces"], "protocol": "grpc", "compression": "gzip", "request_timeout_ms": 1500 });
