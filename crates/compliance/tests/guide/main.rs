@@ -293,3 +293,29 @@ fn the_postgres_example_complies() {
         json!({"url": "postgres://user:canary-password@{address}/logs"}),
     );
 }
+
+/// A reader copies both: a crate that the shown code names stands in the shown manifest.
+#[test]
+fn the_manifest_that_is_shown_has_what_the_shown_code_names() {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/telemetry-plugins.md");
+    let page = std::fs::read_to_string(page).expect("the page");
+    let shown = |file: &str| {
+        let (_, block) = page.split_once(&format!("<!-- examples/custom-exporter/{file} -->")).expect(file);
+        block.split("```").nth(1).expect("a block").to_owned()
+    };
+    let manifest = shown("Cargo.toml");
+    let code = ["src/lib.rs", "src/main.rs", "tests/compliance.rs"].map(shown).concat();
+    let crates = [
+        "http",
+        "magicapi-ai-gateway",
+        "magicapi-compliance",
+        "magicapi-plugin",
+        "serde",
+        "serde_json",
+        "tokio",
+    ];
+    for name in crates {
+        assert!(code.contains(&format!("{}::", name.replace('-', "_"))), "the code names {name}");
+        assert!(manifest.contains(&format!("\n{name} = ")), "{name} is missing:\n{manifest}");
+    }
+}
