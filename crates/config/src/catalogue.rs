@@ -41,7 +41,8 @@ pub struct PluginSpec {
 impl PluginSpec {
     /// The variables that set something.
     pub(crate) fn variables(&self) -> impl Iterator<Item = &str> {
-        let tls = self.settings.tls().into_iter().flat_map(|tls| tls.keys().map(|(_, variable)| variable));
+        let tls = self.settings.tls().into_iter().flat_map(|tls| std::iter::once(tls).chain(tls.parts));
+        let tls = tls.flat_map(|tls| tls.keys().map(|(_, variable)| variable));
         self.settings.keys().iter().filter_map(|key| key.env.as_deref()).chain(tls)
     }
 }

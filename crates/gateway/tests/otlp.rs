@@ -6,9 +6,11 @@ mod scene;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
+use magicapi_testkit::GatewayOptions;
 use magicapi_testkit::asked::Asked;
-use magicapi_testkit::wire::until;
+use magicapi_testkit::wire::{until, until_within};
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
@@ -21,7 +23,7 @@ use serde_json::json;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 
-use self::scene::{Scene, stop};
+use self::scene::{BINARY, Scene, stop};
 
 const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
@@ -115,6 +117,8 @@ async fn a_request_is_a_span_an_event_and_metrics() {
         ("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip"),
         ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf"),
         ("OTEL_EXPORTER_OTLP_TIMEOUT", "9000"),
+        // Far from the default: what comes before the end comes because of it.
+        ("OTEL_METRIC_EXPORT_INTERVAL", "200"),
         ("OTEL_RESOURCE_ATTRIBUTES", "team=core"),
     ];
     let scene = Scene::by_variables(&variables).await;
@@ -142,6 +146,8 @@ async fn a_request_is_a_span_an_event_and_metrics() {
     assert_eq!(hex, digits[16..], "the span is the record's");
     let log = until("an event", async || seen.lock().expect("no panic").logs.first().cloned()).await;
     assert_eq!((&log.span_id, &log.trace_id), (&span.span_id, &span.trace_id));
+    let metrics = async || (seen.lock().expect("no panic").metrics.len() > 1).then_some(());
+    until_within(Duration::from_secs(10), "metrics in less than the 15 s of the default", metrics).await;
     stop(scene.gateway).await;
     let seen = seen.lock().expect("no panic");
     assert_eq!((seen.spans.len(), seen.logs.len(), seen.put_off), (1, 1, 1), "put off once, there once");
@@ -236,10 +242,11 @@ async fn answer_grpc(
 #[tokio::test]
 async fn grpc_goes_through_the_gateways_own_client() {
     let (address, seen) = grpc_server().await;
-    let endpoint = format!("http://{address}");
+    let endpoint = address.to_string();
     let variables = [
         ("ENABLED_EXPORTERS", "otlp"),
         ("OTEL_EXPORTER_OTLP_ENDPOINT", &*endpoint),
+        ("OTEL_EXPORTER_OTLP_INSECURE", "true"),
         ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
     ];
     let scene = Scene::by_variables(&variables).await;
@@ -250,6 +257,22 @@ async fn grpc_goes_through_the_gateways_own_client() {
     stop(scene.gateway).await;
     let seen = seen.lock().expect("no panic");
     assert_eq!((seen.spans.len(), seen.put_off), (3, 1));
+}
+
+#[test]
+fn certificates_that_differ_between_signals_are_refused() {
+    let check = |variables: &[(&str, &str)]| {
+        let output = GatewayOptions::new(BINARY).envs(variables).arg("check").output();
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.success(), String::from_utf8_lossy(&said).into_owned())
+    };
+    let on = ("ENABLED_EXPORTERS", "otlp");
+    let traces = ("OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE", "/traces.pem");
+    let (starts, said) = check(&[on, traces, ("OTEL_EXPORTER_OTLP_CERTIFICATE", "/all.pem")]);
+    assert!(!starts && said.contains("OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE: is not what"), "{said}");
+    assert!(said.contains("an exporter has one client"), "{said}");
+    let (_, said) = check(&[("ENABLED_EXPORTERS", ""), traces]);
+    assert!(said.contains("OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE: set but not read: the exporter"), "{said}");
 }
 
 /// What the environment names. The product's own settings come from `config`; this is a test's.

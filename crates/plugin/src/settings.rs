@@ -131,12 +131,19 @@ pub struct TlsVariables {
     pub cert: &'static str,
     /// Of `tls.key`.
     pub key: &'static str,
+    /// Those that stand for a part of what is sent alone, such as one signal, and win there.
+    pub parts: &'static [Self],
 }
 
 impl TlsVariables {
     /// The variables of `tls.ca_file`, `tls.cert` and `tls.key`.
     pub const fn new(ca_file: &'static str, cert: &'static str, key: &'static str) -> Self {
-        Self { ca_file, cert, key }
+        Self { ca_file, cert, key, parts: &[] }
+    }
+
+    /// The same with those of each part. An exporter has one client: parts that do not agree are refused.
+    pub const fn with_parts(self, parts: &'static [Self]) -> Self {
+        Self { parts, ..self }
     }
 
     /// The variables, each with its key.

@@ -163,18 +163,41 @@ fn from_environment(
     }
     let settings = settings::from_environment(cx, plugin, &at);
     let mut written = raw::Pipeline::default();
-    for (key, variable) in plugin.settings.tls().into_iter().flat_map(TlsVariables::keys) {
-        let path = cx.variable(&format!("{at}.{key}"), variable).map(PathBuf::from);
-        match key {
-            "tls.ca_file" => written.tls.ca_file = path,
-            "tls.cert" => written.tls.cert = path,
-            _ => written.tls.key = path,
-        }
+    if let Some(tls) = plugin.settings.tls() {
+        written.tls.ca_file = tls_file(cx, &format!("{at}.tls.ca_file"), tls, |tls| tls.ca_file);
+        written.tls.cert = tls_file(cx, &format!("{at}.tls.cert"), tls, |tls| tls.cert);
+        written.tls.key = tls_file(cx, &format!("{at}.tls.key"), tls, |tls| tls.key);
     }
     let pipeline = pipeline(cx, &at, &written, captured, plugin.settings.default_max_age());
     let reach = reach(cx, &at, written, (plugin.name, Some(&plugin.settings)), &settings);
     let (kind, name, as_written) = (plugin.name.into(), plugin.name.into(), Map::new());
     ExporterEntry { kind, name, settings, as_written, pipeline, reach, source }
+}
+
+/// A file of the key `tls`, from the variable that stands for all that the exporter sends or from those of its parts,
+/// which must agree: the exporter has one client.
+fn tls_file(
+    cx: &mut Context<'_>,
+    key: &str,
+    tls: &TlsVariables,
+    variable: impl Fn(&TlsVariables) -> &'static str,
+) -> Option<PathBuf> {
+    let (env, of_all) = (cx.env, variable(tls));
+    let of_parts = || tls.parts.iter().map(&variable);
+    let Some(first) = of_parts().find(|name| env.get(name).is_some()) else {
+        return cx.variable(key, of_all).map(PathBuf::from);
+    };
+    let file = cx.variable(key, first);
+    if let Some(other) = of_parts().find(|name| env.get(name).or(env.get(of_all)) != file) {
+        let says = [other, of_all].into_iter().find(|name| env.get(name).is_some());
+        let what = says
+            .map_or_else(|| format!("says nothing for {other}"), |name| format!("is not what {name} says"));
+        let problem = cx.at(key, format!("{what}, and an exporter has one client")).remedy(
+            "give all parts the same, or name an exporter for each in a file (--config), with a `tls` of its own",
+        );
+        cx.report(problem);
+    }
+    file.map(PathBuf::from)
 }
 
 fn from_file(

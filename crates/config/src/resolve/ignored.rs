@@ -6,7 +6,7 @@ use crate::context::Context;
 use crate::types::{Config, Source};
 
 /// Variables of the gateway that this version does not read yet; many containers set them for other programs.
-const NOT_YET: [&str; 19] = [
+const NOT_YET: [&str; 10] = [
     "DATABASE_URL",
     "REDIS_URL",
     "POSTGRES_URL",
@@ -15,21 +15,12 @@ const NOT_YET: [&str; 19] = [
     "DD_SITE",
     "NEW_RELIC_LICENSE_KEY",
     "NEW_RELIC_REGION",
-    "OTEL_EXPORTER_OTLP_INSECURE",
-    "OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE",
-    "OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE",
-    "OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY",
-    "OTEL_EXPORTER_OTLP_METRICS_CERTIFICATE",
-    "OTEL_EXPORTER_OTLP_METRICS_CLIENT_CERTIFICATE",
-    "OTEL_EXPORTER_OTLP_METRICS_CLIENT_KEY",
-    "OTEL_EXPORTER_OTLP_LOGS_CERTIFICATE",
-    "OTEL_EXPORTER_OTLP_LOGS_CLIENT_CERTIFICATE",
-    "OTEL_EXPORTER_OTLP_LOGS_CLIENT_KEY",
-    "OTEL_METRIC_EXPORT_INTERVAL",
+    "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION",
+    "OTEL_METRIC_EXPORT_TIMEOUT",
 ];
 
 /// The variables that this crate reads by itself; those of providers and plug-ins come on top.
-const OWN: [&str; 22] = [
+const OWN: [&str; 23] = [
     "HOST",
     "PORT",
     "ADMIN_LISTEN",
@@ -43,6 +34,7 @@ const OWN: [&str; 22] = [
     "ENABLE_ELASTICSEARCH",
     "OTEL_SERVICE_NAME",
     "OTEL_RESOURCE_ATTRIBUTES",
+    "OTEL_METRIC_EXPORT_INTERVAL",
     "DEPLOYMENT_ENVIRONMENT",
     "GATEWAY_API_KEYS",
     "HTTPS_PROXY",

@@ -8,8 +8,10 @@ use super::{exporters, redaction::redaction, serving::bytes};
 use crate::context::Context;
 use crate::raw;
 use crate::types::{Capture, Durable, ExporterEntry, Telemetry};
+use crate::units::Span;
 
 const ATTRIBUTES: &str = "OTEL_RESOURCE_ATTRIBUTES";
+const INTERVAL: &str = "OTEL_METRIC_EXPORT_INTERVAL";
 const MIB: u64 = 1 << 20;
 
 pub(super) fn telemetry(cx: &mut Context<'_>, file: raw::Telemetry) -> Telemetry {
@@ -36,15 +38,34 @@ pub(super) fn telemetry(cx: &mut Context<'_>, file: raw::Telemetry) -> Telemetry
         durable: durable(cx, file.durable, file.journal),
         threads: file.threads.unwrap_or(1),
         metrics_on_data_plane,
-        metrics_interval: cx.positive(
-            "telemetry.metrics.interval",
-            file.metrics.interval,
-            Duration::from_secs(15),
-        ),
+        metrics_interval: metrics_interval(cx, file.metrics.interval),
         capture,
         redaction: redaction(file.redact),
         exporters,
     }
+}
+
+/// Where the file does not say it, OpenTelemetry's variable does, in milliseconds.
+fn metrics_interval(cx: &mut Context<'_>, file: Option<Span>) -> Duration {
+    const KEY: &str = "telemetry.metrics.interval";
+    let given = match (file, cx.env.get(INTERVAL)) {
+        (Some(file), variable) => {
+            if variable.is_some() {
+                cx.unread(INTERVAL, format!("set but not read: the file says `{KEY}`"));
+            }
+            Some(file)
+        }
+        (None, Some(text)) => {
+            cx.set_by_env(KEY, INTERVAL);
+            let milliseconds = text.trim().parse().ok();
+            if milliseconds.is_none() {
+                cx.problem(KEY, format!("expected a whole number of milliseconds, found `{text}`"));
+            }
+            milliseconds.map(|milliseconds| Span(Duration::from_millis(milliseconds)))
+        }
+        (None, None) => None,
+    };
+    cx.positive(KEY, given, Duration::from_secs(15))
 }
 
 fn durable(cx: &mut Context<'_>, on: Option<bool>, file: Option<raw::Journal>) -> Option<Durable> {

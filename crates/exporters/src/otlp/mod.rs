@@ -14,13 +14,14 @@ use std::time::{Duration, SystemTime};
 use magicapi_plugin::{
     ConfigError, Delivery, ExportError, Health, Host, ItemOutcome, MetricsSnapshot, Needs, RequestId,
     RequestMetrics, Settings, SettingsSpec, Signals, TelemetryConfig, TelemetryExporter, TelemetryPlugin,
-    TlsVariables, async_trait,
+    async_trait,
 };
 
 use self::client::Item;
 pub use self::config::OtlpSettings;
-use self::config::{Signal, Target};
+use self::config::Signal;
 use self::metrics::Reader;
+use self::target::Target;
 
 mod attributes;
 mod client;
@@ -31,6 +32,7 @@ mod messages;
 mod metrics;
 mod preset;
 mod records;
+mod target;
 #[cfg(test)]
 mod tests;
 
@@ -51,11 +53,7 @@ impl TelemetryPlugin for OtlpPlugin {
         SettingsSpec::of::<OtlpSettings>()
             .signals(Signals::RECORDS | Signals::METRICS)
             .needs(Needs::CONVERSATION)
-            .tls_variables(TlsVariables::new(
-                "OTEL_EXPORTER_OTLP_CERTIFICATE",
-                "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE",
-                "OTEL_EXPORTER_OTLP_CLIENT_KEY",
-            ))
+            .tls_variables(config::TLS)
     }
 
     fn create_exporter(

@@ -16,8 +16,9 @@ use prost::Message;
 
 use super::attributes::{Attributes, attribute, error_type, model, structured, text};
 use super::client::Item;
-use super::config::{Signal, Target};
+use super::config::Signal;
 use super::messages;
+use super::target::Target;
 use crate::document;
 
 /// W3C's "sampled".

@@ -55,15 +55,50 @@ async fn one_signals_answer_has_a_time_of_its_own() {
 fn every_variable_of_the_specification_is_read() {
     let spec = magicapi_plugin::TelemetryPlugin::settings(&OtlpPlugin);
     let mut read: Vec<_> = spec.keys().iter().filter_map(|key| key.env.clone()).collect();
-    read.extend(spec.tls().expect("variables").keys().map(|(_, variable)| variable.to_owned()));
-    for name in ["ENDPOINT", "HEADERS", "PROTOCOL", "COMPRESSION", "TIMEOUT"] {
+    let tls = spec.tls().expect("variables");
+    for tls in std::iter::once(tls).chain(tls.parts) {
+        read.extend(tls.keys().map(|(_, variable)| variable.to_owned()));
+    }
+    let names = ["ENDPOINT", "HEADERS", "PROTOCOL", "COMPRESSION", "TIMEOUT", "INSECURE", "CERTIFICATE"];
+    for name in names.into_iter().chain(["CLIENT_CERTIFICATE", "CLIENT_KEY"]) {
         for signal in ["", "TRACES_", "METRICS_", "LOGS_"] {
             let variable = format!("OTEL_EXPORTER_OTLP_{signal}{name}");
             assert!(read.contains(&variable), "{variable}");
         }
     }
-    for name in ["CERTIFICATE", "CLIENT_CERTIFICATE", "CLIENT_KEY", "METRICS_TEMPORALITY_PREFERENCE"] {
-        assert!(read.contains(&format!("OTEL_EXPORTER_OTLP_{name}")), "{name}");
+    assert!(read.contains(&"OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE".into()));
+}
+
+#[tokio::test]
+async fn an_address_without_a_scheme_is_grpcs_and_has_tls_unless_it_is_insecure() {
+    let grpc = |more: Value| {
+        let mut settings = json!({ "endpoint": "collector:4317", "protocol": "grpc", "signals": ["traces"] });
+        settings.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        settings
+    };
+    for (more, expected) in [
+        (json!({}), "https://collector:4317/"),
+        (json!({ "insecure": true }), "http://collector:4317/"),
+        (json!({ "traces_insecure": true, "insecure": false }), "http://collector:4317/"),
+        (json!({ "traces_insecure": false, "insecure": true }), "https://collector:4317/"),
+        (json!({ "traces_endpoint": "[::1]:9", "insecure": true }), "http://[::1]:9/"),
+        // A scheme says it itself, and so does the default address.
+        (json!({ "endpoint": "https://collector:4317", "insecure": true }), "https://collector:4317/"),
+        (json!({ "endpoint": "http://collector:4317" }), "http://collector:4317/"),
+        (json!({ "endpoint": null }), "http://localhost:4317/"),
+    ] {
+        let [request] = asked(grpc(more.clone())).await.try_into().expect("one request");
+        let url = request.uri().to_string();
+        assert!(url.starts_with(expected), "{more}: {url}");
+    }
+    let script = Arc::new(Script::default());
+    for (more, part) in [
+        (json!({ "protocol": "http/protobuf", "insecure": true }), "endpoint: begins with neither"),
+        (json!({ "traces_endpoint": "dns:///collector" }), "traces_endpoint: not an address"),
+        (json!({ "endpoint": "user:canary@collector:4317" }), "endpoint: holds a user or password"),
+    ] {
+        let error = create(&OtlpPlugin, grpc(more.clone()), &script).err().unwrap_or_default();
+        assert!(error.contains(part) && !error.contains("canary"), "{more}: {error}");
     }
 }
 
