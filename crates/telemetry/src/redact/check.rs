@@ -30,7 +30,10 @@ pub(super) fn widen(check: Check, text: &[u8], span: Range<usize>) -> Range<usiz
     let rest = text.get(span.end..).unwrap_or_default();
     match check {
         Check::Jwt => span.start..span.end + jwt_tail(rest),
-        Check::UrlPassword => span.start..span.end + password_tail(rest),
+        Check::UrlPassword => {
+            let end = url_password_in(text, &span).map_or(span.end, |password| password.end);
+            span.start..end.max(span.end)
+        }
         Check::Assignment | Check::Password => {
             let value = value_in(text, &span);
             span.start..value.map_or(span.end, |value| value.end.max(span.end))
@@ -61,7 +64,7 @@ pub(super) fn judge(check: Check, text: &[u8], span: Range<usize>) -> Verdict {
         Check::Password => assignment(text, span, is_password),
         Check::Bearer => after_space(found, &span, is_token),
         Check::Basic => after_space(found, &span, is_basic),
-        Check::UrlPassword => url_password(found, &span),
+        Check::UrlPassword => url_password(text, &span),
         Check::Email => email(text, &span),
         Check::Iban => iban(found, &span),
         Check::Ipv6 => ipv6(found, &span),
@@ -210,32 +213,27 @@ fn azure_secret(text: &[u8], span: Range<usize>) -> Verdict {
     if good { Found(start..span.end) } else { Reject(span.start + 1) }
 }
 
-/// Password, `@` and the first character of the host; nothing when that is not what stands there.
-fn password_tail(rest: &[u8]) -> usize {
+/// `://user:password@h`: what stands between the colon and the `@`.
+fn url_password_in(text: &[u8], span: &Range<usize>) -> Option<Range<usize>> {
     const LONGEST: usize = 1024;
-    let is_password = |byte: u8| !byte.is_ascii_whitespace() && !b"/@\"'\\<>".contains(&byte);
-    let length = rest.iter().take(LONGEST).take_while(|byte| is_password(**byte)).count();
-    match rest.get(length..) {
-        Some([b'@', host, ..]) if length > 0 && (host.is_ascii_alphanumeric() || *host == b'[') => length + 2,
-        _ => 0,
-    }
+    let found = text.get(span.clone())?;
+    let start = span.start + found.iter().skip(3).position(|byte| *byte == b':')? + 4;
+    let rest = text.get(start..)?;
+    let is_password = |byte: &&u8| !byte.is_ascii_whitespace() && !b"/@\"'\\<>".contains(byte);
+    let length = rest.iter().take(LONGEST).take_while(is_password).count();
+    let is_host = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'[';
+    let is_one = matches!(rest.get(length..), Some([b'@', host, ..]) if is_host(*host));
+    is_one.then_some(start..start + length)
 }
 
-/// `://user:password@h`, or `://user:` alone.
-fn url_password(found: &[u8], span: &Range<usize>) -> Verdict {
-    let Some(colon) = found.iter().skip(3).position(|byte| *byte == b':').map(|at| at + 3) else {
-        return Reject(span.start + 3);
-    };
-    let end = found.len().saturating_sub(2);
-    let password = found.get(colon + 1..end).unwrap_or_default();
-    if password.is_empty() {
-        return Reject(span.start + 3);
-    }
+fn url_password(text: &[u8], span: &Range<usize>) -> Verdict {
+    let Some(place) = url_password_in(text, span) else { return Reject(span.start + 3) };
+    let password = text.get(place.clone()).unwrap_or_default();
     let placeholder = is_variable(password)
         || password.starts_with(b"{")
         || password.iter().all(|byte| password.first() == Some(byte))
         || password.starts_with(b"[REDACTED:");
-    if placeholder { Reject(span.end) } else { Found(span.start + colon + 1..span.start + end) }
+    if placeholder { Reject(place.end) } else { Found(place) }
 }
 
 /// Of the part of an address before the `@`.

@@ -165,14 +165,14 @@ pub(super) const SECRETS: &[Pattern] = &[
     row("grafana_token", r"\bgl(?:sa|c)_[A-Za-z0-9_+/]{32,}={0,2}", Check::Token),
     row("sentry_token", r"\bsntry[su]_[A-Za-z0-9_+/=]{40,}", Check::Token),
     // In context: the words before them say what they are.
-    row("url_password", r#"://[^\s:/?\#@"'\\<>]{0,64}:"#, Check::UrlPassword),
+    row("url_password", r#"://[^\s:/?\#@"'\\<>]{0,64}:[^\s/@"'\\<>][^\s/"'\\<>]{2}"#, Check::UrlPassword),
     row("bearer_token", r"(?i:\bbearer)[ \t]{1,8}[A-Za-z0-9._~+/-]{16,}=*", Check::Bearer),
     row("basic_credential", r"(?i:\bbasic)[ \t]{1,8}[A-Za-z0-9+/]{8,}={0,2}", Check::Basic),
     row(
         "password",
         concat!(
             r#"(?i:pass(?:word|wd|phrase)|pwd)[A-Za-z0-9_]{0,64}[\\"']{0,8}[ \t]{0,32}"#,
-            r"[:=]{1,2}>?[ \t]{0,32}\S{6}"
+            r#"[:=]{1,2}>?[ \t]{0,32}(?:[\\"']{1,8}\S{6}|[^\s"'\\,;<>(){}\[\]&|`]{6})"#
         ),
         Check::Password,
     ),
@@ -181,7 +181,8 @@ pub(super) const SECRETS: &[Pattern] = &[
         concat!(
             r"(?i:(?:secret|api[_-]?key|(?:access|account|private|auth|subscription)[_-]?key)[A-Za-z0-9_-]{0,64}",
             r#"|token|authorization|credentials?)[\\"']{0,8}[ \t]{0,32}[:=]{1,2}>?[ \t]{0,32}"#,
-            r#"(?:[\\"']{0,8}(?i:token|(?:api[_-]?)?key)[ \t]{1,8})?\S{12}"#
+            r#"(?:[\\"']{0,8}(?i:token|(?:api[_-]?)?key)[ \t]{1,8})?"#,
+            r#"(?:[\\"']{1,8}\S{12}|[^\s"'\\,;<>(){}\[\]&|`]{12})"#
         ),
         Check::Assignment,
     ),
