@@ -21,6 +21,13 @@ pub(crate) struct FileTree<'a> {
     pub(crate) variables: BTreeSet<String>,
 }
 
+impl<'a> FileTree<'a> {
+    /// Of a file that says nothing.
+    pub(crate) fn empty(path: &'a Path) -> Self {
+        Self { path, root: None, variables: BTreeSet::new() }
+    }
+}
+
 /// See the module.
 pub(crate) struct Context<'a> {
     pub(crate) env: &'a Environment,

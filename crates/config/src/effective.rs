@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 
 use crate::catalogue::Catalogue;
 use crate::load::{Sources, load};
+use crate::resolve;
 use crate::types::{
     Admin, Auth, Config, ExporterEntry, Only, Pipeline, ProviderEntry, Reach, ReachAuth, ReachProxy,
     Redaction, Server, StoreUrl, Telemetry, Timeouts, Upstream,
@@ -98,6 +99,14 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 pub(crate) fn defaults() -> Vec<(String, Value)> {
     let catalogue = Catalogue::default();
     load(&Sources::default(), &catalogue).map(|loaded| values(&loaded.config, &catalogue)).unwrap_or_default()
+}
+
+/// What holds in an exporter's entry that gives none of the pipeline's keys; its plug-in may say how long waiting makes
+/// sense.
+pub(crate) fn pipeline_defaults(max_age: Option<Duration>) -> Vec<(String, Value)> {
+    let mut list = List(Vec::new());
+    pipeline(&mut list, &str::to_owned, &resolve::default_pipeline(max_age));
+    list.0
 }
 
 /// Every value under its key; a key without a value is left out.

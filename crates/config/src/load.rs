@@ -1,6 +1,5 @@
 //! The whole way from the sources to a `Config`.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -103,7 +102,7 @@ impl Loaded {
 pub fn load(sources: &Sources, catalogue: &Catalogue) -> Result<Loaded, Diagnostics> {
     let path = sources.file.clone().or_else(|| sources.env.get("MAGICAPI_CONFIG").map(PathBuf::from));
     let shown = path.as_deref().unwrap_or_else(|| Path::new(""));
-    let mut tree = FileTree { path: shown, root: None, variables: BTreeSet::new() };
+    let mut tree = FileTree::empty(shown);
     let file = match &path {
         Some(path) => read_file(path, &sources.env, catalogue, &mut tree)?,
         None => raw::File::default(),

@@ -1,24 +1,36 @@
 //! The JSON Schema of the file: made from the raw structs and the plug-ins' own settings, used to read the file, to
 //! print it (`schema`), and to know which keys there are.
 
-use magicapi_plugin::Settings;
+use magicapi_plugin::{Settings, Signals};
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
 use crate::catalogue::Catalogue;
-use crate::effective::defaults;
+use crate::effective::{defaults, pipeline_defaults};
 use crate::raw;
 
 /// The JSON Schema of the file for this build. Keys that take effect at the next start only carry `"x-restart": true`.
 pub fn schema(catalogue: &Catalogue) -> Value {
     let mut schema = shape(catalogue);
-    for (key, default) in defaults() {
-        if let Some(property) = property(&mut schema, &key) {
-            property.insert("default".into(), default);
+    insert(&mut schema, defaults());
+    let variants = schema.pointer_mut("/properties/telemetry/properties/exporters/items/oneOf");
+    let variants = variants.and_then(Value::as_array_mut).into_iter().flatten();
+    for (variant, plugin) in variants.zip(catalogue.plugins()) {
+        // To one that gets none, most of these keys mean nothing.
+        if plugin.settings.takes(Signals::RECORDS) {
+            insert(variant, pipeline_defaults(plugin.settings.default_max_age()));
         }
     }
     schema
+}
+
+fn insert(schema: &mut Value, defaults: Vec<(String, Value)>) {
+    for (key, default) in defaults {
+        if let Some(property) = property(schema, &key) {
+            property.insert("default".into(), default);
+        }
+    }
 }
 
 /// Every key of the file as a dotted path: `telemetry.exporters[].batch.age`, `providers.*.api_key`; a plug-in's own
@@ -137,13 +149,21 @@ fn collect(schema: &Value, path: &str, paths: &mut Vec<String>) {
             None => {}
         }
     }
-    let inner = schema.get("anyOf").and_then(Value::as_array).into_iter().flatten();
-    for variant in inner.filter(|variant| variant.get("properties").is_some()) {
-        collect(variant, path, paths);
+    let choices: Vec<&Value> = schema.get("anyOf").and_then(Value::as_array).into_iter().flatten().collect();
+    for choice in choices.iter().filter(|choice| leads_to_keys(choice)) {
+        collect(choice, path, paths);
     }
-    if paths.len() == before && !path.is_empty() {
+    // What may also be a single value is a key too.
+    let is_value = choices.iter().any(|choice| !leads_to_keys(choice) && choice["type"] != "null");
+    if (paths.len() == before || is_value) && !path.is_empty() {
         paths.push(path.to_owned());
     }
+}
+
+/// Whether a mapping with keys may stand there.
+fn leads_to_keys(schema: &Value) -> bool {
+    let choices = schema.get("anyOf").and_then(Value::as_array);
+    schema.get("properties").is_some() || choices.is_some_and(|all| all.iter().any(leads_to_keys))
 }
 
 fn collect_variant(variant: &Value, path: &str, paths: &mut Vec<String>) {

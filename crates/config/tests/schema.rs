@@ -31,6 +31,16 @@ fn defaults_restarts_and_exporters() {
     assert_eq!(types, ["console", "elasticsearch", "file", "prometheus"]);
     assert_eq!(exporters[2]["required"], json!(["type", "path"]));
     assert_eq!(exporters[1]["properties"]["password"]["format"], json!("secret"));
+    let pipeline =
+        |exporter: usize, pointer: &str| exporters[exporter]["properties"].pointer(pointer).cloned();
+    assert_eq!(pipeline(1, "/batch/properties/records/default"), Some(json!(1000)));
+    assert_eq!(pipeline(1, "/buffer/properties/max_age/default"), Some(json!("7d")));
+    assert_eq!(
+        pipeline(0, "/buffer/properties/max_age/default"),
+        Some(json!("17h")),
+        "what the plug-in says"
+    );
+    assert_eq!(pipeline(3, "/batch/properties/records/default"), Some(Value::Null), "it gets no records");
     let kinds = at("/properties/providers/additionalProperties/properties/type/enum");
     assert_eq!(kinds, json!(["openai", "anthropic", "azure", "ollama", "vllm"]));
 }
@@ -62,7 +72,7 @@ fn described_defaults_hold() {
         for (name, property) in schema["properties"].as_object().into_iter().flatten() {
             let path = format!("{path}.{name}");
             let text = property["description"].as_str().unwrap_or_default();
-            let said = text.split_once("(default ").and_then(|(_, rest)| rest.split([')', ';']).next());
+            let said = text.split_once("(default ").and_then(|(_, rest)| rest.split([')', ';', ',']).next());
             // Below a list or a name of the user's there is no value that holds by default.
             if let (Some(said), Some(default)) =
                 (said, property.get("default").filter(|value| !value.is_null()))
@@ -73,8 +83,13 @@ fn described_defaults_hold() {
             }
             walk(property, &path, named);
         }
+        // Whose plug-in says nothing of the pipeline.
+        let variants = schema["items"]["oneOf"].as_array().into_iter().flatten();
+        if let Some(variant) = variants.into_iter().find(|variant| variant["title"] == "elasticsearch") {
+            walk(variant, &format!("{path}[]"), named);
+        }
     }
     let mut named = 0;
     walk(&schema(&catalogue()), "", &mut named);
-    assert!(named > 20, "{named}");
+    assert!(named > 40, "{named}");
 }

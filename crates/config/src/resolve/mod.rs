@@ -16,9 +16,23 @@ mod telemetry;
 mod upstream;
 
 pub(crate) use self::settings::without_variable;
-use crate::context::Context;
+use std::path::Path;
+use std::time::Duration;
+
+use magicapi_plugin::ContentLevel;
+
+use crate::catalogue::Catalogue;
+use crate::context::{Context, FileTree};
+use crate::load::Sources;
 use crate::raw;
-use crate::types::Config;
+use crate::types::{Config, Pipeline};
+
+/// The pipeline of an exporter that is given none of its keys.
+pub(crate) fn default_pipeline(max_age: Option<Duration>) -> Pipeline {
+    let (sources, catalogue) = (Sources::default(), Catalogue::default());
+    let mut cx = Context::new(&sources, &catalogue, FileTree::empty(Path::new("")));
+    pipeline::pipeline(&mut cx, "", &raw::Pipeline::default(), ContentLevel::Full, max_age)
+}
 
 /// The whole configuration. What could not be read is a default and a problem in `cx`.
 pub(crate) fn config(cx: &mut Context<'_>, file: raw::File) -> Config {
