@@ -14,8 +14,8 @@ use http::{Request, Response};
 use magicapi_exporters::datadog::DatadogPlugin;
 use magicapi_exporters::otlp::OtlpPlugin;
 use magicapi_plugin::{
-    Conversation, Delivery, Host, Http, HttpError, HttpTransport, Message, MetricRegistry, Part, RequestId,
-    RequestMetrics, Settings, TelemetryConfig, TelemetryPlugin, Trailers, async_trait,
+    Conversation, Delivery, Host, Http, HttpError, HttpTransport, Message, MetricRegistry, Outcome, Part,
+    RequestId, RequestMetrics, Settings, TelemetryConfig, TelemetryPlugin, Trailers, async_trait,
 };
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
@@ -104,6 +104,8 @@ async fn everything_arrives(transport: Arc<dyn HttpTransport>, settings: Value, 
     facts.operation = "chat";
     facts.trace_id = Some("0af7651916cd43dd8448eb211c80319c".into());
     facts.parent_span_id = Some("b7ad6b7169203331".into());
+    facts.trace_state = Some("rojo=00f0,congo=t61".into());
+    (facts.outcome, facts.error_type) = (Outcome::TimedOut, Some("idle_timeout"));
     let mut said = Conversation::default();
     said.input = vec![Message::new("user", vec![Part::Text("Grüße".into())])];
     let record = RequestMetrics::seal(facts, Arc::new(names.clone()), None, None, None);
@@ -119,7 +121,8 @@ async fn everything_arrives(transport: Arc<dyn HttpTransport>, settings: Value, 
     let [span] = spans.as_slice() else { panic!("one span: {spans:?}") };
     assert_eq!((&span["name"], &span["kind"]), (&json!("chat gpt-test"), &json!(3)));
     assert_eq!(span["traceId"], "0af7651916cd43dd8448eb211c80319c");
-    assert_eq!(span["parentSpanId"], "b7ad6b7169203331");
+    assert_eq!((&span["parentSpanId"], &span["status"]["code"]), (&json!("b7ad6b7169203331"), &json!(2)));
+    assert_eq!(span["traceState"], "rojo=00f0,congo=t61");
     let digits: String = mark["msg_".len()..].split('-').collect();
     assert_eq!(span["spanId"], digits[16..]);
     assert_eq!(attribute(span, "gen_ai.usage.input_tokens")["intValue"], "48");
@@ -127,9 +130,11 @@ async fn everything_arrives(transport: Arc<dyn HttpTransport>, settings: Value, 
     assert_eq!(messages, r#"[{"role":"user","parts":[{"type":"text","content":"Grüße"}]}]"#);
 
     let logs = until(&output, ["resourceLogs", "scopeLogs", "logRecords"], &mark).await;
-    let [log] = logs.as_slice() else { panic!("one event: {logs:?}") };
+    let [log, exception] = logs.as_slice() else { panic!("two events: {logs:?}") };
     assert_eq!(log["eventName"], "gen_ai.client.inference.operation.details");
-    assert_eq!((&log["spanId"], &log["severityText"]), (&span["spanId"], &json!("INFO")));
+    assert_eq!((&log["spanId"], &log["severityText"]), (&span["spanId"], &json!("ERROR")));
+    assert_eq!(exception["eventName"], "gen_ai.client.operation.exception");
+    assert_eq!(attribute(exception, "exception.type")["stringValue"], "idle_timeout");
 
     let metrics = until(&output, ["resourceMetrics", "scopeMetrics", "metrics"], &mark).await;
     let one = |name: &str| metrics.iter().find(|metric| metric["name"] == name).expect("a metric");
