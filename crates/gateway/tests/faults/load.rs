@@ -21,11 +21,11 @@ pub(crate) struct Load {
     pub(crate) batch: (u32, &'static str, &'static str),
     /// Bytes of records that one exporter may hold in memory, of which an outage of all requests is many times more.
     pub(crate) memory: u64,
-    /// Bytes that all records together may hold, of which all requests' are half as many more.
+    /// Bytes that all records together may hold, of which all requests' are more.
     pub(crate) capture: u64,
     /// After how many requests the bounds are looked at.
     pub(crate) look_every: u32,
-    /// How long an exporter may take for everything, once its back end is mended.
+    /// How long an exporter may take for everything, once its back end is mended: ten times what a refused one is left alone.
     pub(crate) patience: Duration,
 }
 
@@ -37,9 +37,9 @@ pub(crate) const EVERY_RUN: Load = Load {
     prompt: 8_000,
     batch: (20, "64KiB", "50ms"),
     memory: 192 << 10,
-    capture: 3 << 20,
+    capture: 4 << 20,
     look_every: 10,
-    patience: Duration::from_mins(1),
+    patience: Duration::from_mins(5),
 };
 
 /// 2,000 requests a second, for one exporter, with batches of the default size.
