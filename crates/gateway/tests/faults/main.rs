@@ -1,7 +1,12 @@
 //! Seven faults of telemetry back ends, through the binary: all exporters at once, each with a back end of its own that
 //! has the fault, and a healthy one beside them. Traffic keeps every status and byte, memory its bound; once the back ends
 //! are mended, every record that the policy promises is there.
-#![allow(clippy::expect_used, clippy::panic, reason = "clippy does not see that this is part of tests")]
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "clippy does not see that this is part of tests"
+)]
 
 mod database;
 mod load;
@@ -168,6 +173,8 @@ async fn at_two_thousand_requests_a_second() {
         println!("skipped: without optimisation nothing here keeps that pace; see bench/faults.sh");
         return;
     }
+    // The product's own settings come from `config`; these are a bench's.
+    #[allow(clippy::disallowed_methods)]
     let wanted = |variable: &str, one: &str| {
         std::env::var(variable).map_or(true, |list| list.split(',').any(|wanted| wanted == one))
     };
