@@ -183,7 +183,7 @@ async fn real(late: Duration) {
     let Some(server) = Elasticsearch::named() else { return };
     server.clean("noveum-metrics").await;
     // The server runs; the way to it opens late.
-    let way = Way::to(server.address()).await;
+    let way = Way::to(server.address());
     way.set(false);
     let login = [
         ("ELASTICSEARCH_USERNAME", "elastic".to_owned()),

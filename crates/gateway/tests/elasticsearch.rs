@@ -136,7 +136,7 @@ async fn settled(gateway: &Gateway) -> Value {
 #[tokio::test]
 async fn an_outage_costs_no_request_and_no_record() {
     let cluster = Bulk::start(SocketAddr::from(([127, 0, 0, 1], 0))).await;
-    let way = Way::to(cluster.address).await;
+    let way = Way::to(cluster.address);
     let (_mock, gateway) = start(&format!("http://{}", way.address), "outage", |options| options).await;
     let sent = outage(&gateway, &way).await;
     let status = settled(&gateway).await;
@@ -149,7 +149,7 @@ async fn an_outage_costs_no_request_and_no_record() {
 #[tokio::test]
 async fn past_the_memory_bound_the_drop_counter_says_what_is_missing() {
     let cluster = Bulk::start(SocketAddr::from(([127, 0, 0, 1], 0))).await;
-    let way = Way::to(cluster.address).await;
+    let way = Way::to(cluster.address);
     let config = json!({ "telemetry": { "exporters": [{ "type": "elasticsearch", "url": format!("http://{}", way.address),
         "batch": { "bytes": "100KiB" }, "buffer": { "memory": "200KiB", "when_full": "drop_oldest" } }] } });
     let file = |options: GatewayOptions| options.without_env("ENABLED_EXPORTERS").config(config.to_string());
@@ -233,7 +233,7 @@ async fn a_wrong_password_is_said_and_records_wait() {
 async fn an_outage_of_the_real_one_costs_no_record() {
     let Some(server) = Elasticsearch::named() else { return };
     server.clean("binary-outage").await;
-    let way = Way::to(server.address()).await;
+    let way = Way::to(server.address());
     let login = |options: GatewayOptions| {
         options.env("ELASTICSEARCH_USERNAME", "elastic").env("ELASTICSEARCH_PASSWORD", &server.password)
     };

@@ -224,7 +224,7 @@ fn compare(
 async fn kills(rounds: u64, durable: bool) -> Vec<Found> {
     let directory = Arc::new(TempDir::new().expect("a directory"));
     let bulk = Bulk::start("127.0.0.1:0".parse().expect("an address")).await;
-    let way = Way::to(bulk.address).await;
+    let way = Way::to(bulk.address);
     let start = async || Scene::start_in(&directory, config(way.address, durable), |options| options).await;
     let numbers = Arc::new(AtomicU64::new(0));
     let mut scene = start().await;

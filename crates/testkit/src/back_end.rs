@@ -7,10 +7,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::io::AsyncWriteExt;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::asked::Asked;
+use crate::reserved::Reserved;
 
 /// What is wrong with a back end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,6 +118,7 @@ impl Seen {
 pub struct BackEnd {
     /// Where it listens.
     pub address: SocketAddr,
+    place: Reserved,
     vendor: Vendor,
     seen: Arc<Mutex<Seen>>,
     serving: Option<JoinHandle<()>>,
@@ -124,18 +126,18 @@ pub struct BackEnd {
 
 impl BackEnd {
     /// A back end with this fault, if any.
-    pub async fn start(vendor: Vendor, fault: Option<Fault>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free address");
-        let address = listener.local_addr().expect("an address");
+    pub fn start(vendor: Vendor, fault: Option<Fault>) -> Self {
+        let place = Reserved::new();
         let seen = Arc::new(Mutex::new(Seen { fault, ..Seen::default() }));
-        let mut back_end = Self { address, vendor, seen, serving: None };
+        let mut back_end = Self { address: place.address, place, vendor, seen, serving: None };
         if fault != Some(Fault::Dead) {
-            back_end.serve(listener);
+            back_end.serve();
         }
         back_end
     }
 
-    fn serve(&mut self, listener: TcpListener) {
+    fn serve(&mut self) {
+        let listener = self.place.listen();
         let (vendor, seen) = (self.vendor, self.seen.clone());
         self.serving = Some(tokio::spawn(async move {
             let mut connections = JoinSet::new();
@@ -146,14 +148,10 @@ impl BackEnd {
     }
 
     /// From now on nothing is wrong with it.
-    ///
-    /// # Panics
-    /// When its address has been taken meanwhile.
-    pub async fn mend(&mut self) {
+    pub fn mend(&mut self) {
         self.seen().fault = None;
         if self.serving.is_none() {
-            let listener = TcpListener::bind(self.address).await.expect("the same address");
-            self.serve(listener);
+            self.serve();
         }
     }
 

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::asked::Asked;
+use crate::reserved::Reserved;
 
 /// Documents by id.
 type Documents = Arc<Mutex<BTreeMap<String, Value>>>;
@@ -97,26 +98,23 @@ pub struct Way {
 
 impl Way {
     /// Opens a way to that address.
-    pub async fn to(target: SocketAddr) -> Self {
-        let mut listener = Some(TcpListener::bind("127.0.0.1:0").await.expect("a free address"));
-        let address = listener.as_ref().and_then(|one| one.local_addr().ok()).expect("an address");
+    pub fn to(target: SocketAddr) -> Self {
+        let place = Reserved::new();
+        let (address, mut listener) = (place.address, place.listen());
         let (open, mut state) = watch::channel(true);
         let serving = tokio::spawn(async move {
             loop {
-                let taken = match listener.take() {
-                    Some(taken) => taken,
-                    None => TcpListener::bind(address).await.expect("the same address"),
-                };
                 // Dropped when it is cut, and every connection with it.
                 let mut connections = JoinSet::new();
                 tokio::select! {
-                    () = forward(&taken, target, &mut connections) => {}
+                    () = forward(&listener, target, &mut connections) => {}
                     _ = state.wait_for(|open| !open) => {}
                 }
-                drop((taken, connections));
+                drop((listener, connections));
                 if state.wait_for(|open| *open).await.is_err() {
                     return;
                 }
+                listener = place.listen();
             }
         });
         Self { address, open, serving }

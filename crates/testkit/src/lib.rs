@@ -22,6 +22,7 @@ pub mod http;
 pub mod postgres;
 pub mod puppet;
 pub mod records;
+pub mod reserved;
 mod traced;
 pub mod wire;
 

@@ -8,8 +8,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use magicapi_testkit::back_end::Fault;
 use magicapi_testkit::postgres::Postgres;
+use magicapi_testkit::reserved::Reserved;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::vendors::POISON;
@@ -27,7 +28,7 @@ pub(crate) struct Database {
     name: String,
     fault: Fault,
     /// Where the relay listens.
-    relay: SocketAddr,
+    relay: Reserved,
     real: SocketAddr,
     state: Arc<Mutex<State>>,
     serving: Option<JoinHandle<()>>,
@@ -58,19 +59,18 @@ impl Database {
         let real = url.rsplit_once('@').and_then(|(_, place)| place.split('/').next());
         let mut real = tokio::net::lookup_host(real.expect("a place")).await.expect("an address");
         let real = real.next().expect("an address");
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free address");
-        let relay = listener.local_addr().expect("an address");
+        let relay = Reserved::new();
         let state = Arc::new(Mutex::new(State { fault: Some(fault), unanswered: BTreeMap::new() }));
         let mut database = Self { server, name, fault, relay, real, state, serving: None };
         if fault != Fault::Dead {
-            database.serve(listener);
+            database.serve();
         }
         Some(database)
     }
 
     /// Where the gateway finds it.
     pub(crate) fn url(&self) -> String {
-        let Self { name, relay, .. } = self;
+        let (name, relay) = (&self.name, self.relay.address);
         format!("postgres://{name}:right@{relay}/{name}?sslmode=disable")
     }
 
@@ -87,14 +87,13 @@ impl Database {
     }
 
     /// From now on nothing is wrong with it.
-    pub(crate) async fn mend(&mut self) {
+    pub(crate) fn mend(&mut self) {
         self.state().fault = None;
         if let Some((_, mended)) = self.statements() {
             self.server.sql(&self.name, &mended);
         }
         if self.serving.is_none() {
-            let listener = TcpListener::bind(self.relay).await.expect("the same address");
-            self.serve(listener);
+            self.serve();
         }
     }
 
@@ -146,7 +145,8 @@ impl Database {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn serve(&mut self, listener: TcpListener) {
+    fn serve(&mut self) {
+        let listener = self.relay.listen();
         let (real, state) = (self.real, self.state.clone());
         self.serving = Some(tokio::spawn(async move {
             let mut connections = JoinSet::new();

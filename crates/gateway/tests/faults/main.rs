@@ -71,7 +71,7 @@ async fn met_with(load: Load, fault: Fault, promise: Promise) -> Outcome {
     }
     let mended = Instant::now();
     for back_end in stage.faulty.values_mut() {
-        back_end.mend().await;
+        back_end.mend();
     }
     let mut exporters = Vec::new();
     for (name, back_end) in &stage.faulty {

@@ -40,10 +40,10 @@ pub(crate) struct Found {
 }
 
 impl Faulty {
-    pub(crate) async fn mend(&mut self) {
+    pub(crate) fn mend(&mut self) {
         match self {
-            Self::Scripted(back_end) => back_end.mend().await,
-            Self::Real(database) => database.mend().await,
+            Self::Scripted(back_end) => back_end.mend(),
+            Self::Real(database) => database.mend(),
         }
     }
 
@@ -81,13 +81,13 @@ impl Stage {
         let mut entries = Vec::new();
         let mut faulty = BTreeMap::new();
         for contender in CONTENDERS.iter().filter(|one| load.includes(one.name)) {
-            let back_end = BackEnd::start(contender.vendor, Some(fault)).await;
+            let back_end = BackEnd::start(contender.vendor, Some(fault));
             let url = format!("http://{}", back_end.address);
             entries.push(load.entry(contender.name, contender.name, (contender.settings)(&url)));
             faulty.insert(contender.name, Faulty::Scripted(back_end));
         }
         let [.., webhook] = &CONTENDERS;
-        let healthy = BackEnd::start(webhook.vendor, None).await;
+        let healthy = BackEnd::start(webhook.vendor, None);
         let url = format!("http://{}", healthy.address);
         entries.push(load.entry(webhook.name, "healthy", (webhook.settings)(&url)));
         for name in WITHOUT_A_BACK_END.into_iter().filter(|name| load.includes(name)) {

@@ -282,7 +282,8 @@ fn a_spool_without_work_learns_that_files_can_be_written_again() {
     let root = TempDir::new().expect("a directory");
     std::fs::write(root.path().join("x"), b"").expect("a file");
     let script = Script::always(Answer::Refused);
-    let telemetry = start(root.path(), vec![script.setup("x", small())]);
+    let pipeline = PipelineSettings { breaker_refused: Duration::from_millis(50), ..small() };
+    let telemetry = start(root.path(), vec![script.setup("x", pipeline)]);
     send(&telemetry, 40);
     eventually("it cannot be written", || only(&telemetry).spool_error.is_some());
     *script.then.lock().unwrap() = None;
