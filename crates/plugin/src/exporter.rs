@@ -91,7 +91,7 @@ impl ScrapePage {
     }
 }
 
-/// The simple way to write an exporter: one record at a time. [`crate::EachRecord`] lifts it to the batch form.
+/// The simple way to write an exporter: one record at a time. [`EachRecord`](fn@crate::EachRecord) lifts it to the batch form.
 #[async_trait]
 pub trait RecordExporter: Send + Sync {
     /// Its name in logs.
