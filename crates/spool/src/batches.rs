@@ -118,8 +118,13 @@ impl Batches {
     }
 
     /// Every batch, the oldest first.
-    pub fn list(&self) -> impl Iterator<Item = &BatchInfo> {
+    pub fn list(&self) -> impl DoubleEndedIterator<Item = &BatchInfo> + Clone {
         self.index.values()
+    }
+
+    /// One of them.
+    pub fn get(&self, id: BatchId) -> Option<&BatchInfo> {
+        self.index.get(&id)
     }
 
     /// The batch with the oldest record.

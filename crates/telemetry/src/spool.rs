@@ -88,6 +88,8 @@ pub(crate) struct Spool {
     oldest_ms: AtomicU64,
     /// Why files cannot be written just now.
     failure: Mutex<Option<(DropReason, String)>>,
+    /// A file came back since the back end took something.
+    came_back: AtomicBool,
     /// A file has come.
     arrived: Notify,
     thread: Arc<thread::Signal>,
@@ -173,6 +175,7 @@ impl Spool {
             bytes: AtomicU64::new(0),
             oldest_ms: AtomicU64::new(0),
             failure: Mutex::default(),
+            came_back: AtomicBool::new(false),
             arrived: Notify::new(),
             thread,
             called: AtomicBool::new(false),
@@ -195,7 +198,9 @@ impl Spool {
 
     /// The back end took something.
     pub(crate) fn worked(&self) {
-        lock(&self.files).worked();
+        if self.came_back.swap(false, Ordering::AcqRel) {
+            lock(&self.files).worked();
+        }
     }
 
     /// Whether they can be just now.

@@ -108,10 +108,9 @@ impl Files {
             return None;
         }
         let batches = self.batches.as_ref()?;
-        let there: Vec<BatchId> =
-            batches.list().map(|info| info.id).filter(|id| !self.lent.contains(id)).collect();
-        let id = self.turns.choose(&there)?;
-        let info = batches.list().find(|info| info.id == id)?.clone();
+        let there = batches.list().map(|info| info.id).filter(|id| !self.lent.contains(id));
+        let id = self.turns.choose(&there, Instant::now())?;
+        let info = batches.get(id)?.clone();
         let read = batches.read(id);
         self.unread_at = None;
         self.lent.insert(id);
@@ -152,7 +151,7 @@ impl Files {
     /// or of a disk that can be written.
     pub(super) fn replace(&mut self, id: BatchId, rest: &[Item]) -> u64 {
         let Some(batches) = self.batches.as_mut() else { return 0 };
-        let Some(info) = batches.list().find(|info| info.id == id).cloned() else { return 0 };
+        let Some(info) = batches.get(id).cloned() else { return 0 };
         let oldest = rest.iter().map(|item| item.record.facts().timestamp).min().unwrap_or(info.oldest);
         let stored: Vec<_> = rest.iter().map(|item| item.record.to_stored()).collect();
         match batches.replace(id, &stored, oldest) {
@@ -167,7 +166,7 @@ impl Files {
     /// A batch is no longer on its way, and was not taken.
     pub(super) fn release(&mut self, id: BatchId) {
         self.lent.remove(&id);
-        if self.batches.as_ref().is_some_and(|batches| batches.list().any(|info| info.id == id)) {
+        if self.batches.as_ref().is_some_and(|batches| batches.get(id).is_some()) {
             self.turns.failed(id);
         }
     }

@@ -109,6 +109,7 @@ impl Spool {
                 let again = if whole { 0 } else { files.replace(id, &rest) };
                 files.release(id);
                 drop(files);
+                self.came_back.store(true, Ordering::Release);
                 self.records.fetch_add(again, Ordering::Relaxed);
                 self.tally.receive(again);
                 self.measure();

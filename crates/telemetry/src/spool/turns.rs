@@ -2,8 +2,8 @@
 //! not keep the others from being tried.
 //!
 //! While the back end takes nothing, each probe is another file, the oldest and the newest in turn: what has come lately may be
-//! what it takes again. A file that fails although others were taken since it failed before is stubborn: it comes when no other
-//! is left, and then not more often than once in a while.
+//! what it takes again. A file that fails although others were taken since it failed before is stubborn: such files come when no
+//! other is left, one after the other, and not more often than once in a while.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -18,7 +18,8 @@ pub(super) struct Turns {
     failed: BTreeMap<BatchId, Failed>,
     /// The newest has its turn.
     newest: bool,
-    rested_at: Option<Instant>,
+    /// The stubborn file that was tried last, and when.
+    tried: Option<(BatchId, Instant)>,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -32,17 +33,20 @@ enum Failed {
 
 impl Turns {
     /// One of these, which are sorted by age.
-    pub(super) fn choose(&mut self, there: &[BatchId]) -> Option<BatchId> {
+    pub(super) fn choose<There>(&mut self, there: &There, now: Instant) -> Option<BatchId>
+    where
+        There: DoubleEndedIterator<Item = BatchId> + Clone,
+    {
         if self.failed.is_empty() {
             self.newest = true;
-            return there.first().copied();
+            return there.clone().next();
         }
         let stubborn = self.failed.values().any(|failed| *failed == Failed::Stubborn);
         let newest = stubborn || self.newest;
         self.newest = !self.newest;
         let pick = |failed: &BTreeMap<BatchId, Failed>| {
-            let is_fresh = |id: &&BatchId| matches!(failed.get(id), None | Some(Failed::Before));
-            if newest { there.iter().rev().find(is_fresh) } else { there.iter().find(is_fresh) }.copied()
+            let mut fresh = there.clone().filter(|id| matches!(failed.get(id), None | Some(Failed::Before)));
+            if newest { fresh.next_back() } else { fresh.next() }
         };
         let picked = pick(&self.failed).or_else(|| {
             // All have had their turn.
@@ -52,11 +56,14 @@ impl Turns {
         if picked.is_some() {
             return picked;
         }
-        if self.rested_at.is_some_and(|at| at.elapsed() < REST) {
+        let last = self.tried.map(|(last, at)| (last, now.saturating_duration_since(at)));
+        if last.is_some_and(|(_, rested)| rested < REST) {
             return None;
         }
-        self.rested_at = Some(Instant::now());
-        there.first().copied()
+        let next = last.and_then(|(last, _)| there.clone().find(|id| *id > last));
+        let picked = next.or_else(|| there.clone().next())?;
+        self.tried = Some((picked, now));
+        Some(picked)
     }
 
     /// A file was not taken.
@@ -98,12 +105,12 @@ impl Turns {
 
 #[cfg(test)]
 mod tests {
-    use std::time::SystemTime;
+    use std::time::{Instant, SystemTime};
 
     use magicapi_spool::{BatchId, Batches};
     use tempfile::TempDir;
 
-    use super::Turns;
+    use super::{REST, Turns};
 
     /// Ids of as many files, the oldest first.
     fn files(count: usize) -> Vec<BatchId> {
@@ -115,7 +122,7 @@ mod tests {
     #[test]
     fn the_oldest_goes_first_as_long_as_all_is_well() {
         let (mut there, mut turns) = (files(4), Turns::default());
-        while let Some(id) = turns.choose(&there) {
+        while let Some(id) = turns.choose(&there.iter().copied(), Instant::now()) {
             assert_eq!(id, there.remove(0));
             turns.taken(id);
         }
@@ -125,7 +132,7 @@ mod tests {
     fn every_probe_of_a_back_end_that_takes_nothing_is_another_file() {
         let (there, mut turns) = (files(4), Turns::default());
         let mut probe = || {
-            let id = turns.choose(&there).expect("a file");
+            let id = turns.choose(&there.iter().copied(), Instant::now()).expect("a file");
             turns.failed(id);
             there.iter().position(|one| *one == id).expect("one of them")
         };
@@ -144,7 +151,7 @@ mod tests {
         let (mut there, mut coming) = ([bad, &good[..5]].concat(), good[5..].to_vec());
         let (mut turns, mut failures) = (Turns::default(), 0);
         while there.len() > bad.len() || !coming.is_empty() {
-            let id = turns.choose(&there).expect("a file");
+            let id = turns.choose(&there.iter().copied(), Instant::now()).expect("a file");
             if bad.contains(&id) {
                 turns.failed(id);
                 failures += 1;
@@ -162,15 +169,34 @@ mod tests {
     #[test]
     fn what_was_stubborn_is_tried_again_at_once_when_one_of_them_is_taken() {
         let (mut there, mut turns) = (files(3), Turns::default());
-        for id in &there {
+        all_stubborn(&mut turns, &there);
+        let now = Instant::now();
+        let id = turns.choose(&there.iter().copied(), now).expect("one of them, now and then");
+        assert_eq!(turns.choose(&there.iter().copied(), now), None, "not at once again");
+        turns.taken(id);
+        there.retain(|one| *one != id);
+        assert!(turns.choose(&there.iter().copied(), now).is_some());
+    }
+
+    /// What is taken again may be any of them.
+    #[test]
+    fn stubborn_files_are_tried_one_after_the_other() {
+        let (there, mut turns) = (files(3), Turns::default());
+        all_stubborn(&mut turns, &there);
+        let begun = Instant::now();
+        let mut tried = |round: u32| {
+            let id = turns.choose(&there.iter().copied(), begun + round * REST).expect("one of them");
+            turns.failed(id);
+            there.iter().position(|one| *one == id)
+        };
+        assert_eq!([0, 1, 2, 3].map(&mut tried), [Some(0), Some(1), Some(2), Some(0)]);
+    }
+
+    fn all_stubborn(turns: &mut Turns, there: &[BatchId]) {
+        for id in there {
             turns.failed(*id);
             turns.worked();
             turns.failed(*id);
         }
-        let id = turns.choose(&there).expect("one of them, now and then");
-        assert_eq!(turns.choose(&there), None, "not at once again");
-        turns.taken(id);
-        there.retain(|one| *one != id);
-        assert!(turns.choose(&there).is_some());
     }
 }
