@@ -47,7 +47,7 @@ pub(super) fn widen(check: Check, text: &[u8], span: Range<usize>) -> Range<usiz
     }
 }
 
-/// Judges the match at `span` of `text`, widened. Numbers have a judge of their own.
+/// Judges the match at `span` of `text`, widened.
 pub(super) fn judge(check: Check, text: &[u8], span: Range<usize>) -> Verdict {
     let found = text.get(span.clone()).unwrap_or_default();
     // A run that is rejected as a whole holds no part that would be accepted.
@@ -72,7 +72,6 @@ pub(super) fn judge(check: Check, text: &[u8], span: Range<usize>) -> Verdict {
         Check::Dni => or_next(is_dni(found)),
         Check::FiscalCode => or_next(checksum::it_fiscal_code(found)),
         Check::Corsica => or_next(is_corsican(found)),
-        Check::Number => Reject(span.end),
     }
 }
 

@@ -1,6 +1,7 @@
 //! One automaton for all patterns, and what it finds in a text.
 
 use std::error::Error as _;
+use std::ops::Range;
 
 use regex_automata::hybrid::dfa;
 use regex_automata::hybrid::regex::{Cache, Regex};
@@ -12,7 +13,7 @@ use super::check::{self, Verdict};
 use super::credential::secret_in;
 use super::known::{self, Known};
 use super::numbers::{self, Wanted};
-use super::patterns::{Check, Class, EMAIL, IBAN, IPV4, IPV6, NATIONAL, NUMBER, Name, Pattern, SECRETS};
+use super::patterns::{Check, Class, EMAIL, IBAN, IPV6, NATIONAL, Name, Pattern, SECRETS};
 use super::settings::{CustomPattern, Pii, RedactionError, RedactionSettings};
 use super::text::is_base64;
 
@@ -40,7 +41,7 @@ pub(super) struct Finding {
 pub(super) struct Matcher {
     regex: Regex,
     rules: Vec<(Name, Check)>,
-    /// No pattern matches a shorter text.
+    /// Nothing is found in a shorter text.
     shortest: usize,
     wanted: Wanted,
 }
@@ -75,10 +76,9 @@ impl Matcher {
                 add(rows, Class::Pii);
             }
         }
-        if wanted.any() {
-            add(if wanted.ip { &[IPV4, NUMBER] } else { &[NUMBER] }, Class::Pii);
-        }
-        let shortest = patterns.iter().filter_map(|pattern| shortest(pattern)).min().unwrap_or(0);
+        let number = wanted.any().then_some(numbers::SHORTEST);
+        let lengths = patterns.iter().filter_map(|pattern| shortest(pattern)).chain(number);
+        let shortest = lengths.min().unwrap_or(0);
         let regex = build(&patterns).map_err(|error| {
             RedactionError::new(
                 "patterns",
@@ -103,6 +103,12 @@ impl Matcher {
             return;
         }
         let begin = out.len();
+        if self.wanted.any() {
+            // First: what is found at the same place later is the more special.
+            let mut number =
+                |span: Range<usize>, name| out.push(Finding { start: span.start, end: span.end, name });
+            numbers::find(text, self.wanted, &mut number);
+        }
         let _ = self.search(text, cache, out);
         if let Some(known) = known {
             known.find(text, out);
@@ -141,26 +147,18 @@ impl Matcher {
                 out.push(Finding { start: span.start, end: text.len(), name: UNREAD });
                 break;
             }
-            let mut accept = |span: std::ops::Range<usize>| {
+            let mut accept = |span: Range<usize>| {
                 out.push(Finding { start: span.start, end: span.end, name });
                 span.end
             };
-            let next = match check {
-                Check::Number => {
-                    let mut each = |span: std::ops::Range<usize>, name| {
-                        out.push(Finding { start: span.start, end: span.end, name });
-                    };
-                    numbers::judge(text, span.clone(), self.wanted, &mut each)
+            let next = match check::judge(check, text, span.clone()) {
+                Verdict::Found(part) => accept(part),
+                Verdict::Context(part) => {
+                    let start = part.start;
+                    accept(part);
+                    start
                 }
-                _ => match check::judge(check, text, span.clone()) {
-                    Verdict::Found(part) => accept(part),
-                    Verdict::Context(part) => {
-                        let start = part.start;
-                        accept(part);
-                        start
-                    }
-                    Verdict::Reject(next) => next,
-                },
+                Verdict::Reject(next) => next,
             };
             read = read.saturating_add(span.len());
             at = next.max(found.start() + 1);

@@ -1,8 +1,10 @@
 //! Runs of digits: which part of them is a card, a telephone number, an address or a national id.
 //!
-//! The automaton finds a run (digits with at most two separators between them); here it is cut into groups, and windows
-//! of groups that stand free are tried, the longest first. A number inside a longer token (a UUID, a version, a float)
-//! does not stand free.
+//! A run (digits with at most two separators between them) is cut into groups, and windows of groups that stand free are
+//! tried, the longest first. A number inside a longer token (a UUID, a version, a float) does not stand free.
+//!
+//! It is a pass of its own: as one more pattern of the automaton a run would hide what begins in it, such as an address
+//! whose local part ends in digits, or a key behind a date. Each byte is read once, each group tried in a few windows.
 
 use std::net::Ipv4Addr;
 use std::ops::Range;
@@ -26,6 +28,8 @@ const MOST_GROUPS: usize = 8;
 /// Digits of one number: a card's, at most; an IPv4 address has four at least, everything else eight.
 const DIGITS: usize = 19;
 const LEAST_DIGITS: usize = 8;
+/// Of a run that may hold one, in bytes: `1.1.1.1`.
+pub(super) const SHORTEST: usize = 7;
 
 struct Window<'a> {
     text: &'a [u8],
@@ -59,22 +63,35 @@ impl Window<'_> {
     }
 }
 
-/// Calls `found` for each number in the run that begins at `span`, from left to right, with where it stands. Returns where
-/// the run ends.
-pub(super) fn judge(
-    text: &[u8],
-    span: Range<usize>,
-    wanted: Wanted,
-    found: &mut impl FnMut(Range<usize>, Name),
-) -> usize {
-    let end = run_end(text, span.end);
-    let groups = groups(text, span.start..end);
+/// Calls `found` for each number in the text, from left to right, with where it stands.
+pub(super) fn find(text: &[u8], wanted: Wanted, found: &mut impl FnMut(Range<usize>, Name)) {
+    let mut at = 0;
+    while let Some(start) = next_digit(text, at) {
+        at = run_end(text, start + 1);
+        if at - start >= SHORTEST {
+            judge(text, start..at, wanted, found);
+        }
+    }
+}
+
+/// Where the next digit stands. Most text has few, and is crossed in pieces, without a branch per byte.
+fn next_digit(text: &[u8], from: usize) -> Option<usize> {
+    const PIECE: usize = 32;
+    let has_one = |piece: &[u8]| piece.iter().fold(false, |any, byte| any | byte.is_ascii_digit());
+    let rest = text.get(from..)?;
+    let start = PIECE * rest.chunks(PIECE).position(has_one)?;
+    let digit = rest.get(start..)?.iter().position(u8::is_ascii_digit)?;
+    Some(from + start + digit)
+}
+
+/// The numbers in one run.
+fn judge(text: &[u8], run: Range<usize>, wanted: Wanted, found: &mut impl FnMut(Range<usize>, Name)) {
+    let groups = groups(text, run);
     let mut at = 0;
     while at < groups.len() {
         let last = if opens(text, &groups, at) { number_at(text, &groups, at, wanted, found) } else { None };
         at = last.unwrap_or(at) + 1;
     }
-    end
 }
 
 /// A run goes on over at most two separators.

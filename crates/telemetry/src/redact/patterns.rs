@@ -75,7 +75,6 @@ pub(super) enum Check {
     Email,
     Iban,
     Ipv6,
-    Number,
     Nino,
     Dni,
     FiscalCode,
@@ -195,13 +194,10 @@ pub(super) const EMAIL: Pattern =
 pub(super) const IBAN: Pattern = row("iban", r"\b[A-Z]{2}[0-9]{2}(?: ?[A-Z0-9]){11,30}", Check::Iban);
 /// Global unicast (2000::/3), full or shortened.
 pub(super) const IPV6: Pattern = row("ip", r"\b[23][0-9A-Fa-f]{3}:[0-9A-Fa-f:.]{2,45}", Check::Ipv6);
-/// National ids with letters; the others are runs of digits.
+/// National ids with letters; those of digits alone are found as numbers.
 pub(super) const NATIONAL: &[Pattern] = &[
     row("national_id", r"\b[A-Z]{2} ?[0-9]{2} ?[0-9]{2} ?[0-9]{2} ?[A-D]\b", Check::Nino),
     row("national_id", r"\b(?:[0-9]{8}|[XYZ]-?[0-9]{7})[ -]?[A-Z]\b", Check::Dni),
     row("national_id", r"\b[A-Z]{6}[0-9]{2}[A-EHLMPRST][0-9]{2}[A-Z][0-9]{3}[A-Z]\b", Check::FiscalCode),
     row("national_id", r"\b[12] ?[0-9]{2} ?[0-9]{2} ?2[AB] ?[0-9]{3} ?[0-9]{3} ?[0-9]{2}\b", Check::Corsica),
 ];
-/// Its digits may be too few for `NUMBER`.
-pub(super) const IPV4: Pattern = row("ip", r"\b[0-9]{1,3}(?:\.[0-9]{1,3}){3}\b", Check::Number);
-pub(super) const NUMBER: Pattern = row("number", r"[+(]?[0-9](?:[ .()/-]{0,2}[0-9]){6,}", Check::Number);

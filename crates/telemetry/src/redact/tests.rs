@@ -3,6 +3,7 @@
 mod arguments;
 mod credentials;
 mod known;
+mod numbers;
 mod paths;
 mod properties;
 mod samples;

@@ -1,0 +1,45 @@
+//! Runs of digits: what begins in one is found, whether the run is a number or not.
+
+use magicapi_plugin::Secret;
+
+use super::{body, redacted, redactor, with_pii};
+use crate::redact::{CustomPattern, PiiSetting};
+
+#[test]
+fn an_address_may_begin_with_a_number() {
+    let redactor = with_pii();
+    for (text, expected) in [
+        ("123456789@qq.com", "[REDACTED:email]"),
+        ("mail anna20240501@example.com, 2024-05-01", "mail [REDACTED:email], 2024-05-01"),
+        ("2024-05-01 1234567@example.com", "2024-05-01 [REDACTED:email]"),
+        ("+4930901820@example.com", "[REDACTED:email]"),
+        ("030 9018200 4111111111111111@example.com", "[REDACTED:phone] [REDACTED:email]"),
+    ] {
+        assert_eq!(redacted(&redactor, text).0, expected);
+    }
+}
+
+/// A run of digits may be a number, and in its middle something else may begin.
+#[test]
+fn what_begins_with_digits_is_found_behind_a_number() {
+    let (one, other) = ("07q7Zt4Lw9Xk2Vb8Nm5Rc1Hd6Js3Gf0Py", "12345678-1234-1234-abcd-1234567890ab");
+    let redactor = redactor(|settings| {
+        settings.pii = PiiSetting::All(true);
+        settings.own = vec![Secret::new(one), Secret::new(other)];
+        settings.patterns =
+            vec![CustomPattern { name: "ticket".into(), regex: r"\b\d{2}-\d{4}-[A-Z]{3}".into() }];
+    });
+    let bot = format!("123456789:AA{}", body(33));
+    for (text, name) in [
+        (one, "configured_secret"),
+        (other, "configured_secret"),
+        ("07-1234-ABC", "ticket"),
+        (&bot, "telegram_token"),
+    ] {
+        for before in ["", "2024-05-01 ", "1. ", "call 030 9018200, ", "2024-05-01 10:30 (1) "] {
+            let shown = before.replace("030 9018200", "[REDACTED:phone]");
+            let expected = format!("{shown}[REDACTED:{name}]");
+            assert_eq!(redacted(&redactor, &format!("{before}{text}")).0, expected);
+        }
+    }
+}
