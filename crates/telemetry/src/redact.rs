@@ -218,6 +218,9 @@ impl Redactor {
         let places = events
             .map(|events| stream::gather(events, &response_root.states, search, &mut all))
             .transpose()?;
+        if events.is_some() && self.masks_events(&response_root) {
+            all.masked();
+        }
         if all.is_empty() {
             return Ok(Outcome::default());
         }
@@ -261,7 +264,8 @@ impl Redactor {
         if let (Some(events), Some(mut places)) = (content.streamed_data.take(), places) {
             content.streamed_data = if self.paths.end(&root.states) {
                 None
-            } else if self.paths.end(&self.paths.step(&root.states, Child::Name(b"streamed_data"))) {
+            } else if self.masks_events(root) {
+                in_events.masked();
                 Some(format!("[\"{}\"]", search.replacement(document::PATH, &events)).into())
             } else if !in_events.cover(&in_response) || !places.hide(in_response.hidden()) {
                 Some(stream::take_out(&events, &self.paths)?)
@@ -273,6 +277,11 @@ impl Redactor {
         written.join(&in_response);
         written.join_new_sorts(&in_events);
         Ok(())
+    }
+
+    /// Whether a path ends at the events themselves.
+    fn masks_events(&self, response: &Here) -> bool {
+        self.paths.end(&self.paths.step(&response.states, Child::Name(b"streamed_data")))
     }
 
     /// Where a body's walk begins.

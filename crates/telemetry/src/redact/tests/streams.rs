@@ -145,6 +145,24 @@ fn events_that_show_what_a_path_masks_are_taken_out() {
 }
 
 #[test]
+fn events_alone_can_be_masked() {
+    let (response, streamed) =
+        joined(&[json!({ "id": "c", "choices": [{ "index": 0, "delta": { "content": "Jane" } }] })]);
+    for path in ["$.response.streamed_data", "$..streamed_data"] {
+        let redactor = redactor(|settings| settings.paths = vec![path.to_owned()]);
+        let mut content = Content {
+            response: Some(response.clone()),
+            streamed_data: Some(streamed.clone()),
+            ..Content::default()
+        };
+        let outcome = redactor.apply(&mut content, &mut facts());
+        assert_eq!(content.streamed_data.as_deref(), Some(&b"[\"[REDACTED:path]\"]"[..]), "{path}");
+        assert_eq!(content.response.as_ref(), Some(&response), "{path}");
+        assert!(outcome.found.iter().any(|found| found.name == "path" && found.count == 1), "{outcome:?}");
+    }
+}
+
+#[test]
 fn a_whole_object_that_is_masked_is_known_by_what_it_says() {
     let event = |text: &str| json!({ "id": "c", "choices": [{ "index": 0, "delta": { "content": text } }] });
     let (answer, got) = masked(&["$.response.choices[*].delta"], &[event("Jane "), event("is ill")]);
