@@ -267,7 +267,10 @@ impl Redactor {
             } else if self.masks_events(root) {
                 in_events.masked();
                 Some(format!("[\"{}\"]", search.replacement(document::PATH, &events)).into())
-            } else if !in_events.cover(&in_response) || !places.hide(in_response.hidden()) {
+            } else if places.is_strange
+                || !in_events.cover(&in_response)
+                || !places.hide(in_response.hidden())
+            {
                 Some(stream::take_out(&events, &self.paths)?)
             } else {
                 let drop = !in_events.is_empty() || !in_response.is_empty();

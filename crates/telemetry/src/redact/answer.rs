@@ -2,12 +2,42 @@
 //!
 //! A chat's events have the shape of the answer that they add up to. Those of `/responses` and its like do not: they name
 //! an output and a part of it by index and carry, loose, what is added (`delta`) or whole (`text`, `item`, `part`).
+//! Of other named events nobody here knows where in the answer their text belongs.
 
 use super::paths::{Child, Paths, States};
 use super::walk::Walk;
 
 /// What is no text of the answer.
-const MARKS: [&[u8]; 5] = [b"type", b"sequence_number", b"output_index", b"content_index", b"summary_index"];
+const MARKS: [&[u8]; 6] =
+    [b"type", b"sequence_number", b"output_index", b"content_index", b"summary_index", b"annotation_index"];
+
+/// Whether it is clear where in the answer this event's text belongs; if not, no path leads to it that should. `response` is
+/// where paths stand at the response.
+pub(super) fn is_understood(event: &[u8], paths: &Paths, response: &States) -> bool {
+    let (mut kind, mut is_chunk, mut is_led_into, mut says_something) = (None, false, false, false);
+    let read = Walk::new(event, paths, false).members(|key, value| {
+        match key {
+            b"type" => kind = Some(value),
+            b"choices" => is_chunk = true,
+            b"error" => {}
+            _ => {
+                is_led_into |= !paths.step(response, Child::Name(key)).is_empty();
+                says_something |= matches!(value.first(), Some(b'"' | b'{' | b'['));
+            }
+        }
+        true
+    });
+    if read.is_err() {
+        // A string is an event that could not be read, and masked as such.
+        return !event.starts_with(b"[");
+    }
+    let is_known = match kind {
+        Some(kind) => kind.starts_with(b"\"response.") || kind == b"\"error\"",
+        // It has the shape of what is made of it.
+        None => is_led_into,
+    };
+    is_chunk || is_known || !says_something
+}
 
 /// How far paths lead to what an event is about.
 #[derive(Default)]

@@ -4,18 +4,20 @@
 //! A place is a path in the event; array elements count by their `index`, events by `type` and what else tells parallel
 //! texts apart. That holds for chat chunks, tool arguments, completions, response events and events nobody has seen yet.
 
+mod slice;
+
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
-use bytes::Bytes;
 use memchr::memmem;
 
-use super::answer::Answer;
-use super::document::{PATH, taken_out};
+pub(super) use self::slice::{slice, take_out};
+use super::answer::{Answer, is_understood};
+use super::document::PATH;
 use super::matcher::Finding;
 use super::paths::{Child, Paths, States};
-use super::search::{Search, Values, value_text};
-use super::text::{Span, replace};
+use super::search::{Search, Values};
+use super::text::Span;
 use super::walk::{Here, Inner, Malformed, Visitor, Walk, mix, strings};
 
 /// Members of an event that tell its text from that of other events.
@@ -89,6 +91,8 @@ pub(super) struct Places {
     clean: HashSet<u64>,
     /// What was found in names and numbers, which stand in no place, and at configured paths.
     other: Values,
+    /// Paths lead into the answer, and of some event nobody knows where in the answer its text belongs.
+    pub(super) is_strange: bool,
 }
 
 /// Reads all events.
@@ -201,6 +205,7 @@ pub(super) fn gather(
         let (here, answer) =
             (root(event, position, paths, response), Answer::of_event(event, paths, response));
         position += 1;
+        places.is_strange |= !response.is_empty() && !is_understood(event, paths, response);
         let mut gather = Gather { places: &mut places, search };
         Walk::new(event, paths, true).of_event(answer.as_ref()).document(&here, &mut gather)
     })?;
@@ -209,6 +214,9 @@ pub(super) fn gather(
             place.unfold();
         }
         look(place, search, values);
+    }
+    if places.is_strange {
+        places.other.masked();
     }
     values.join(&places.other);
     Ok(places)
@@ -266,133 +274,4 @@ fn is_prose(text: &[u8]) -> bool {
     const SHORTEST: usize = 8;
     let in_name = |byte: &u8| byte.is_ascii_alphanumeric() || b"_-.:/".contains(byte);
     text.len() >= SHORTEST && !text.iter().all(in_name)
-}
-
-/// Writes events anew.
-struct Slice<'s, 'r> {
-    places: &'s mut Places,
-    search: &'s mut Search<'r>,
-    out: Vec<u8>,
-    /// Within the event.
-    done: usize,
-    drop_logprobs: bool,
-}
-
-impl Slice<'_, '_> {
-    fn copy_to(&mut self, bytes: &[u8], at: usize) {
-        self.out.extend_from_slice(bytes.get(self.done..at).unwrap_or_default());
-        self.done = at;
-    }
-
-    fn write(&mut self, bytes: &[u8], inner: &Inner, base: usize, spans: &[Span]) {
-        self.copy_to(bytes, inner.span.start);
-        replace(bytes.get(inner.span.clone()).unwrap_or_default(), base, spans, &mut self.out);
-        self.done = inner.span.end;
-    }
-}
-
-impl Visitor for Slice<'_, '_> {
-    fn string(&mut self, bytes: &[u8], inner: &Inner, here: &Here) {
-        let Some(place) = self.places.known.get_mut(&here.place) else { return };
-        if place.spans.is_empty() {
-            return;
-        }
-        self.search.decode(bytes, inner);
-        let length = self.search.text(bytes, inner).len();
-        let base = if place.constant { 0 } else { place.given };
-        place.given += length;
-        let spans = std::mem::take(&mut place.spans);
-        let first = spans.partition_point(|span| span.end <= base);
-        if spans.get(first).is_some_and(|span| span.start < base + length) {
-            self.write(bytes, inner, base, &spans);
-        }
-        if let Some(place) = self.places.known.get_mut(&here.place) {
-            place.spans = spans;
-        }
-    }
-
-    fn key(&mut self, bytes: &[u8], inner: &Inner) {
-        let hash = mix(0, bytes.get(inner.span.clone()).unwrap_or_default());
-        if self.places.clean.contains(&hash) {
-            return;
-        }
-        self.search.key(bytes, inner);
-        let spans = self.search.spans(bytes, inner);
-        if spans.is_empty() {
-            self.places.clean.insert(hash);
-        } else {
-            self.write(bytes, inner, 0, &spans);
-        }
-    }
-
-    fn number(&mut self, bytes: &[u8], span: Range<usize>) {
-        let token = bytes.get(span.clone()).unwrap_or_default();
-        if let Some(name) = self.search.number(token) {
-            let with = self.search.replacement(name, token);
-            self.copy_to(bytes, span.start);
-            self.out.extend_from_slice(format!("\"{with}\"").as_bytes());
-            self.done = span.end;
-        }
-    }
-
-    fn masked(&mut self, bytes: &[u8], span: Range<usize>, here: &Here) {
-        if let Some(inner) = string_at(bytes, &span) {
-            self.string(bytes, &inner, here);
-            return;
-        }
-        let with = self.search.replacement(PATH, &value_text(bytes, &span));
-        self.copy_to(bytes, span.start);
-        self.out.extend_from_slice(format!("\"{with}\"").as_bytes());
-        self.done = span.end;
-    }
-
-    fn logprobs(&mut self, bytes: &[u8], span: Range<usize>) -> bool {
-        if self.drop_logprobs {
-            self.copy_to(bytes, span.start);
-            self.out.extend_from_slice(taken_out(span.len()).as_bytes());
-            self.done = span.end;
-        }
-        self.drop_logprobs
-    }
-}
-
-/// Gives every event its slices. With `drop_logprobs` probabilities become `{"redacted": n}`: they spell the text once more.
-pub(super) fn slice(
-    events: &Bytes,
-    response: &States,
-    places: &mut Places,
-    drop_logprobs: bool,
-    search: &mut Search<'_>,
-) -> Result<Bytes, Malformed> {
-    let paths = search.paths();
-    let (mut position, mut copied) = (0, 0);
-    let mut slice = Slice { places, search, out: Vec::with_capacity(events.len()), done: 0, drop_logprobs };
-    Walk::new(events, paths, false).elements(|span| {
-        slice.out.extend_from_slice(events.get(copied..span.start).unwrap_or_default());
-        copied = span.end;
-        let event = events.get(span).unwrap_or_default();
-        let (here, answer) =
-            (root(event, position, paths, response), Answer::of_event(event, paths, response));
-        position += 1;
-        slice.done = 0;
-        Walk::new(event, paths, true).of_event(answer.as_ref()).document(&here, &mut slice)?;
-        slice.copy_to(event, event.len());
-        Ok(())
-    })?;
-    slice.out.extend_from_slice(events.get(copied..).unwrap_or_default());
-    Ok(slice.out.into_boxed_slice().into())
-}
-
-/// Every event as `{"redacted": n}`: something was found in the answer that stands in no one place of its events.
-pub(super) fn take_out(events: &[u8], paths: &Paths) -> Result<Bytes, Malformed> {
-    let mut out = vec![b'['];
-    Walk::new(events, paths, false).elements(|span| {
-        if out.len() > 1 {
-            out.push(b',');
-        }
-        out.extend_from_slice(taken_out(span.len()).as_bytes());
-        Ok(())
-    })?;
-    out.push(b']');
-    Ok(out.into_boxed_slice().into())
 }

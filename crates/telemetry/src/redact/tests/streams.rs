@@ -129,19 +129,52 @@ fn an_index_that_is_no_position_masks_as_well() {
     }
 }
 
+/// What stands there when content was taken out.
+fn taken(events: &[Value]) -> Vec<Value> {
+    events.iter().map(|event| json!({ "redacted": event.to_string().len() })).collect()
+}
+
 #[test]
 fn events_that_show_what_a_path_masks_are_taken_out() {
-    let more = |text: &str| json!({ "type": "thing.more", "piece": text });
-    let end = json!({ "type": "thing.completed", "text": "Jane is ill" });
-    let events = [more("Jane "), more("is ill"), end];
+    let more = |text: &str| json!({ "type": "response.thing.more", "output_index": 0, "piece": text });
+    let end =
+        json!({ "type": "response.completed", "response": { "object": "response", "text": "Jane is ill" } });
+    let events = [more("Jane is ill"), more("or well"), end];
     let (answer, got) = masked(&["$.response.text"], &events);
-    assert_eq!(answer["text"], MASK);
-    let taken: Vec<Value> =
-        events.iter().map(|event| json!({ "redacted": event.to_string().len() })).collect();
-    assert_eq!(got, taken);
+    assert_eq!((&answer["text"], got), (&json!(MASK), taken(&events)));
     // Names and words of the dialect are no such thing.
     let (_, got) = masked(&["$.response.output"], &responses());
     assert_eq!(got[11]["response"]["status"], "completed");
+}
+
+/// As `/v1/messages` streams: nothing says where in the answer these texts belong.
+#[test]
+fn events_of_which_nobody_knows_where_they_belong_are_taken_out() {
+    let delta = |text: &str| json!({ "type": "content_block_delta", "index": 0, "delta": { "type": "text_delta", "text": text } });
+    let named = [
+        json!({ "type": "message_start", "message": { "id": "msg_1", "role": "assistant", "content": [] } }),
+        json!({ "type": "ping" }),
+        delta("Jane "),
+        delta("is ill"),
+        json!({ "type": "message_stop" }),
+    ];
+    let unnamed = [json!({ "contentBlockIndex": 0, "delta": { "text": "Jane is ill" } })];
+    let list = [json!(["Jane is ill"])];
+    for path in ["$.response.content[*].text", "$.response.usage", "$.response.output[*].content"] {
+        for events in [&named[..], &unnamed, &list] {
+            assert_eq!(masked(&[path], events).1, taken(events), "{path}");
+        }
+        let chat = json!({ "id": "c", "choices": [{ "index": 0, "delta": { "content": "well" } }] });
+        let error = json!({ "error": { "message": "too many" } });
+        let innocent = [json!({ "type": "keepalive", "sequence_number": 3 }), chat, error];
+        assert_eq!(masked(&[path], &innocent).1, innocent, "{path}");
+    }
+    assert_eq!(masked(&["$.request.messages"], &named).1, named, "no path leads into the answer");
+    // Chunks without a name have the shape of their answer.
+    let chunk = |text: &str| json!({ "candidates": [{ "content": { "parts": [{ "text": text }] } }] });
+    let (_, got) =
+        masked(&["$.response.candidates[*].content.parts[*].text"], &[chunk("Jane "), chunk("is ill")]);
+    assert_eq!(got, [chunk(MASK), chunk("")]);
 }
 
 #[test]

@@ -1,0 +1,143 @@
+//! Events written anew, each with its slice of what its places have become.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+
+use super::{Places, root, string_at};
+use crate::redact::answer::Answer;
+use crate::redact::document::{PATH, taken_out};
+use crate::redact::paths::{Paths, States};
+use crate::redact::search::{Search, value_text};
+use crate::redact::text::{Span, replace};
+use crate::redact::walk::{Here, Inner, Malformed, Visitor, Walk, mix};
+
+/// Writes events anew.
+struct Slice<'s, 'r> {
+    places: &'s mut Places,
+    search: &'s mut Search<'r>,
+    out: Vec<u8>,
+    /// Within the event.
+    done: usize,
+    drop_logprobs: bool,
+}
+
+impl Slice<'_, '_> {
+    fn copy_to(&mut self, bytes: &[u8], at: usize) {
+        self.out.extend_from_slice(bytes.get(self.done..at).unwrap_or_default());
+        self.done = at;
+    }
+
+    fn write(&mut self, bytes: &[u8], inner: &Inner, base: usize, spans: &[Span]) {
+        self.copy_to(bytes, inner.span.start);
+        replace(bytes.get(inner.span.clone()).unwrap_or_default(), base, spans, &mut self.out);
+        self.done = inner.span.end;
+    }
+}
+
+impl Visitor for Slice<'_, '_> {
+    fn string(&mut self, bytes: &[u8], inner: &Inner, here: &Here) {
+        let Some(place) = self.places.known.get_mut(&here.place) else { return };
+        if place.spans.is_empty() {
+            return;
+        }
+        self.search.decode(bytes, inner);
+        let length = self.search.text(bytes, inner).len();
+        let base = if place.constant { 0 } else { place.given };
+        place.given += length;
+        let spans = std::mem::take(&mut place.spans);
+        let first = spans.partition_point(|span| span.end <= base);
+        if spans.get(first).is_some_and(|span| span.start < base + length) {
+            self.write(bytes, inner, base, &spans);
+        }
+        if let Some(place) = self.places.known.get_mut(&here.place) {
+            place.spans = spans;
+        }
+    }
+
+    fn key(&mut self, bytes: &[u8], inner: &Inner) {
+        let hash = mix(0, bytes.get(inner.span.clone()).unwrap_or_default());
+        if self.places.clean.contains(&hash) {
+            return;
+        }
+        self.search.key(bytes, inner);
+        let spans = self.search.spans(bytes, inner);
+        if spans.is_empty() {
+            self.places.clean.insert(hash);
+        } else {
+            self.write(bytes, inner, 0, &spans);
+        }
+    }
+
+    fn number(&mut self, bytes: &[u8], span: Range<usize>) {
+        let token = bytes.get(span.clone()).unwrap_or_default();
+        if let Some(name) = self.search.number(token) {
+            let with = self.search.replacement(name, token);
+            self.copy_to(bytes, span.start);
+            self.out.extend_from_slice(format!("\"{with}\"").as_bytes());
+            self.done = span.end;
+        }
+    }
+
+    fn masked(&mut self, bytes: &[u8], span: Range<usize>, here: &Here) {
+        if let Some(inner) = string_at(bytes, &span) {
+            self.string(bytes, &inner, here);
+            return;
+        }
+        let with = self.search.replacement(PATH, &value_text(bytes, &span));
+        self.copy_to(bytes, span.start);
+        self.out.extend_from_slice(format!("\"{with}\"").as_bytes());
+        self.done = span.end;
+    }
+
+    fn logprobs(&mut self, bytes: &[u8], span: Range<usize>) -> bool {
+        if self.drop_logprobs {
+            self.copy_to(bytes, span.start);
+            self.out.extend_from_slice(taken_out(span.len()).as_bytes());
+            self.done = span.end;
+        }
+        self.drop_logprobs
+    }
+}
+
+/// Gives every event its slices. With `drop_logprobs` probabilities become `{"redacted": n}`: they spell the text once more.
+pub(in crate::redact) fn slice(
+    events: &Bytes,
+    response: &States,
+    places: &mut Places,
+    drop_logprobs: bool,
+    search: &mut Search<'_>,
+) -> Result<Bytes, Malformed> {
+    let paths = search.paths();
+    let (mut position, mut copied) = (0, 0);
+    let mut slice = Slice { places, search, out: Vec::with_capacity(events.len()), done: 0, drop_logprobs };
+    Walk::new(events, paths, false).elements(|span| {
+        slice.out.extend_from_slice(events.get(copied..span.start).unwrap_or_default());
+        copied = span.end;
+        let event = events.get(span).unwrap_or_default();
+        let (here, answer) =
+            (root(event, position, paths, response), Answer::of_event(event, paths, response));
+        position += 1;
+        slice.done = 0;
+        Walk::new(event, paths, true).of_event(answer.as_ref()).document(&here, &mut slice)?;
+        slice.copy_to(event, event.len());
+        Ok(())
+    })?;
+    slice.out.extend_from_slice(events.get(copied..).unwrap_or_default());
+    Ok(slice.out.into_boxed_slice().into())
+}
+
+/// Every event as `{"redacted": n}`: something was found in the answer that stands in no one place of its events, or may
+/// stand there where no path leads.
+pub(in crate::redact) fn take_out(events: &[u8], paths: &Paths) -> Result<Bytes, Malformed> {
+    let mut out = vec![b'['];
+    Walk::new(events, paths, false).elements(|span| {
+        if out.len() > 1 {
+            out.push(b',');
+        }
+        out.extend_from_slice(taken_out(span.len()).as_bytes());
+        Ok(())
+    })?;
+    out.push(b']');
+    Ok(out.into_boxed_slice().into())
+}
