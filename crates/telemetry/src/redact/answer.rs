@@ -45,6 +45,8 @@ pub(super) struct Answer {
     response: States,
     item: States,
     part: States,
+    /// What is said about a piece of the part.
+    annotation: States,
     /// The member of the part that deltas add to.
     word: Vec<u8>,
 }
@@ -55,7 +57,7 @@ impl Answer {
         if response.is_empty() {
             return None;
         }
-        let (mut kind, mut indexes) = (None, [None; 3]);
+        let (mut kind, mut indexes) = (None, [None; 4]);
         // An event that is no object has no members.
         let _ = Walk::new(event, paths, false).members(|key, value| {
             match key {
@@ -63,11 +65,12 @@ impl Answer {
                 b"output_index" => indexes[0] = index(value),
                 b"content_index" => indexes[1] = index(value),
                 b"summary_index" => indexes[2] = index(value),
+                b"annotation_index" => indexes[3] = index(value),
                 _ => {}
             }
             true
         });
-        let [output, content, summary] = indexes;
+        let [output, content, summary, annotation] = indexes;
         let element = |states: &States, name: &[u8], index: usize| {
             paths.below(&paths.below(states, Child::Name(name)), Child::Index(index))
         };
@@ -77,7 +80,8 @@ impl Answer {
             (None, Some(index)) => element(&item, b"summary", index),
             (None, None) => item.clone(),
         };
-        Some(Self { response: response.clone(), item, part, word: word(kind?) })
+        let annotation = element(&part, b"annotations", annotation.unwrap_or_default());
+        Some(Self { response: response.clone(), item, part, annotation, word: word(kind?) })
     }
 
     /// How far paths have come at this member of the event.
@@ -87,6 +91,7 @@ impl Answer {
             b"item" => self.item.clone(),
             b"item_id" => paths.below(&self.item, Child::Name(b"id")),
             b"part" => self.part.clone(),
+            b"annotation" => self.annotation.clone(),
             b"delta" => paths.below(&self.part, Child::Name(&self.word)),
             _ if MARKS.contains(&name) => States::new(),
             _ => paths.below(&self.part, Child::Name(name)),

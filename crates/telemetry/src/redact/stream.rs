@@ -21,8 +21,8 @@ use super::text::Span;
 use super::walk::{Here, Inner, Malformed, Visitor, Walk, mix, strings};
 
 /// Members of an event that tell its text from that of other events.
-const TELLS: [&[u8]; 6] =
-    [b"type", b"item_id", b"output_index", b"content_index", b"summary_index", b"index"];
+const TELLS: [&[u8]; 7] =
+    [b"type", b"item_id", b"output_index", b"content_index", b"summary_index", b"annotation_index", b"index"];
 /// Pieces as long as this are looked at by themselves, too: they may be whole values, beside which others stand.
 const LONG_PIECE: usize = 12;
 /// A place that always says the same, such as an `id`, is that text once, if the text is at least so long.

@@ -196,6 +196,29 @@ fn events_alone_can_be_masked() {
 }
 
 #[test]
+fn a_path_leads_to_an_annotation_that_is_added() {
+    let cited =
+        |title: &str| json!({ "type": "url_citation", "title": title, "url": "https://example.com/jane" });
+    let added = |at: usize| {
+        json!({ "type": "response.output_text.annotation.added", "item_id": "msg_1", "output_index": 0,
+            "content_index": 0, "annotation_index": at, "annotation": cited("Jane is ill") })
+    };
+    let events = [added(0), added(1)];
+    for (path, first, second) in [
+        ("$.response.output[*].content[*].annotations[*].title", MASK, MASK),
+        ("$.response.output[0].content[0].annotations[0].title", MASK, "Jane is ill"),
+    ] {
+        let (_, got) = masked(&[path], &events);
+        assert_eq!(
+            (&got[0]["annotation"]["title"], &got[1]["annotation"]["title"]),
+            (&json!(first), &json!(second))
+        );
+    }
+    let (_, got) = masked(&["$.response.output[*].content[*].annotations"], &events);
+    assert!(!Value::from(got.clone()).to_string().contains("jane"), "{got:?}");
+}
+
+#[test]
 fn a_whole_object_that_is_masked_is_known_by_what_it_says() {
     let event = |text: &str| json!({ "id": "c", "choices": [{ "index": 0, "delta": { "content": text } }] });
     let (answer, got) = masked(&["$.response.choices[*].delta"], &[event("Jane "), event("is ill")]);
