@@ -150,7 +150,7 @@ impl Redactor {
         content: &mut Content,
         facts: &mut Facts,
     ) -> Outcome {
-        let known = secret.and_then(|secret| known::repeated(secret, content, facts));
+        let known = secret.and_then(Known::key);
         let outcome = self.guarded(content, facts, |this, content, labels| {
             this.searching(|search| {
                 search.known.clone_from(&known);
@@ -224,7 +224,7 @@ impl Redactor {
         if all.is_empty() {
             return Ok(Outcome::default());
         }
-        search.known = Known::new(&all.texts);
+        search.known = Known::new(&all.texts, search.known.take());
         let mut written = Values::default();
         for (path, label) in labels {
             self.write_label(search, path, label, &mut written);

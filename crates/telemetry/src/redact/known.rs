@@ -4,12 +4,10 @@
 use std::collections::BTreeSet;
 
 use aho_corasick::{AhoCorasick, AhoCorasickKind};
-use magicapi_plugin::{Facts, Secret};
+use magicapi_plugin::Secret;
 use memchr::memmem;
 
-use super::Content;
 use super::credential::is_token;
-use super::labels::labels;
 use super::matcher::Finding;
 use super::patterns::{Class, Name};
 
@@ -19,37 +17,59 @@ const MOST_KNOWN: usize = 256;
 /// Longer ones (whole private keys) are found by their own marks.
 const LONGEST_KNOWN: usize = 4096;
 const MOST_KNOWN_BYTES: usize = 64 << 10;
-/// What the caller's key is called.
 const CALLER_KEY: Name = Name::builtin("caller_key", Class::Secret);
 /// A secret that is shorter may be a word, such as the key `not-needed` of a local provider.
 const SHORTEST_SECRET: usize = 12;
 
-/// Texts that were found in a record, to be found again where their context is missing.
+/// Texts to be found again where their context is missing: the caller's key, and what was found in a record.
 #[derive(Clone)]
 pub(super) struct Known {
-    automaton: AhoCorasick,
+    /// Beside the others, so that none of them takes its place.
+    key: Option<memmem::Finder<'static>>,
+    automaton: Option<AhoCorasick>,
     names: Vec<Name>,
 }
 
 impl Known {
-    /// `None` when nothing is worth looking for, or it cannot be.
-    pub(super) fn new(values: &[(Vec<u8>, Name)]) -> Option<Self> {
+    /// The key that a caller sent along. It is looked for in the decoded text: JSON may write it in several ways.
+    pub(super) fn key(key: &Secret) -> Option<Self> {
+        let key = Some(key.expose().trim()).filter(|key| is_no_word(key))?;
+        let finder = memmem::Finder::new(key.as_bytes()).into_owned();
+        Some(Self { key: Some(finder), automaton: None, names: Vec::new() })
+    }
+
+    /// What was found, and the key that is looked for already. `None` when nothing is worth looking for.
+    pub(super) fn new(values: &[(Vec<u8>, Name)], before: Option<Self>) -> Option<Self> {
+        let key = before.and_then(|before| before.key);
         let values = chosen(values);
-        if values.is_empty() {
-            return None;
-        }
-        let automaton = AhoCorasick::builder()
-            .match_kind(aho_corasick::MatchKind::LeftmostLongest)
+        let build = || {
+            let mut builder = AhoCorasick::builder();
+            builder.match_kind(aho_corasick::MatchKind::LeftmostLongest);
             // Built for one record: what is built fastest is best.
-            .kind(Some(AhoCorasickKind::NoncontiguousNFA))
-            .build(values.iter().map(|(text, _)| text))
-            .ok()?;
-        Some(Self { automaton, names: values.iter().map(|(_, name)| *name).collect() })
+            builder.kind(Some(AhoCorasickKind::NoncontiguousNFA));
+            builder.build(values.iter().map(|(text, _)| text)).ok()
+        };
+        let automaton = if values.is_empty() { None } else { build() };
+        let names = values.iter().map(|(_, name)| *name).collect();
+        (key.is_some() || automaton.is_some()).then_some(Self { key, automaton, names })
+    }
+
+    /// Whether a text is too short for any of them.
+    pub(super) fn hold_nothing(&self, text: &[u8]) -> bool {
+        let key = self.key.as_ref().map_or(usize::MAX, |key| key.needle().len());
+        let shortest = self.automaton.as_ref().map_or(usize::MAX, AhoCorasick::min_pattern_len);
+        text.len() < key.min(shortest)
     }
 
     /// Appends where they stand in `text`.
     pub(super) fn find(&self, text: &[u8], out: &mut Vec<Finding>) {
-        out.extend(self.automaton.find_iter(text).filter_map(|found| {
+        if let Some(key) = &self.key {
+            let length = key.needle().len();
+            let place = |start| Finding { start, end: start + length, name: CALLER_KEY };
+            out.extend(key.find_iter(text).map(place));
+        }
+        let found = self.automaton.iter().flat_map(|automaton| automaton.find_iter(text));
+        out.extend(found.filter_map(|found| {
             let name = self.names.get(found.pattern().as_usize())?;
             Some(Finding { start: found.start(), end: found.end(), name: *name })
         }));
@@ -74,23 +94,6 @@ fn chosen(values: &[(Vec<u8>, Name)]) -> Vec<&(Vec<u8>, Name)> {
     };
     let stands_alone = |one: &&&(Vec<u8>, Name)| !chosen.iter().any(|(part, _)| is_made_of(&one.0, part));
     chosen.iter().filter(stands_alone).copied().collect()
-}
-
-/// The caller's key, when the record repeats it: only then is a look for it worth its time.
-pub(super) fn repeated(key: &Secret, content: &Content, facts: &mut Facts) -> Option<Known> {
-    let key = Some(key.expose().trim()).filter(|key| is_no_word(key))?.as_bytes();
-    let finder = memmem::Finder::new(key);
-    let bodies = [&content.request, &content.response, &content.streamed_data];
-    let in_a_body = bodies.into_iter().flatten().any(|body| finder.find(body).is_some());
-    let is_there =
-        in_a_body || labels(facts).iter().any(|(_, label)| finder.find(label.as_bytes()).is_some());
-    is_there.then(|| Known::new(&[(key.to_vec(), CALLER_KEY)])).flatten()
-}
-
-/// The same for one text.
-pub(super) fn repeated_in(key: &Secret, text: &str) -> Option<Known> {
-    let key = Some(key.expose().trim()).filter(|key| is_no_word(key) && text.contains(key))?;
-    Known::new(&[(key.as_bytes().to_vec(), CALLER_KEY)])
 }
 
 fn is_no_word(secret: &str) -> bool {

@@ -99,6 +99,7 @@ impl Matcher {
 
     /// Appends what is found in `text` to `out`: in order, without overlaps, at borders of characters.
     pub(super) fn find(&self, text: &[u8], known: Option<&Known>, cache: &mut Cache, out: &mut Vec<Finding>) {
+        let known = known.filter(|known| !known.hold_nothing(text));
         if (self.holds_nothing(text) && known.is_none()) || is_base64(text) {
             return;
         }
