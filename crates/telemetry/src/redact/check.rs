@@ -24,27 +24,33 @@ pub(super) enum Verdict {
 
 use Verdict::{Context, Found, Reject};
 
-/// The match with what the automaton leaves to be read here: a pattern that goes on without end before it matches would be
-/// followed beyond every match behind it.
-pub(super) fn widen(check: Check, text: &[u8], span: Range<usize>) -> Range<usize> {
+/// The match with what the automaton leaves to be read here, and up to where that was read: a pattern that goes on without
+/// end before it matches would be followed beyond every match behind it.
+pub(super) fn widen(check: Check, text: &[u8], span: Range<usize>) -> (Range<usize>, usize) {
     let rest = text.get(span.end..).unwrap_or_default();
-    match check {
-        Check::Jwt => span.start..span.end + jwt_tail(rest),
+    let (start, end, read) = match check {
+        Check::Jwt => {
+            let end = span.end + jwt_tail(rest);
+            (span.start, end, end)
+        }
         Check::UrlPassword => {
             let end = url_password_in(text, &span).map_or(span.end, |password| password.end);
-            span.start..end.max(span.end)
+            (span.start, end, end)
         }
         Check::Assignment | Check::Password => {
             let value = value_in(text, &span);
-            span.start..value.map_or(span.end, |value| value.end.max(span.end))
+            let (end, read) = value.map_or((span.end, span.end), |(value, read)| (value.end, read));
+            (span.start, end, read)
         }
         Check::Email => {
             let before = text.get(..span.start).unwrap_or_default().iter().rev();
             let more = before.take(LONGEST_LOCAL).take_while(|byte| is_local(**byte)).count();
-            span.start - more..span.end
+            (span.start - more, span.end, span.end)
         }
-        _ => span,
-    }
+        _ => (span.start, span.end, span.end),
+    };
+    let end = end.max(span.end);
+    (start..end, read.max(end))
 }
 
 /// Judges the match at `span` of `text`, widened.
@@ -77,16 +83,19 @@ pub(super) fn judge(check: Check, text: &[u8], span: Range<usize>) -> Verdict {
 
 /// The value behind the first `=` or `:`.
 fn assignment(text: &[u8], span: Range<usize>, good: fn(&[u8]) -> bool) -> Verdict {
-    let Some(value) = value_in(text, &span) else { return Reject(span.start + 1) };
-    if good(text.get(value.clone()).unwrap_or_default()) {
+    let Some((value, _)) = value_in(text, &span) else { return Reject(span.start + 1) };
+    // Between quotes there may be a sentence: its first word tells.
+    let whole = text.get(value.clone()).unwrap_or_default();
+    if good(whole.split(u8::is_ascii_whitespace).next().unwrap_or_default()) {
         Context(value)
     } else {
         Reject(value.start.max(span.start + 1))
     }
 }
 
-/// Where the value stands whose name and mark are in this span: what is between quotes, whatever it is, or a word.
-fn value_in(text: &[u8], span: &Range<usize>) -> Option<Range<usize>> {
+/// Where the value stands whose name and mark are in this span: what is between quotes, whatever it is, or a word. And up to
+/// where that was read.
+fn value_in(text: &[u8], span: &Range<usize>) -> Option<(Range<usize>, usize)> {
     let skip = |from: usize, bytes: &[u8]| {
         let rest = text.get(from..).unwrap_or_default();
         from + rest.iter().take_while(|byte| bytes.contains(byte)).count()
@@ -99,8 +108,13 @@ fn value_in(text: &[u8], span: &Range<usize>) -> Option<Range<usize>> {
     let start = quote + usize::from(is_quoted);
     let start = start + behind_scheme(text.get(start..)?);
     let rest = text.get(start..)?;
-    let length = if is_quoted { quoted(rest, *text.get(quote)?, quote - open) } else { word(rest) };
-    Some(start..start + length)
+    let (length, read) = if is_quoted {
+        quoted(rest, *text.get(quote)?, quote - open)
+    } else {
+        let length = word(rest);
+        (length, length)
+    };
+    Some((start..start + length, start + read))
 }
 
 /// Behind `Token `, `Key ` or `Api-Key `, schemes that no standard names.
@@ -113,20 +127,27 @@ fn behind_scheme(text: &[u8]) -> usize {
     if is_one { space + rest.iter().take_while(|byte| **byte == b' ').count() } else { 0 }
 }
 
-/// As far as the quote that closes, or as the first space. In JSON inside a string quotes have backslashes before them, one
-/// more for each level and twice as many: those of the opening quote tell which one closes.
-fn quoted(rest: &[u8], quote: u8, slashes: usize) -> usize {
-    let mut before = 0;
+/// As far as the quote that closes; where none does on the line and near by, as the first space. And how much of it was
+/// read. In JSON inside a string quotes have backslashes before them, one more for each level and twice as many: those of
+/// the opening quote tell which one closes.
+fn quoted(rest: &[u8], quote: u8, slashes: usize) -> (usize, usize) {
+    const LONGEST_WITH_SPACES: usize = 256;
+    let (mut before, mut space) = (0, None);
     for (at, byte) in rest.iter().enumerate() {
         if byte.is_ascii_whitespace() {
-            return at;
+            space = space.or(Some(at));
+        }
+        if let Some(space) = space
+            && (at >= LONGEST_WITH_SPACES || matches!(byte, b'\n' | b'\r'))
+        {
+            return (space, at);
         }
         if *byte == quote && before % (2 * (slashes + 1)) == slashes {
-            return at - slashes;
+            return (at - slashes, at);
         }
         before = if *byte == b'\\' { before + 1 } else { 0 };
     }
-    rest.len()
+    (space.unwrap_or(rest.len()), rest.len())
 }
 
 fn word(rest: &[u8]) -> usize {

@@ -143,7 +143,7 @@ impl Matcher {
         while at <= text.len() {
             let Some(found) = self.next(text, at, cache, &mut read) else { break };
             let Some((name, check)) = self.rules.get(found.pattern().as_usize()).copied() else { break };
-            let span = check::widen(check, text, found.range());
+            let (span, read_to) = check::widen(check, text, found.range());
             if read > most {
                 out.push(Finding { start: span.start, end: text.len(), name: UNREAD });
                 break;
@@ -161,7 +161,7 @@ impl Matcher {
                 }
                 Verdict::Reject(next) => next,
             };
-            read = read.saturating_add(span.len());
+            read = read.saturating_add(read_to - span.start);
             at = next.max(found.start() + 1);
         }
         read

@@ -6,8 +6,17 @@ use super::{bytes, joined, redacted, redactor};
 use crate::redact::{Content, Redactor};
 use crate::scripted::facts;
 
-const PASSWORDS: [&str; 7] =
-    ["P(w)9!kLm2", "Tr0ub4dor&3x", "ab/cd9!x", "q\"u0te!sin", "back\\slash9!", "9!ends\\", "{a},[b];<c>9"];
+const PASSWORDS: [&str; 9] = [
+    "P(w)9!kLm2",
+    "Tr0ub4dor&3x",
+    "ab/cd9!x",
+    "q\"u0te!sin",
+    "back\\slash9!",
+    "9!ends\\",
+    "{a},[b];<c>9",
+    "hunter2! blue horse",
+    "hunter2! \"blue\" horse",
+];
 
 fn arguments(password: &str) -> String {
     json!({ "user": "app", "password": password, "retries": 3 }).to_string()
@@ -40,6 +49,13 @@ fn a_password_in_arguments_goes_whole() {
         ("connect(password='P(w)9!kLm2', 1)", "connect(password='[REDACTED:password]', 1)"),
         ("PASSWORD=\"a&b|c;9!\"\n", "PASSWORD=\"[REDACTED:password]\"\n"),
         ("api_key => \"(aB3dE5fG7hJ9)\"", "api_key => \"[REDACTED:credential]\""),
+        ("password='hunter2! blue horse' x", "password='[REDACTED:password]' x"),
+        (
+            "password: \"Your new password needs 8 characters!\"",
+            "password: \"Your new password needs 8 characters!\"",
+        ),
+        // No quote closes it there.
+        ("password='hunter2! blue horse\nit's", "password='[REDACTED:password] blue horse\nit's"),
         // Not closed: it was cut.
         ("{\"password\":\"P(w)9!kL", "{\"password\":\"[REDACTED:password]"),
         ("password=\"\", user='app1!x'", "password=\"\", user='app1!x'"),

@@ -29,6 +29,7 @@ fn no_pattern_is_followed_far_beyond_a_match() {
         ("SG.ab", "-"),
         ("://", "~"),
         ("://u:", "~"),
+        ("pwd='a1!bcd ", ""),
         ("a@b", "-"),
         ("a@b.c", "."),
         ("discord.com/api/webhooks/1", "~"),
@@ -47,6 +48,14 @@ fn no_pattern_is_followed_far_beyond_a_match() {
     }
 }
 
+/// A value with spaces is read to its quote, which may stand beyond other values.
+#[test]
+fn quotes_of_several_sorts_spend_no_budget() {
+    let text = "pwd=\"a1!bcd x pwd='a1!bcd x pwd=\\\"a1!bcd x pwd=\\'a1!bcd x ".repeat(1000);
+    let (read, found) = search(&with_pii(), &text);
+    assert!(read <= 12 * text.len() && !found.iter().any(is_unread), "{read} of {}", text.len());
+}
+
 /// Two at a time: what begins, does not end, ends, or is none in the end.
 #[test]
 fn no_mixture_is_read_more_often_than_the_budget_says() {
@@ -55,6 +64,8 @@ fn no_mixture_is_read_more_often_than_the_budget_says() {
     let pieces = [
         "password=",
         "pwd",
+        "pwd=\"a1!bcd ",
+        "secret='aB3dE5fG7hJ9 ",
         "eyJhbGciOiJIUzI1NiIs",
         "secret",
         "api_key=a1",
