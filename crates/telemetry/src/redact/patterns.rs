@@ -164,7 +164,7 @@ pub(super) const SECRETS: &[Pattern] = &[
     row("grafana_token", r"\bgl(?:sa|c)_[A-Za-z0-9_+/]{32,}={0,2}", Check::Token),
     row("sentry_token", r"\bsntry[su]_[A-Za-z0-9_+/=]{40,}", Check::Token),
     // In context: the words before them say what they are.
-    row("url_password", r#"://[^\s:/?\#@"'\\<>]{0,64}:[^\s/@"'\\<>][^\s/"'\\<>]{2}"#, Check::UrlPassword),
+    row("url_password", r#"://[^\s:/?\#@"'\\<>]{0,256}:[^\s/@"'\\<>][^\s/"'\\<>]{2}"#, Check::UrlPassword),
     row("bearer_token", r"(?i:\bbearer)[ \t]{1,8}[A-Za-z0-9._~+/-]{16,}=*", Check::Bearer),
     row("basic_credential", r"(?i:\bbasic)[ \t]{1,8}[A-Za-z0-9+/]{8,}={0,2}", Check::Basic),
     row(

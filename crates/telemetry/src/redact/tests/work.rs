@@ -56,6 +56,21 @@ fn quotes_of_several_sorts_spend_no_budget() {
     assert!(read <= 12 * text.len() && !found.iter().any(is_unread), "{read} of {}", text.len());
 }
 
+/// As long as the user of a URL goes on, what follows may be its password.
+#[test]
+fn the_user_of_a_url_may_be_long() {
+    let redactor = with_pii();
+    let unit = format!("://{}", format!("~xoxb-{}", body(10)).repeat(16));
+    let text = unit.repeat((64 << 10) / unit.len());
+    let (read, found) = search(&redactor, &text);
+    assert!(read <= 8 * text.len() && !found.iter().any(is_unread), "{read} of {}", text.len());
+    for length in [1, 65, 200] {
+        let user = "u".repeat(length);
+        let shown = redacted(&redactor, &format!("postgres://{user}:s3cr3t@db.example/x")).0;
+        assert_eq!(shown, format!("postgres://{user}:[REDACTED:url_password]@db.example/x"));
+    }
+}
+
 /// Two at a time: what begins, does not end, ends, or is none in the end.
 #[test]
 fn no_mixture_is_read_more_often_than_the_budget_says() {
