@@ -6,7 +6,7 @@ use std::ops::Range;
 pub(super) fn secret_in(name: &[u8], value: &[u8]) -> Option<Range<usize>> {
     let end = value.trim_ascii_end().len();
     let value = value.get(..end)?;
-    let name = name.strip_suffix(b"s").unwrap_or(name);
+    let name = singular(name);
     let space = value.iter().rposition(|byte| *byte == b' ');
     // `Token …`, `Api-Key …`: it stands behind the scheme.
     let start = space.filter(|_| ends_with(name, b"authorization")).map_or(0, |space| space + 1);
@@ -43,7 +43,7 @@ const SECRET_ENDS: [&[u8]; 20] = [
 /// Whether a member of this name holds a secret: `api_key`, `dbPasswords`, `X-Auth-Token`, …
 pub(super) fn is_secret_name(name: &[u8]) -> bool {
     const LONGEST: usize = 64;
-    let name = name.strip_suffix(b"s").or(name.strip_suffix(b"S")).unwrap_or(name);
+    let name = singular(name);
     // Most names are told apart by their last letter.
     let last = name.last().map_or(0, u8::to_ascii_lowercase);
     if name.len() < 3 || name.len() > LONGEST || !b"dtynel".contains(&last) {
@@ -52,6 +52,10 @@ pub(super) fn is_secret_name(name: &[u8]) -> bool {
     let plain: Vec<u8> =
         name.iter().filter(|byte| !matches!(byte, b'-' | b'_' | b'.')).map(u8::to_ascii_lowercase).collect();
     plain == b"token" || SECRET_ENDS.iter().any(|end| plain.ends_with(end))
+}
+
+fn singular(name: &[u8]) -> &[u8] {
+    name.strip_suffix(b"s").or(name.strip_suffix(b"S")).unwrap_or(name)
 }
 
 fn ends_with(name: &[u8], end: &[u8]) -> bool {

@@ -46,7 +46,9 @@ fn names_in_the_plural_hold_secrets_too() {
         let masked = json!(["[REDACTED:credential]", "[REDACTED:credential]"]);
         assert_eq!(member(name, &json!([key, key])), masked, "{name}");
     }
-    assert_eq!(member("dbPasswords", &json!(["hunter2!x"])), json!(["[REDACTED:credential]"]));
+    for name in ["dbPasswords", "DB_PASSWORDS"] {
+        assert_eq!(member(name, &json!(["hunter2!x"])), json!(["[REDACTED:credential]"]), "{name}");
+    }
     for (name, innocent) in [
         ("tokens", json!(["Hello", " world", "1234567890123456"])),
         ("tokens", json!(1_234_567_890_123_u64)),
