@@ -193,7 +193,7 @@ pub(crate) struct Batch {
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Buffer {
-    /// Size in memory (default 64MiB).
+    /// Size in memory (default 64MiB), at least twice `batch.bytes`.
     pub(crate) memory: Option<Size>,
     /// Size on disk, below `DATA_DIR/spool` (default 2GiB); past it the oldest are dropped and counted, or
     /// with `when_full: refuse` new requests are refused.
@@ -213,8 +213,8 @@ pub(crate) struct Retry {
     pub(crate) first: Option<Span>,
     /// The longest wait between two tries (default 1m); what the back end asks for may be longer, up to 5m.
     pub(crate) longest: Option<Span>,
-    /// A record that has waited longer, in memory or on disk, is dropped and counted (default: `buffer.max_age` with
-    /// `when_full: spool` and `refuse`, else 1h).
+    /// A record that has waited longer, in memory or on disk, is dropped and counted, or a dead letter when the exporter put
+    /// it off (default: `buffer.max_age` with `when_full: spool` and `refuse`, else 1h).
     pub(crate) max_age: Option<Span>,
 }
 

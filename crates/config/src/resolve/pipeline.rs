@@ -37,8 +37,9 @@ pub(super) fn pipeline(
         cx.problem(&format!("{at}.content"), problem);
     }
     let (batch, buffer) = (batch(&file.batch), buffer(cx, at, &file.buffer, max_age));
-    if batch.bytes > buffer.memory || batch.bytes == 0 {
-        let problem = "must be more than 0 and no more than `buffer.memory`, or no batch is ever complete";
+    if batch.bytes > buffer.memory / 2 || batch.bytes == 0 {
+        let problem =
+            "must be more than 0 and no more than half of `buffer.memory`, which counts bodies twice";
         cx.problem(&format!("{at}.batch.bytes"), problem);
     }
     let half_a_minute = Duration::from_secs(30);

@@ -127,7 +127,7 @@ pub struct Retry {
     pub first: Duration,
     /// The longest wait between two tries.
     pub longest: Duration,
-    /// A record that has waited longer is dropped and counted.
+    /// A record that has waited longer is dropped, or a dead letter when the exporter put it off.
     pub max_age: Duration,
 }
 

@@ -48,7 +48,7 @@ pub(crate) const HEAVY: Load = Load {
     pace: Duration::from_micros(500),
     prompt: 1_000,
     batch: (1_000, "4MiB", "200ms"),
-    memory: 4 << 20,
+    memory: 8 << 20,
     capture: 32 << 20,
     look_every: 500,
     patience: Duration::from_mins(5),
