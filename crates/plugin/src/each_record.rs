@@ -2,13 +2,11 @@
 //! export that is cut off.
 
 use std::collections::HashMap;
-use std::error::Error;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use magicapi_model::RequestId;
-use tracing::warn;
 
 use crate::{
     Delivery, ExportError, Health, ItemOutcome, RecordExporter, RequestMetrics, TelemetryConfig,
@@ -27,12 +25,14 @@ const REMEMBERED: usize = 100_000;
 pub struct EachRecord<X> {
     exporter: X,
     left: Left,
+    /// Why the first of those records failed that the last export left.
+    error: Mutex<Option<String>>,
 }
 
 /// See the type of the same name.
 #[expect(non_snake_case, reason = "it is spelled as a tuple struct, and leaves the struct free to change")]
 pub fn EachRecord<X: RecordExporter>(exporter: X) -> EachRecord<X> {
-    EachRecord { exporter, left: Left::default() }
+    EachRecord { exporter, left: Left::default(), error: Mutex::default() }
 }
 
 /// What exports that came to no end have left: several may be under way at once, so it is kept by record.
@@ -74,16 +74,17 @@ struct Entry<'a> {
 
 /// One export. Dropped before it is over, it leaves behind what it knows.
 struct Course<'a> {
-    name: &'a str,
     entries: Vec<Entry<'a>>,
     under_way: Option<RequestId>,
-    error: Option<Box<dyn Error + Send + Sync>>,
+    error: Option<String>,
+    said: &'a Mutex<Option<String>>,
     is_over: bool,
     left: &'a Left,
 }
 
 impl<'a> Course<'a> {
-    fn begin(name: &'a str, batch: &'a [Arc<RequestMetrics>], left: &'a Left) -> Self {
+    fn begin<X>(lifted: &'a EachRecord<X>, batch: &'a [Arc<RequestMetrics>]) -> Self {
+        let EachRecord { left, error: said, .. } = lifted;
         let mut states = left.states();
         let entry = |record: &'a Arc<RequestMetrics>| {
             let state = states.remove(&record.id());
@@ -92,7 +93,7 @@ impl<'a> Course<'a> {
         };
         let entries = batch.iter().map(entry).collect();
         drop(states);
-        Self { name, entries, under_way: None, error: None, is_over: false, left }
+        Self { entries, under_way: None, error: None, said, is_over: false, left }
     }
 
     async fn run(&mut self, exporter: &impl RecordExporter) {
@@ -108,7 +109,7 @@ impl<'a> Course<'a> {
                 entry.outcome = Some(match exporter.export(entry.record).await {
                     Ok(()) => ItemOutcome::Delivered,
                     Err(error) => {
-                        self.error.get_or_insert(error);
+                        self.error.get_or_insert_with(|| error.to_string());
                         ItemOutcome::Retry
                     }
                 });
@@ -140,12 +141,7 @@ impl<'a> Course<'a> {
 /// The pipeline may give up at any moment, and then asks [`TelemetryExporter::cut_off`]; after a panic it asks nothing.
 impl Drop for Course<'_> {
     fn drop(&mut self) {
-        // A retry has no reason of its own; this is where the author's words are seen, once per try.
-        if let Some(error) = self.error.take() {
-            let again = |entry: &&Entry<'_>| entry.outcome == Some(ItemOutcome::Retry);
-            let (failed, of) = (self.entries.iter().filter(again).count(), self.entries.len());
-            warn!(exporter = self.name, failed, of, %error, "records will be sent again");
-        }
+        *self.said.lock().unwrap_or_else(PoisonError::into_inner) = self.error.take();
         self.leave();
     }
 }
@@ -161,7 +157,7 @@ impl<X: RecordExporter> TelemetryExporter for EachRecord<X> {
     }
 
     async fn export(&self, batch: &[Arc<RequestMetrics>]) -> Delivery {
-        let mut course = Course::begin(self.name(), batch, &self.left);
+        let mut course = Course::begin(self, batch);
         course.run(&self.exporter).await;
         course.end()
     }
@@ -179,8 +175,14 @@ impl<X: RecordExporter> TelemetryExporter for EachRecord<X> {
         Delivery::Items(batch.iter().map(outcome).collect())
     }
 
+    /// A retry has no reason of its own: this is where the author's words are seen.
     async fn health(&self) -> Health {
-        self.exporter.health().await
+        let health = self.exporter.health().await;
+        let error = self.error.lock().unwrap_or_else(PoisonError::into_inner);
+        match (health, error.as_ref()) {
+            (Health::Ok, Some(error)) => Health::Degraded(error.clone()),
+            (health, _) => health,
+        }
     }
 
     async fn shutdown(&self) -> Result<(), ExportError> {

@@ -1,3 +1,4 @@
+use std::error::Error;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
@@ -122,6 +123,22 @@ fn one_that_hung_once_is_unknown_only_when_it_was_sent_again() {
     exporter.exporter.will(&batch[0..=1], Does::Fail);
     assert_eq!(export(&exporter, &batch), Some(items(&[Retry, Retry, Delivered])));
     assert_eq!(asked(&exporter, &batch), [0, 1, 2, 0, 1]);
+}
+
+#[test]
+fn health_says_why_records_are_left() {
+    let (exporter, batch) = (EachRecord(Planned::default()), batch(2));
+    let health = || match pin!(exporter.health()).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(health) => health,
+        Poll::Pending => panic!("it waits for nothing"),
+    };
+    assert_eq!(health(), Health::Ok);
+    exporter.exporter.will(&batch[1..], Does::Fail);
+    assert_eq!(export(&exporter, &batch), Some(items(&[Delivered, Retry])));
+    assert_eq!(health(), Health::Degraded("no".into()));
+    exporter.exporter.will(&batch[1..], Does::Take);
+    assert_eq!(export(&exporter, &batch[1..]), Some(items(&[Delivered])));
+    assert_eq!(health(), Health::Ok);
 }
 
 /// With `concurrency`, the end of one export says nothing of another.

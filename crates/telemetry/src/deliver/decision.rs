@@ -20,10 +20,10 @@ pub(super) enum Admission {
     TooLate,
 }
 
-/// Whether the back end has no more than before.
-pub(super) fn took_nothing(delivery: &Delivery) -> bool {
+/// Whether records are to be sent again, for a cause that the exporter may know.
+pub(super) fn leaves_some(delivery: &Delivery) -> bool {
     match delivery {
-        Delivery::Items(outcomes) => !outcomes.iter().any(ItemOutcome::is_settled),
+        Delivery::Items(outcomes) => !outcomes.iter().all(ItemOutcome::is_settled),
         Delivery::Delivered | Delivery::TooLarge | Delivery::Refused { .. } => false,
         // `Retry` and `Unknown`.
         _ => true,
