@@ -131,7 +131,7 @@ impl Breaker {
             left.map(|until| until.saturating_duration_since(Instant::now())).filter(|left| !left.is_zero());
         let delay = match (left, asked) {
             (Some(left), None) => left,
-            _ => inner.backoff.next(asked),
+            (left, _) => inner.backoff.next(asked).max(left.unwrap_or_default()),
         };
         if inner.failures >= self.limit || inner.state != BreakerState::Closed {
             inner.open(delay);
@@ -225,6 +225,10 @@ mod tests {
         let breaker = breaker();
         assert_eq!(breaker.refused(), REFUSED_PROBE);
         assert_eq!(breaker.state(), BreakerState::Open);
+        assert!(
+            breaker.failed(Some(Duration::from_secs(1))) >= REFUSED_PROBE,
+            "what was under way asks for less"
+        );
         advance(REFUSED_PROBE).await;
         assert_eq!(breaker.admit(PATIENCE), Gate::Pass);
         advance(PATIENCE).await;
