@@ -148,6 +148,11 @@ pub(crate) struct Taker<'a> {
 }
 
 impl Taker<'_> {
+    /// The exporter's.
+    pub(crate) fn name(&self) -> &str {
+        &self.lane.name
+    }
+
     /// Whether its queue is more than half full.
     pub(crate) fn is_pressed(&self) -> bool {
         self.lane.queue.depth().bytes > self.lane.queue.capacity() / 2

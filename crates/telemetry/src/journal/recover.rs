@@ -1,6 +1,6 @@
 //! What an earlier process left in the journal: read at the start, offered to the exporters beside traffic.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -34,8 +34,8 @@ pub(crate) struct Recovery {
     killed: Vec<RequestMetrics>,
     /// What ended last.
     last: Vec<Facts>,
-    /// So many full queues whose overflow is dropped are waited for no more.
-    given_up: usize,
+    /// Exporters whose queues stayed full, and whose overflow is dropped: waited for no more until they have room.
+    given_up: BTreeSet<String>,
     complete: bool,
 }
 
@@ -85,7 +85,7 @@ impl Recovery {
             done: found.done,
             killed,
             last,
-            given_up: 0,
+            given_up: BTreeSet::new(),
         }
     }
 
@@ -177,21 +177,24 @@ impl Recovery {
     fn wait_for(&mut self, takers: &[Taker<'_>]) -> bool {
         let mut waited = Duration::ZERO;
         loop {
-            let pressed: Vec<_> = takers.iter().filter(|taker| taker.is_pressed()).collect();
+            let (pressed, free): (Vec<_>, Vec<_>) = takers.iter().partition(|taker| taker.is_pressed());
             if pressed.is_empty() {
                 return true;
+            }
+            for taker in free {
+                self.given_up.remove(taker.name());
             }
             if self.journal.is_closing() {
                 return false;
             }
             std::thread::sleep(LOOK);
             waited += LOOK;
-            let shedding = pressed.iter().filter(|taker| !taker.spools()).count();
-            if shedding <= self.given_up {
+            let shedding = pressed.iter().filter(|taker| !taker.spools()).map(|taker| taker.name());
+            if shedding.clone().all(|name| self.given_up.contains(name)) {
                 return true;
             }
             if waited >= PATIENCE {
-                self.given_up = shedding;
+                self.given_up.extend(shedding.map(str::to_owned));
                 return true;
             }
         }
