@@ -86,7 +86,11 @@ impl Batches {
         oldest: SystemTime,
     ) -> Result<BatchId, SpoolError> {
         let new = self.write(records, oldest, u64::MAX)?;
-        self.remove(id)?;
+        if let Err(error) = self.remove(id) {
+            // Both would be delivered. If this fails as well, they are.
+            let _gone = self.remove(new);
+            return Err(error);
+        }
         Ok(new)
     }
 

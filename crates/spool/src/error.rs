@@ -62,6 +62,11 @@ impl SpoolError {
         matches!(self, Self::Newer { .. })
     }
 
+    /// Whether there is no such file.
+    pub fn is_missing(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+
     /// Whether the file itself is bad, so that reading it again is no use.
     pub fn is_about_content(&self) -> bool {
         matches!(self, Self::Corrupt { .. } | Self::Newer { .. })

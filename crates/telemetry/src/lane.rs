@@ -1,10 +1,10 @@
 //! One exporter as everybody sees it: the assembly threads push into it, its worker drains it, status reads it.
 
 mod state;
+mod status;
 
-use std::borrow::Cow;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
 
 use magicapi_plugin::{
     ContentDropped, ContentLevel, Health, Needs, RequestMetrics, Signals, TelemetryConfig, TelemetryExporter,
@@ -12,7 +12,9 @@ use magicapi_plugin::{
 use tokio::time::Instant;
 
 pub use self::state::ExporterState;
-use crate::breaker::{Breaker, BreakerState};
+use self::status::Condition;
+pub use self::status::ExporterStatus;
+use crate::breaker::Breaker;
 use crate::conversation;
 use crate::core::Core;
 use crate::gate::Valve;
@@ -20,70 +22,11 @@ use crate::metrics::{DropReason, Event};
 use crate::named::Named;
 use crate::put_off::PutOff;
 use crate::queue::{BatchLimits, Item, Queue};
-use crate::redact::{Redactor, UNREAD};
+use crate::redact::Redactor;
 use crate::settings::{ExporterSetup, PipelineSettings, WhenFull};
-use crate::spool::{Spool, SpoolFacts};
-use crate::tally::{Counted, Tally};
+use crate::spool::Spool;
+use crate::tally::Tally;
 use crate::trial::{self, TrialStep, Trials};
-
-/// One exporter at one moment. Every record that it was given is in exactly one of `queue_records`, `spool_records`,
-/// `sent`, `rejected` and `dropped`.
-#[derive(Clone, Debug)]
-pub struct ExporterStatus {
-    /// Its name.
-    pub name: String,
-    /// Its plug-in's name.
-    pub kind: &'static str,
-    /// What it is doing.
-    pub state: ExporterState,
-    /// Records that it was given; those that an earlier process left in the spool among them.
-    pub received: u64,
-    /// Records that wait or are on their way.
-    pub queue_records: usize,
-    /// The memory that they hold.
-    pub queue_bytes: usize,
-    /// How long the oldest record of queue and spool has waited.
-    pub oldest_age: Option<Duration>,
-    /// Records that wait on disk, or are on their way there or from there.
-    pub spool_records: u64,
-    /// Bytes of its files.
-    pub spool_bytes: u64,
-    /// Why files cannot be written just now.
-    pub spool_error: Option<String>,
-    /// Records that were written to the spool since the start.
-    pub spooled: u64,
-    /// It is full, and new requests are refused for its sake (`when_full: refuse`).
-    pub refusing: bool,
-    /// What its breaker is doing.
-    pub breaker: BreakerState,
-    /// Records that the back end has.
-    pub sent: u64,
-    /// Tries that were repeated, in records.
-    pub retried: u64,
-    /// Records given up before delivery.
-    pub dropped: u64,
-    /// Those by reason, as in the metric `exporter_dropped`; reasons that have not occurred are left out.
-    pub dropped_by_reason: Vec<(&'static str, u64)>,
-    /// Records that the back end will never take.
-    pub rejected: u64,
-    /// Such records that are kept on disk, and their bytes.
-    pub dead_letters: u64,
-    /// See `dead_letters`.
-    pub dead_letter_bytes: u64,
-    /// Records that `only` does not name; it was not given them.
-    pub filtered: u64,
-    /// Records that `sample` left out; it was not given them.
-    pub sampled_out: u64,
-    /// Records sent without an answer; they were sent again and may be there twice.
-    pub ambiguous: u64,
-    /// What went wrong last.
-    pub last_error: Option<String>,
-    /// When that was.
-    pub last_error_at: Option<SystemTime>,
-    /// How its back end is: what the exporter itself says every few seconds, unless records wait. `None`: nobody knows
-    /// yet, because its `init` has not succeeded.
-    pub health: Option<Health>,
-}
 
 /// One exporter's shared side.
 pub(crate) struct Lane {
@@ -98,7 +41,7 @@ pub(crate) struct Lane {
     pub(crate) config: Arc<TelemetryConfig>,
     pub(crate) created_at: Instant,
     pub(crate) breaker: Breaker,
-    pub(crate) put_off: PutOff,
+    pub(crate) put_off: Arc<PutOff>,
     /// `None` without a data directory.
     pub(crate) spool: Option<Arc<Spool>>,
     /// With `when_full: refuse`.
@@ -110,31 +53,6 @@ pub(crate) struct Lane {
     tally: Arc<Tally>,
     condition: Mutex<Condition>,
     successor: OnceLock<Arc<Lane>>,
-}
-
-#[derive(Clone)]
-struct Condition {
-    state: ExporterState,
-    last_error: Option<String>,
-    last_error_at: Option<SystemTime>,
-    /// What the exporter itself said last.
-    said: Option<Health>,
-}
-
-impl Condition {
-    fn fail(&mut self, error: &str) {
-        (self.last_error, self.last_error_at) = (Some(error.to_owned()), Some(SystemTime::now()));
-    }
-
-    /// Records that wait tell more than what the exporter said some seconds ago.
-    fn health(&self) -> Option<Health> {
-        let why = || self.last_error.clone().unwrap_or_else(|| "records wait".into());
-        match (self.state, &self.said) {
-            (ExporterState::Refused, _) => Some(Health::Down(why())),
-            (ExporterState::Retrying, None | Some(Health::Ok)) => Some(Health::Degraded(why())),
-            (_, said) => said.clone(),
-        }
-    }
 }
 
 impl Lane {
@@ -155,7 +73,8 @@ impl Lane {
         let valve =
             (keeps && pipeline.when_full == WhenFull::Refuse).then(|| Valve::new(&core.gate, &setup.name));
         let spooler = core.spooler.as_ref().filter(|_| keeps);
-        let spool = spooler.map(|spooler| spooler.spool(&tally, &pipeline, valve.clone()));
+        let put_off = Arc::<PutOff>::default();
+        let spool = spooler.map(|spooler| spooler.spool(&tally, &pipeline, valve.clone(), put_off.clone()));
         let has_disk = spool.as_ref().is_some_and(|spool| spool.keeps());
         let queue = Queue::new(limits, pipeline.buffer_memory);
         Self {
@@ -170,20 +89,16 @@ impl Lane {
             breaker: Breaker::new(&pipeline),
             pipeline,
             config: core.config.clone(),
-            put_off: PutOff::default(),
+            put_off,
             spool,
             valve,
             trials: Trials::default(),
             redactor,
             tally,
-            condition: Mutex::new(Condition { state, last_error: None, last_error_at: None, said }),
+            condition: Mutex::new(Condition::new(state, said)),
             successor: OnceLock::new(),
             created_at: Instant::now(),
         }
-    }
-
-    fn condition(&self) -> MutexGuard<'_, Condition> {
-        self.condition.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn takes(&self, signal: Signals) -> bool {
@@ -221,7 +136,8 @@ impl Lane {
             return self.count(Event::Dropped(DropReason::QueueFull), 1);
         }
         if item.memory() > self.queue.capacity() {
-            item = Item::new(Arc::new(item.record.without_content(ContentDropped::Memory)), item.share);
+            let stripped = item.record.without_content(ContentDropped::Memory);
+            item = item.reformed(stripped);
         }
         match (self.queue.push(item), self.successor.get()) {
             (Err(item), Some(successor)) => successor.adopt(item, self),
@@ -305,7 +221,9 @@ impl Lane {
         let (waiting, away) = predecessor.queue.close();
         predecessor.count(Event::Ambiguous, away.len());
         let unwritten = predecessor.spool.as_ref().map(|spool| spool.hand_over()).unwrap_or_default();
-        for item in away.into_iter().chain(waiting).chain(unwritten) {
+        self.put_off.inherit(&predecessor.put_off);
+        // What overflowed is the oldest.
+        for item in unwritten.into_iter().chain(away).chain(waiting) {
             self.adopt(item, predecessor);
         }
     }
@@ -313,11 +231,12 @@ impl Lane {
     /// Takes a record that was meant for a predecessor, with as much of it as this one may have.
     fn adopt(&self, mut item: Item, predecessor: &Self) {
         if self.needs_conversation() && item.record.conversation().is_none() {
-            let record = item.record.with_content(ContentLevel::Full);
-            item = Item::new(Arc::new(self.complete(record)), item.share);
+            let record = self.complete(item.record.with_content(ContentLevel::Full));
+            item = item.reformed(record);
         }
         if self.pipeline.content < predecessor.pipeline.content {
-            item = Item::new(Arc::new(item.record.with_content(self.pipeline.content)), item.share);
+            let record = item.record.with_content(self.pipeline.content);
+            item = item.reformed(record);
         }
         self.push(item);
     }
@@ -364,90 +283,6 @@ impl Lane {
             *says = self.redacted(says).into_owned();
         }
         steps
-    }
-
-    /// Changes the state and says so, once per change.
-    pub(crate) fn enter(&self, state: ExporterState, reason: Option<&str>) {
-        let reason = reason.map(|reason| self.redacted(reason));
-        let mut condition = self.condition();
-        if let Some(reason) = &reason {
-            condition.fail(reason);
-        }
-        let before = std::mem::replace(&mut condition.state, state);
-        drop(condition);
-        if before == state {
-            return;
-        }
-        let (exporter, reason) = (self.name.as_str(), reason.as_deref().unwrap_or_default());
-        match state {
-            ExporterState::Retrying | ExporterState::Refused => {
-                tracing::warn!(exporter, state = state.as_str(), reason, "exporter: records wait");
-            }
-            _ => tracing::info!(exporter, state = state.as_str(), "exporter"),
-        }
-    }
-
-    /// Notes what went wrong, without a change of state.
-    pub(crate) fn note(&self, error: &str) {
-        self.condition().fail(&self.redacted(error));
-    }
-
-    /// What an exporter or its back end says, for logs and pages.
-    pub(crate) fn redacted<'t>(&self, text: &'t str) -> Cow<'t, str> {
-        self.redactor.as_ref().map_or(Cow::Borrowed(UNREAD), |redactor| redactor.text(text))
-    }
-
-    /// Keeps what the exporter says of its back end.
-    pub(crate) fn note_health(&self, health: Health) {
-        let hide = |text: String| self.redacted(&text).into_owned();
-        self.condition().said = Some(match health {
-            Health::Ok => Health::Ok,
-            Health::Degraded(why) => Health::Degraded(hide(why)),
-            Health::Down(why) => Health::Down(hide(why)),
-        });
-    }
-
-    pub(crate) fn state(&self) -> ExporterState {
-        self.condition().state
-    }
-
-    pub(crate) fn status(&self) -> ExporterStatus {
-        let condition = self.condition().clone();
-        let health = condition.health();
-        let Condition { state, last_error, last_error_at, .. } = condition;
-        let depth = self.queue.depth();
-        let spool = self.spool.as_ref().map_or_else(SpoolFacts::default, |spool| spool.facts());
-        let Counted { received, sent, retried, rejected, ambiguous, spooled, filtered, sampled_out, dropped } =
-            self.tally.counted();
-        let queued = depth.oldest.map(|at| Instant::now().saturating_duration_since(at));
-        ExporterStatus {
-            name: self.name.clone(),
-            kind: self.kind,
-            state,
-            received,
-            queue_records: depth.records,
-            queue_bytes: depth.bytes,
-            oldest_age: queued.max(spool.oldest_age),
-            spool_records: spool.records,
-            spool_bytes: spool.bytes,
-            spool_error: spool.error,
-            spooled,
-            refusing: self.is_full(),
-            breaker: self.breaker.state(),
-            sent,
-            retried,
-            dropped: dropped.iter().map(|(_, records)| records).sum(),
-            dropped_by_reason: dropped,
-            rejected,
-            dead_letters: spool.dead_records,
-            dead_letter_bytes: spool.dead_bytes,
-            filtered,
-            sampled_out,
-            ambiguous,
-            last_error,
-            last_error_at,
-            health,
-        }
     }
 }
 

@@ -3,12 +3,13 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use magicapi_plugin::RequestId;
 
 use crate::queue::Item;
 
-/// Records that are remembered; of more the oldest are forgotten, and are dropped in the end.
+/// Records that are remembered; the newest of more are put off again before their time is over, or are dropped in the end.
 const REMEMBERED: usize = 10_000;
 
 #[derive(Default)]
@@ -20,11 +21,21 @@ impl PutOff {
     }
 
     pub(crate) fn add(&self, items: &[Item]) {
+        self.extend(items.iter().map(|item| item.record.id()));
+    }
+
+    /// Takes over what another remembers.
+    pub(crate) fn inherit(&self, other: &Self) {
+        let ids = std::mem::take(&mut *other.lock());
+        self.extend(ids);
+    }
+
+    fn extend(&self, new: impl IntoIterator<Item = RequestId>) {
         let mut ids = self.lock();
-        ids.extend(items.iter().map(|item| item.record.id()));
+        ids.extend(new);
         // Ids grow with time.
         while ids.len() > REMEMBERED {
-            ids.pop_first();
+            ids.pop_last();
         }
     }
 
@@ -38,12 +49,21 @@ impl PutOff {
         }
     }
 
-    #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
         self.lock().is_empty()
     }
 
     pub(crate) fn contains(&self, item: &Item) -> bool {
         self.lock().contains(&item.record.id())
+    }
+
+    /// The same for a record whose time is over; forgets it.
+    pub(crate) fn take(&self, id: RequestId) -> bool {
+        self.lock().remove(&id)
+    }
+
+    /// What stands beside a dead letter of this sort.
+    pub(crate) fn reason(max_age: Duration) -> String {
+        format!("the exporter put it off until it was older than {max_age:?}")
     }
 }

@@ -1,4 +1,5 @@
-//! One exporter's queue: bounded in bytes, oldest first out, oldest first dropped.
+//! One exporter's queue: bounded in bytes, oldest first out, oldest first dropped, but for a batch that the back end did not
+//! take, which may go behind the others.
 //!
 //! The assembly threads push, the exporter's worker takes batches; records on their way count until they are settled.
 //! What drops for want of room leaves here, for the spool or for good. Records on their way stay known here, so that what
@@ -31,6 +32,21 @@ impl Item {
     pub(crate) fn new(record: Arc<RequestMetrics>, share: Arc<Reservation>) -> Self {
         let memory = record.memory();
         Self { record, share, queued_at: Instant::now(), memory, place: 0 }
+    }
+
+    /// The same with another form of its record, before a queue counts it.
+    pub(crate) fn reformed(mut self, record: RequestMetrics) -> Self {
+        self.reform(record);
+        self.memory = self.record.memory();
+        self
+    }
+
+    /// Takes another form of its record; the queue counts it as before.
+    pub(crate) fn reform(&mut self, record: RequestMetrics) {
+        self.record = Arc::new(record);
+        if let Some(kept) = self.share.kept() {
+            kept.add_form(&self.record);
+        }
     }
 
     pub(crate) fn memory(&self) -> usize {

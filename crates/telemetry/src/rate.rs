@@ -43,13 +43,13 @@ impl Pace {
     pub(crate) fn take(&self, bytes: usize) -> Duration {
         let mut state = self.lock();
         let now = Instant::now();
-        let owed = state.requests.take(1.0, now).max(state.bytes.take(bytes as f64, now));
-        owed.max(state.held(now))
+        state.requests.take(1.0, now).max(state.bytes.take(bytes as f64, now))
     }
 
     /// What is left of the back end's own delay.
     pub(crate) fn held(&self) -> Duration {
-        self.lock().held(Instant::now())
+        let until = self.lock().not_before;
+        until.map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()))
     }
 
     /// The back end asked for this delay: it holds for every batch, not for the one alone that was answered so.
@@ -61,12 +61,6 @@ impl Pace {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl State {
-    fn held(&self, now: Instant) -> Duration {
-        self.not_before.map_or(Duration::ZERO, |until| until.saturating_duration_since(now))
     }
 }
 
@@ -115,10 +109,10 @@ mod tests {
         pace.hold(Duration::from_secs(90));
         pace.hold(Duration::from_secs(7));
         sleep(Duration::from_secs(30)).await;
-        assert_eq!(pace.take(1), Duration::from_mins(1));
+        assert_eq!((pace.held(), pace.take(1)), (Duration::from_mins(1), Duration::ZERO));
         sleep(Duration::from_mins(1)).await;
-        assert_eq!(pace.take(1), Duration::ZERO);
+        assert_eq!(pace.held(), Duration::ZERO);
         pace.hold(Duration::from_hours(9));
-        assert_eq!(pace.take(1), Duration::from_mins(5));
+        assert_eq!(pace.held(), Duration::from_mins(5));
     }
 }

@@ -2,7 +2,7 @@
 //! at the end.
 //!
 //! ```text
-//! queue overflows ---+                                                        +-> worker: oldest first
+//! queue overflows ---+                                                        +-> worker, by `turns`
 //! breaker is open ---+-> hand-over (memory, bounded) -> spool thread -> files-+
 //! end of the worker -+                                                        +-> the next process
 //! ```
@@ -13,6 +13,7 @@
 
 mod dead;
 mod files;
+mod handover;
 mod look;
 mod name;
 mod shelves;
@@ -21,18 +22,19 @@ mod thread;
 mod turns;
 mod work;
 
-use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
 use magicapi_plugin::RequestMetrics;
 use magicapi_spool::{BatchId, SpoolError};
 use tokio::sync::Notify;
 
 use self::dead::DeadLetters;
 use self::files::Files;
+use self::handover::Handover;
 pub use self::look::{FileTotals, SpoolContents, SpoolSummary, SpooledRecord, UnreadableFile};
 pub use self::shelves::{Spools, SpoolsError};
 pub(crate) use self::thread::Spooler;
@@ -40,19 +42,9 @@ pub use self::work::{Purge, Purged, Replayed};
 use crate::gate::Valve;
 use crate::memory::Reservation;
 use crate::metrics::{DropReason, Event};
-use crate::queue::Item;
+use crate::put_off::PutOff;
 use crate::settings::{PipelineSettings, WhenFull};
 use crate::tally::Tally;
-
-/// The share of `buffer.memory` that the hand-over may use beside it, as a divisor, and the least of it: room for what
-/// comes while the disk syncs.
-const HANDOVER: (usize, usize) = (4, 4 << 20);
-
-/// How many times its bound the hand-over may hold, where nothing is dropped from it, before the disk counts as full.
-const BEHIND: usize = 4;
-
-/// How much longer than its time a file stays, for the worker to look at it first.
-const LATE: Duration = Duration::from_mins(1);
 
 /// Bounds of one exporter's spool.
 #[derive(Clone, Copy, Debug)]
@@ -88,6 +80,10 @@ pub(crate) struct Spool {
     oldest_ms: AtomicU64,
     /// Why files cannot be written just now.
     failure: Mutex<Option<(DropReason, String)>>,
+    /// Why one of them cannot be read just now.
+    unread: Mutex<Option<String>>,
+    /// Records that become dead letters when their time is over.
+    put_off: Arc<PutOff>,
     /// A file came back since the back end took something.
     came_back: AtomicBool,
     /// A file has come.
@@ -97,18 +93,6 @@ pub(crate) struct Spool {
     called: AtomicBool,
 }
 
-/// Records on their way to the disk.
-#[derive(Default)]
-struct Handover {
-    waiting: VecDeque<Item>,
-    bytes: usize,
-    /// Records that the thread is writing.
-    writing: usize,
-    /// The last records are there, and it has not been tried yet to write them.
-    untried: bool,
-    closed: bool,
-}
-
 /// Where a spooled batch comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Origin {
@@ -116,6 +100,15 @@ pub(crate) enum Origin {
     File(BatchId),
     /// The hand-over, while files cannot be written.
     Handover,
+}
+
+/// What became of a batch that comes back.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Fate {
+    /// Nothing of it was settled.
+    pub(crate) whole: bool,
+    /// It was sent.
+    pub(crate) tried: bool,
 }
 
 /// What status shows of a spool.
@@ -154,7 +147,7 @@ impl Spool {
             keeps: pipeline.when_full != WhenFull::DropOldest && pipeline.buffer_disk > 0,
             disk: pipeline.buffer_disk,
             age: pipeline.buffer_max_age.min(pipeline.retry_max_age),
-            memory: (pipeline.buffer_memory / HANDOVER.0).max(HANDOVER.1),
+            memory: Handover::memory(pipeline),
             batch_records: pipeline.batch_records.max(1),
             batch_bytes: pipeline.batch_bytes,
         };
@@ -175,6 +168,8 @@ impl Spool {
             bytes: AtomicU64::new(0),
             oldest_ms: AtomicU64::new(0),
             failure: Mutex::default(),
+            unread: Mutex::default(),
+            put_off: Arc::default(),
             came_back: AtomicBool::new(false),
             arrived: Notify::new(),
             thread,
@@ -213,44 +208,6 @@ impl Spool {
         self.limits.age
     }
 
-    /// Hands records over to the disk. Past the hand-over's bound the oldest are dropped and counted, unless these are
-    /// the `last`. Gives them back when the spool is closed.
-    pub(crate) fn offer(self: &Arc<Self>, items: Vec<Item>, last: bool) -> Result<(), Vec<Item>> {
-        if items.is_empty() {
-            return Ok(());
-        }
-        let mut handover = lock(&self.handover);
-        if handover.closed {
-            return Err(items);
-        }
-        self.records.fetch_add(items.len() as u64, Ordering::Relaxed);
-        for item in items {
-            handover.bytes += item.memory();
-            handover.waiting.push_back(item);
-        }
-        handover.untried |= last;
-        let mut dropped = Vec::new();
-        while !last
-            && self.valve.is_none()
-            && handover.bytes > self.limits.memory
-            && handover.waiting.len() > 1
-        {
-            dropped.extend(handover.pop());
-        }
-        let presses = handover.bytes > self.limits.memory / 2;
-        drop(handover);
-        self.regate();
-        self.call();
-        if presses {
-            self.thread.press();
-        }
-        if !dropped.is_empty() {
-            let reason = lock(&self.failure).as_ref().map_or(DropReason::QueueFull, |(reason, _)| *reason);
-            self.drop_records(dropped.len(), reason);
-        }
-        Ok(())
-    }
-
     /// Keeps a rejected record with its reason.
     pub(crate) fn bury(self: &Arc<Self>, record: Arc<RequestMetrics>, share: Arc<Reservation>, reason: &str) {
         if self.dead.add(record, share, reason) {
@@ -274,13 +231,16 @@ impl Spool {
         self.arrived.notified().await;
     }
 
-    /// Removes what has waited too long. The worker looks first, since what the exporter put off becomes a dead letter there;
-    /// here goes what no worker comes for.
+    /// Removes what has waited too long; what the exporter put off becomes a dead letter.
     pub(crate) fn expire(&self) {
-        let late = (self.limits.age / 16).min(LATE);
-        let mut expired = 0;
-        let done = lock(&self.files).expire(self.limits.age + late, &mut expired);
-        self.drop_records(usize::try_from(expired).unwrap_or_default(), DropReason::Expired);
+        let (mut expired, mut buried) = (0, 0);
+        let mut look = |stored: &[Bytes]| buried += self.bury_put_off(stored);
+        let looks = !self.put_off.is_empty();
+        let done = lock(&self.files).expire(self.limits.age, &mut expired, looks.then_some(&mut look));
+        let dropped = usize::try_from(expired).unwrap_or_default().saturating_sub(buried);
+        self.drop_records(dropped, DropReason::Expired);
+        self.settle(buried);
+        self.tally.count(Event::Rejected, buried);
         if let Err(error) = done {
             self.tell(Some((DropReason::DiskError, error.to_string())));
         }
@@ -291,6 +251,18 @@ impl Spool {
         if self.bytes.load(Ordering::Relaxed) > 0 {
             self.arrived.notify_one();
         }
+    }
+
+    /// Keeps those of a file's records that the exporter put off, and says how many they are.
+    fn bury_put_off(&self, stored: &[Bytes]) -> usize {
+        let records = stored.iter().filter_map(|one| RequestMetrics::from_stored(one).ok());
+        let reason = PutOff::reason(self.limits.age);
+        let mut buried = 0;
+        for record in records.filter(|record| self.put_off.take(record.id())) {
+            self.dead.add_at_once(Arc::new(record), &reason);
+            buried += 1;
+        }
+        buried
     }
 
     /// Looks whether files can be written again, when nothing waits that would show it.
@@ -304,66 +276,16 @@ impl Spool {
         }
     }
 
-    /// Whether something is still on its way to the disk.
-    pub(crate) fn is_writing(&self) -> bool {
-        let handover = lock(&self.handover);
-        let waits = handover.writing > 0 || !handover.waiting.is_empty();
-        let untried = handover.untried;
-        drop(handover);
-        (waits && (untried || lock(&self.failure).is_none())) || self.dead.is_writing()
-    }
-
-    /// Takes no more, lets the directory go, and gives what could not be written yet to whoever comes after.
-    pub(crate) fn hand_over(&self) -> Vec<Item> {
-        let waiting = self.end();
-        self.records.fetch_sub(waiting.len() as u64, Ordering::Relaxed);
-        lock(&self.files).close();
-        self.regate();
-        waiting
-    }
-
-    fn end(&self) -> Vec<Item> {
-        let mut handover = lock(&self.handover);
-        handover.closed = true;
-        handover.bytes = 0;
-        std::mem::take(&mut handover.waiting).into()
-    }
-
-    /// Takes no more and lets the directory go. What could not be written is lost, and counted.
-    pub(crate) fn close(&self) {
-        let given_up = self.end();
-        let lost = given_up.len();
-        for item in given_up {
-            item.share.give_up();
-        }
-        let reason = lock(&self.failure).as_ref().map_or(DropReason::Shutdown, |(reason, _)| *reason);
-        self.drop_records(lost, reason);
-        if lost > 0 {
-            let (exporter, reason) = (self.tally.name(), reason.as_str());
-            tracing::warn!(exporter, records = lost, reason, "exporter: records lost at the end");
-        }
-        lock(&self.files).close();
-        self.regate();
-    }
-
-    /// Shuts or opens the valve. The disk counts as full when files cannot be written, and when it falls so far behind
-    /// that several times the bound of the hand-over waits for it.
-    fn regate(&self) {
-        let Some(valve) = &self.valve else { return };
-        let failing = lock(&self.failure).is_some();
-        let bytes = lock(&self.handover).bytes;
-        valve.hold(failing || bytes > BEHIND * self.limits.memory, bytes, self.limits.memory);
-    }
-
     pub(crate) fn facts(&self) -> SpoolFacts {
         let oldest = self.oldest_ms.load(Ordering::Relaxed);
         let made = SystemTime::UNIX_EPOCH + Duration::from_millis(oldest);
         let (dead_records, dead_bytes) = self.dead.depth();
+        let error = lock(&self.failure).as_ref().map(|(_, error)| error.clone());
         SpoolFacts {
             records: self.records.load(Ordering::Relaxed),
             bytes: self.bytes.load(Ordering::Relaxed),
             oldest_age: (oldest > 0).then(|| made.elapsed().unwrap_or_default()),
-            error: lock(&self.failure).as_ref().map(|(_, error)| error.clone()),
+            error: error.or_else(|| lock(&self.unread).clone()),
             dead_records,
             dead_bytes,
         }
@@ -371,11 +293,22 @@ impl Spool {
 
     /// Brings what status shows up to date with the files.
     fn measure(&self) {
-        let (bytes, oldest) = lock(&self.files).depth();
+        let (bytes, oldest, unread) = lock(&self.files).depth();
         self.bytes.store(bytes, Ordering::Relaxed);
         let since = oldest.and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok());
         let millis = since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX));
         self.oldest_ms.store(millis, Ordering::Relaxed);
+        let before = std::mem::replace(&mut *lock(&self.unread), unread.clone());
+        let exporter = self.tally.name();
+        match (before, unread) {
+            (None, Some(error)) => tracing::error!(
+                exporter,
+                error,
+                "spool: a file cannot be read just now; it is tried again now and then, others go on"
+            ),
+            (Some(_), None) => tracing::info!(exporter, "spool: all files can be read again"),
+            _ => {}
+        }
     }
 
     /// Notes whether files can be written, and says so once per change.
@@ -396,14 +329,6 @@ impl Spool {
             None if changed => tracing::info!(exporter, "spool: files are written again"),
             _ => {}
         }
-    }
-}
-
-impl Handover {
-    fn pop(&mut self) -> Option<Item> {
-        let item = self.waiting.pop_front()?;
-        self.bytes -= item.memory();
-        Some(item)
     }
 }
 

@@ -141,14 +141,17 @@ impl Worker {
     /// Waits until every predecessor has ended and takes over what they left; `false` when the time to end came first. One
     /// whose thread is blocked does not hold up for ever who may live beside it.
     async fn inherit(&self, predecessors: Vec<Predecessor>) -> bool {
-        let mut stop = self.stop.clone();
+        let (mut stop, mut all) = (self.stop.clone(), true);
         for predecessor in predecessors {
-            while !(predecessor.thread.is_finished() || !self.lane.exclusive && predecessor.hangs()) {
-                if !stop.pause(LOOK).await {
-                    return false;
-                }
+            let has_left = || predecessor.thread.is_finished() || !self.lane.exclusive && predecessor.hangs();
+            while !has_left() && stop.pause(LOOK).await {}
+            if has_left() {
+                self.lane.take_over(&predecessor.lane);
             }
-            self.lane.take_over(&predecessor.lane);
+            all &= has_left();
+        }
+        if !all {
+            return false;
         }
         if let Some(spool) = &self.lane.spool {
             spool.open();

@@ -260,6 +260,23 @@ async fn an_order_to_end_puts_the_rest_back_at_its_deadline() {
     assert_eq!(bench.balanced(&script).dropped, 3);
 }
 
+/// The back end asked for more time than there is: it is tried once more all the same.
+#[tokio::test(start_paused = true)]
+async fn an_order_to_end_calls_for_one_more_try_whatever_the_back_end_asked_for() {
+    let script = Script::new([Answer::Retry(Some(Duration::from_mins(1)))]);
+    let mut bench = bench(&script, PipelineSettings::default());
+    bench.push(3);
+    let (stop, began) = (bench.stop.clone(), Instant::now());
+    let order = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let drain_until = Instant::now() + Duration::from_secs(5);
+        stop.send_replace(Some(Stop { drain_until, end_by: drain_until }));
+    };
+    tokio::join!(order, bench.drain());
+    assert_eq!(began.elapsed(), Duration::from_secs(1));
+    assert_eq!(bench.balanced(&script).sent, 3);
+}
+
 #[tokio::test(start_paused = true)]
 async fn at_the_end_what_is_known_to_be_there_is_not_put_back() {
     let script = Script::always(Answer::HangKnowing);

@@ -83,6 +83,13 @@ impl Kept {
         *lock(&self.held.forms) = forms.iter().map(Arc::downgrade).collect();
     }
 
+    /// Names another form of it, which may be the only one that is left.
+    pub(crate) fn add_form(&self, form: &Arc<RequestMetrics>) {
+        let mut forms = lock(&self.held.forms);
+        forms.retain(|form| form.strong_count() > 0);
+        forms.push(Arc::downgrade(form));
+    }
+
     /// It is given up undelivered. At the end of the process that leaves it to the next one.
     pub(crate) fn give_up(&self) {
         if self.journal.is_closing() {

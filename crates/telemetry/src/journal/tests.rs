@@ -77,6 +77,25 @@ pub(super) fn end(tap: Tap, facts: Facts) -> RequestId {
     id
 }
 
+/// A record whose bodies were taken away stands in no other form any more, and can be moved on all the same.
+#[test]
+fn a_form_that_takes_the_place_of_all_others_is_known() {
+    let dir = TempDir::new().expect("a directory");
+    let clean = Box::new(|_: &mut Facts, _: Option<&Secret>| {});
+    let (journal, _) =
+        RecordJournal::start(&settings(dir.path(), 64 << 20), Arc::default(), clean).expect("a journal");
+    let record = Arc::new(RequestMetrics::seal(facts(), Arc::default(), None, None, None));
+    let kept = journal.keep(record.id());
+    kept.name_forms(std::slice::from_ref(&record));
+    let stripped = Arc::new(record.without_content(magicapi_plugin::ContentDropped::Memory));
+    kept.add_form(&stripped);
+    drop(record);
+    let (entry, is_open) = kept.held().entry().expect("an entry");
+    assert!(!is_open && matches!(entry::read(&entry.into()), Some(Entry::Record(..))));
+    drop(kept);
+    journal.close();
+}
+
 pub(super) fn status(telemetry: &Telemetry) -> JournalStatus {
     telemetry.journal().expect("a journal")
 }

@@ -47,7 +47,7 @@ struct Waiting {
 struct Letter {
     record: Arc<RequestMetrics>,
     /// Of the budget, until it is written.
-    _share: Arc<Reservation>,
+    _share: Option<Arc<Reservation>>,
     reason: String,
 }
 
@@ -66,8 +66,14 @@ impl DeadLetters {
             return false;
         }
         waiting.bytes += bytes;
-        waiting.letters.push(Letter { record, _share: share, reason: reason.to_owned() });
+        waiting.letters.push(Letter { record, _share: Some(share), reason: reason.to_owned() });
         true
+    }
+
+    /// Writes a letter, for the spool's thread.
+    pub(super) fn add_at_once(&self, record: Arc<RequestMetrics>, reason: &str) {
+        lock(&self.waiting).letters.push(Letter { record, _share: None, reason: reason.to_owned() });
+        self.write();
     }
 
     /// Looks at what an earlier process left.
@@ -88,10 +94,9 @@ impl DeadLetters {
             return;
         }
         let stored: Vec<_> = letters.iter().map(Letter::to_stored).collect();
-        let kept = self.act(|batches| put(batches, &stored, SystemTime::now()));
-        if kept {
-            self.tally.count(Event::DeadLettered, letters.len());
-        }
+        let mut kept = 0;
+        self.act(|batches| put(batches, &stored, SystemTime::now(), &mut kept));
+        self.tally.count(Event::DeadLettered, kept);
         lock(&self.waiting).writing = false;
     }
 
@@ -134,7 +139,7 @@ impl DeadLetters {
         done
     }
 
-    fn act(&self, act: impl FnOnce(&mut Batches) -> Result<(), SpoolError>) -> bool {
+    fn act(&self, act: impl FnOnce(&mut Batches) -> Result<(), SpoolError>) {
         let mut open = lock(&self.batches);
         let opened = match open.take() {
             Some(batches) => Ok(batches),
@@ -156,7 +161,6 @@ impl DeadLetters {
         {
             tracing::error!(exporter = self.tally.name(), %error, "spool: dead letters cannot be written");
         }
-        done.is_ok()
     }
 }
 
@@ -182,21 +186,67 @@ pub(super) fn read_letter(letter: &Bytes) -> Option<(String, Bytes)> {
     Some((line.reason, letter.slice(end + 1..)))
 }
 
-/// Writes letters; where there is no room, the oldest go.
-pub(super) fn put<B: AsRef<[u8]>>(
+/// Writes letters, and counts them; where there is no room, the oldest go. Those that are over the bound together go into
+/// several files, one that is so alone is lost.
+fn put(
     batches: &mut Batches,
-    stored: &[B],
+    stored: &[Vec<u8>],
     since: SystemTime,
+    kept: &mut usize,
 ) -> Result<(), SpoolError> {
     loop {
         match batches.put(stored, since) {
-            Err(full @ SpoolError::Full { needed, limit, .. }) => {
-                match batches.oldest().map(|info| info.id).filter(|_| needed <= limit) {
-                    Some(oldest) => batches.remove(oldest)?,
-                    None => return Err(full),
-                };
+            Err(SpoolError::Full { needed, limit, .. }) if needed <= limit => {
+                let Some(oldest) = batches.oldest().map(|info| info.id) else { return Ok(()) };
+                batches.remove(oldest)?;
             }
-            other => return other.map(|_| ()),
+            Err(SpoolError::Full { .. }) if stored.len() > 1 => {
+                let (first, second) = stored.split_at(stored.len() / 2);
+                let first = put(batches, first, since, kept);
+                return put(batches, second, since, kept).and(first);
+            }
+            Err(error) => return Err(error),
+            Ok(_) => {
+                *kept += stored.len();
+                return Ok(());
+            }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use magicapi_spool::{Batches, SpoolError};
+    use tempfile::TempDir;
+
+    use super::put;
+
+    /// As many bytes, which do not compress (xorshift64).
+    fn letter(seed: u64, length: usize) -> Vec<u8> {
+        let mut state = 0x9e37_79b9_7f4a_7c15 ^ seed;
+        let mut byte = || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state.to_le_bytes()[7]
+        };
+        (0..length).map(|_| byte()).collect()
+    }
+
+    #[test]
+    fn letters_over_the_bound_together_cost_the_oldest_and_what_is_over_it_alone() {
+        let dir = TempDir::new().expect("a directory");
+        let mut batches = Batches::open(dir.path(), 2500).expect("a directory");
+        let mut kept = 0;
+        let letters: Vec<_> = (1..5).map(|seed| letter(seed, 1000)).collect();
+        put(&mut batches, &letters, SystemTime::now(), &mut kept).expect("a place");
+        assert_eq!((kept, batches.records()), (4, 2));
+        let letters = [letter(5, 900), letter(6, 5000), letter(7, 900)];
+        let full = put(&mut batches, &letters, SystemTime::now(), &mut kept).expect_err("one is too large");
+        assert!(matches!(full, SpoolError::Full { .. }), "{full}");
+        assert_eq!((kept, batches.records()), (6, 2));
+        assert!(batches.bytes() <= 2500);
     }
 }

@@ -1,6 +1,6 @@
 //! The files of one spool, and which of them are on their way to the back end.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -14,6 +14,9 @@ use crate::queue::Item;
 /// How often a directory that cannot be used is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// Is shown what a file holds.
+type Look<'l> = &'l mut dyn FnMut(&[Bytes]);
+
 #[derive(Default)]
 pub(super) struct Files {
     batches: Option<Batches>,
@@ -23,7 +26,8 @@ pub(super) struct Files {
     /// On their way, or not to be read again.
     lent: BTreeSet<BatchId>,
     turns: Turns,
-    /// When a file that is there could not be read.
+    /// Files that could not be read just now, and why; when the last of them was tried.
+    unread: BTreeMap<BatchId, String>,
     unread_at: Option<Instant>,
 }
 
@@ -60,13 +64,18 @@ impl Files {
         self.tried_at.is_none_or(|at| at.elapsed() >= RETRY)
     }
 
-    /// Whether a small file can be written just now, and whether what could not be read can be tried again.
+    /// However short ago the last failure was.
+    pub(super) fn try_at_once(&mut self) {
+        self.tried_at = None;
+    }
+
+    /// Whether a small file can be written just now.
     pub(super) fn probe(&mut self) -> Result<bool, SpoolError> {
         self.tried_at = Some(Instant::now());
         let Some(batches) = &self.batches else { return Ok(false) };
         batches.probe()?;
         self.tried_at = None;
-        Ok(self.unread_at.is_none())
+        Ok(true)
     }
 
     /// Writes a batch, and says whether it is there: it is not when the bound has no room for it alone. Where the bound has
@@ -89,7 +98,10 @@ impl Files {
                 Err(SpoolError::Full { needed, limit, .. }) if displaces => {
                     let oldest = batches.list().find(|info| !self.lent.contains(&info.id));
                     match oldest.map(|info| info.id).filter(|_| needed <= limit) {
-                        Some(oldest) => *displaced += batches.remove(oldest)?,
+                        Some(oldest) => {
+                            *displaced += batches.remove(oldest)?;
+                            self.forget(oldest);
+                        }
                         None => return Ok(false),
                     }
                 }
@@ -112,15 +124,24 @@ impl Files {
         let id = self.turns.choose(&there, Instant::now())?;
         let info = batches.get(id)?.clone();
         let read = batches.read(id);
-        self.unread_at = None;
         self.lent.insert(id);
+        self.unread.remove(&id);
+        self.unread_at = None;
         Some((info, read))
     }
 
-    /// A file could not be read, and that says nothing of what is in it.
-    pub(super) fn unread(&mut self, id: BatchId) {
+    /// A file could not be read, and that says nothing of what is in it: the others have their turn first.
+    pub(super) fn unread(&mut self, id: BatchId, error: String) {
         self.lent.remove(&id);
+        self.turns.failed(id);
+        self.unread.insert(id, error);
         self.unread_at = Some(Instant::now());
+    }
+
+    fn forget(&mut self, id: BatchId) {
+        self.lent.remove(&id);
+        self.unread.remove(&id);
+        self.turns.gone(id, false);
     }
 
     /// The back end took something.
@@ -133,16 +154,17 @@ impl Files {
         if let Some(batches) = self.batches.as_mut()
             && batches.set_aside(id).is_ok()
         {
-            self.lent.remove(&id);
+            self.forget(id);
         }
     }
 
-    /// Removes a batch that is settled. One that cannot be removed is not read again by this process.
-    pub(super) fn finish(&mut self, id: BatchId) -> Result<(), SpoolError> {
+    /// Removes a batch that is settled; whether the back end `took` something of it. One that cannot be removed is not read
+    /// again by this process.
+    pub(super) fn finish(&mut self, id: BatchId, took: bool) -> Result<(), SpoolError> {
         if let Some(batches) = self.batches.as_mut() {
-            self.turns.taken(id);
+            self.turns.gone(id, took);
             batches.remove(id)?;
-            self.lent.remove(&id);
+            self.forget(id);
         }
         Ok(())
     }
@@ -163,10 +185,10 @@ impl Files {
         }
     }
 
-    /// A batch is no longer on its way, and was not taken.
-    pub(super) fn release(&mut self, id: BatchId) {
+    /// A batch is no longer on its way; whether it was `tried`, and not taken.
+    pub(super) fn release(&mut self, id: BatchId, tried: bool) {
         self.lent.remove(&id);
-        if self.batches.as_ref().is_some_and(|batches| batches.get(id).is_some()) {
+        if tried && self.batches.as_ref().is_some_and(|batches| batches.get(id).is_some()) {
             self.turns.failed(id);
         }
     }
@@ -191,28 +213,43 @@ impl Files {
         let Some(batches) = self.batches.as_mut() else { return Ok(()) };
         let lent = batches.list().filter(|info| goes(info) && self.lent.contains(&info.id)).count();
         purged.busy += lent as u64;
-        purge_batches(batches, |info| goes(info) && !self.lent.contains(&info.id), dry, purged)
+        let done = purge_batches(batches, |info| goes(info) && !self.lent.contains(&info.id), dry, purged);
+        let there = |id| batches.get(id).is_some();
+        self.turns.keep(there);
+        self.unread.retain(|id, _| there(*id));
+        done
     }
 
-    /// Removes what is older than that, but for what is on its way; counts the records that it held.
-    pub(super) fn expire(&mut self, age: Duration, expired: &mut u64) -> Result<(), SpoolError> {
-        let (Some(batches), Some(before)) = (self.batches.as_mut(), SystemTime::now().checked_sub(age))
+    /// Removes what is older than that, but for what is on its way; counts the records that it held. Where there is somebody
+    /// to `look` at them, they are shown first.
+    pub(super) fn expire(
+        &mut self,
+        age: Duration,
+        expired: &mut u64,
+        mut look: Option<Look<'_>>,
+    ) -> Result<(), SpoolError> {
+        let (Some(batches), Some(before)) = (self.batches.as_ref(), SystemTime::now().checked_sub(age))
         else {
             return Ok(());
         };
         let old = batches.list().take_while(|info| info.oldest < before);
         let ids: Vec<_> = old.map(|info| info.id).filter(|id| !self.lent.contains(id)).collect();
         for id in ids {
+            let Some(batches) = self.batches.as_mut() else { break };
+            if let (Some(look), Ok(stored)) = (look.as_mut(), batches.read(id)) {
+                look(&stored);
+            }
             *expired += batches.remove(id)?;
-            self.turns.forget(id);
+            self.forget(id);
         }
         Ok(())
     }
 
-    /// Bytes on disk, and when the oldest record there was made.
-    pub(super) fn depth(&self) -> (u64, Option<SystemTime>) {
-        let batches = self.batches.as_ref();
-        batches.map_or((0, None), |batches| (batches.bytes(), batches.oldest().map(|info| info.oldest)))
+    /// Bytes on disk, when the oldest record there was made, and why a file cannot be read just now.
+    pub(super) fn depth(&self) -> (u64, Option<SystemTime>, Option<String>) {
+        let Some(batches) = &self.batches else { return (0, None, None) };
+        let unread = self.unread.values().next().cloned();
+        (batches.bytes(), batches.oldest().map(|info| info.oldest), unread)
     }
 
     /// Lets the directory go. Removals become durable, as far as they can.

@@ -8,13 +8,13 @@ use magicapi_plugin::RequestMetrics;
 use magicapi_spool::BatchId;
 use tokio::time::Instant;
 
-use super::{Origin, Spool, lock};
+use super::{Fate, Origin, Spool, lock};
 use crate::memory::{Budget, Reservation};
 use crate::metrics::{DropReason, Event};
 use crate::queue::Item;
 
 impl Spool {
-    /// The oldest batch that is not on its way: from the files, or, when those cannot be written, from the hand-over.
+    /// The batch whose turn it is: from the files, or, when those cannot be written, from the hand-over.
     /// A file has of a record what cannot be made again; `complete` adds the rest.
     pub(crate) fn take(
         &self,
@@ -37,7 +37,7 @@ impl Spool {
             if !items.is_empty() {
                 return Some((Origin::File(id), items));
             }
-            self.finish(id);
+            self.finish(id, false);
         }
         self.take_unwritten()
     }
@@ -56,23 +56,31 @@ impl Spool {
             let (info, read) = lock(&self.files).lend()?;
             match read {
                 Ok(stored) => return Some((info.id, stored)),
-                // No file descriptor, no memory, a disk that is away: that passes, and the file is as it was.
-                Err(error) if !error.is_about_content() => {
-                    lock(&self.files).unread(info.id);
-                    self.tell(Some((DropReason::DiskError, error.to_string())));
+                // No file descriptor, no memory, no right to read it: that may pass, and the file is as it was.
+                Err(error) if !error.is_about_content() && !error.is_missing() => {
+                    lock(&self.files).unread(info.id, error.to_string());
+                    self.measure();
                     return None;
                 }
                 Err(error) => {
                     // A file that cannot be read must not keep those behind it from being delivered.
+                    let gone = error.is_missing();
                     let error = error.to_string();
-                    lock(&self.files).set_aside(info.id);
+                    let mut files = lock(&self.files);
+                    if gone {
+                        // An error here changes nothing.
+                        let _gone = files.finish(info.id, false);
+                    } else {
+                        files.set_aside(info.id);
+                    }
+                    drop(files);
                     self.drop_records(usize::try_from(info.records).unwrap_or_default(), DropReason::Corrupt);
                     self.measure();
                     tracing::error!(
                         exporter = self.tally.name(),
                         error,
                         records = info.records,
-                        "spool: a file cannot be read and is set aside in `corrupt`"
+                        "spool: a file is gone, or cannot be read and is set aside in `corrupt`"
                     );
                 }
             }
@@ -84,16 +92,16 @@ impl Spool {
         self.records.fetch_sub(records as u64, Ordering::Relaxed);
     }
 
-    /// All of a file's records are settled.
-    pub(crate) fn finish(&self, id: BatchId) {
-        if let Err(error) = lock(&self.files).finish(id) {
+    /// All of a file's records are settled; whether the back end `took` some.
+    pub(crate) fn finish(&self, id: BatchId, took: bool) {
+        if let Err(error) = lock(&self.files).finish(id, took) {
             self.tell(Some((DropReason::DiskError, error.to_string())));
         }
         self.measure();
     }
 
-    /// A batch comes back undelivered, or what is left of it. `whole` when nothing of it was settled.
-    pub(crate) fn give_back(self: &Arc<Self>, origin: Origin, rest: Vec<Item>, whole: bool) {
+    /// A batch comes back undelivered, or what is left of it.
+    pub(crate) fn give_back(self: &Arc<Self>, origin: Origin, rest: Vec<Item>, fate: Fate) {
         match origin {
             Origin::Handover => {
                 self.settle(rest.len());
@@ -106,10 +114,10 @@ impl Spool {
                 let mut files = lock(&self.files);
                 // What is settled must not come back. Where the rest cannot be written, it comes back all the same:
                 // twice is better than never.
-                let again = if whole { 0 } else { files.replace(id, &rest) };
-                files.release(id);
+                let again = if fate.whole { 0 } else { files.replace(id, &rest) };
+                files.release(id, fate.tried);
                 drop(files);
-                self.came_back.store(true, Ordering::Release);
+                self.came_back.fetch_or(fate.tried, Ordering::Release);
                 self.records.fetch_add(again, Ordering::Relaxed);
                 self.tally.receive(again);
                 self.measure();

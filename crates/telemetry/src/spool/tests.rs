@@ -303,19 +303,18 @@ fn a_file_that_cannot_be_read_just_now_is_read_later() {
     eventually("refused", || only(&telemetry).last_error.is_some());
     telemetry.shutdown(SOON);
     // A directory in a file's place: it is there, and reading it fails for another reason than what is in it.
-    let files = std::fs::read_dir(root.path().join("x"))
-        .expect("a directory")
-        .map(|file| file.expect("a file").path());
-    let file = files
-        .into_iter()
-        .find(|path| path.extension().is_some_and(|ending| ending == "batch"))
-        .expect("a batch");
+    let dir = std::fs::read_dir(root.path().join("x")).expect("a directory");
+    let files = dir.map(|file| file.expect("a file").path());
+    let batches = files.filter(|path| path.extension().is_some_and(|ending| ending == "batch"));
+    let file = batches.min().expect("the oldest batch");
     let aside = root.path().join("aside");
     std::fs::rename(&file, &aside).expect("a file");
     std::fs::create_dir(&file).expect("a directory");
     let second = Script::new([]);
     let telemetry = start(root.path(), vec![second.setup("x", small())]);
     eventually("it cannot be read", || only(&telemetry).spool_error.is_some());
+    eventually("the others are delivered", || only(&telemetry).spool_records == 4);
+    assert!(only(&telemetry).spool_error.is_some());
     std::fs::remove_dir(&file).expect("a directory");
     std::fs::rename(&aside, &file).expect("a file");
     eventually("everything", || {
@@ -410,4 +409,5 @@ fn a_panic_while_writing_costs_the_records_at_hand_alone() {
 }
 
 mod commands;
+mod ends;
 mod refuse;

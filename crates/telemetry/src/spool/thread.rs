@@ -12,6 +12,7 @@ use super::{Spool, lock, reason_of};
 use crate::gate::Valve;
 use crate::guard::panic_text;
 use crate::metrics::{DropReason, Event};
+use crate::put_off::PutOff;
 use crate::queue::Item;
 use crate::settings::PipelineSettings;
 use crate::tally::Tally;
@@ -62,9 +63,10 @@ impl Spooler {
         tally: &Arc<Tally>,
         pipeline: &PipelineSettings,
         valve: Option<Arc<Valve>>,
+        put_off: Arc<PutOff>,
     ) -> Arc<Spool> {
         let spool = Spool::new(&self.root, tally, pipeline, self.signal.clone());
-        let spool = Arc::new(Spool { valve, ..spool });
+        let spool = Arc::new(Spool { valve, put_off, ..spool });
         let mut state = lock(&self.signal.state);
         state.known.retain(|known| known.strong_count() > 0);
         state.known.push(Arc::downgrade(&spool));
@@ -176,7 +178,9 @@ impl Spool {
         let begun = Instant::now();
         while begun.elapsed() < TURN {
             let untried = std::mem::take(&mut lock(&self.handover).untried);
-            if !untried && lock(&self.failure).is_some() && !lock(&self.files).may_try() {
+            if untried {
+                lock(&self.files).try_at_once();
+            } else if lock(&self.failure).is_some() && !lock(&self.files).may_try() {
                 return;
             }
             let items = self.take_handover(true);
@@ -207,30 +211,6 @@ impl Spool {
                 return;
             }
         }
-    }
-
-    /// Whether there is something left for another turn.
-    fn has_more(&self) -> bool {
-        let waits = !lock(&self.handover).waiting.is_empty();
-        waits && lock(&self.failure).is_none() && lock(&self.files).is_open()
-    }
-
-    /// The next file's worth of records that wait to be written; for the thread itself, which then is `writing`.
-    pub(super) fn take_handover(&self, writing: bool) -> Vec<Item> {
-        let mut handover = lock(&self.handover);
-        let (mut items, mut bytes) = (Vec::new(), 0);
-        while let Some(front) = handover.waiting.front() {
-            bytes += front.encoded();
-            let full = items.len() >= self.limits.batch_records || bytes > self.limits.batch_bytes;
-            if full && !items.is_empty() {
-                break;
-            }
-            items.extend(handover.pop());
-        }
-        handover.writing = if writing { items.len() } else { 0 };
-        drop(handover);
-        self.regate();
-        items
     }
 
     /// Writes one file; gives the records back when that failed.

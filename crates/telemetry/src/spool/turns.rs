@@ -3,7 +3,8 @@
 //!
 //! While the back end takes nothing, each probe is another file, the oldest and the newest in turn: what has come lately may be
 //! what it takes again. A file that fails although others were taken since it failed before is stubborn: such files come when no
-//! other is left, one after the other, and not more often than once in a while.
+//! other is left, one after the other, and not more often than once in a while. As long as there is one, its neighbours in age
+//! may be like it, so most of the time the newest go first.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -12,12 +13,14 @@ use magicapi_spool::BatchId;
 
 /// How often stubborn files are tried when there is nothing else.
 const REST: Duration = Duration::from_secs(30);
+/// Of so many turns one is the oldest's, while there are stubborn files.
+const OLDEST: u32 = 8;
 
 #[derive(Default)]
 pub(super) struct Turns {
     failed: BTreeMap<BatchId, Failed>,
-    /// The newest has its turn.
-    newest: bool,
+    /// Since all was well.
+    count: u32,
     /// The stubborn file that was tried last, and when.
     tried: Option<(BatchId, Instant)>,
 }
@@ -38,12 +41,12 @@ impl Turns {
         There: DoubleEndedIterator<Item = BatchId> + Clone,
     {
         if self.failed.is_empty() {
-            self.newest = true;
+            self.count = 0;
             return there.clone().next();
         }
         let stubborn = self.failed.values().any(|failed| *failed == Failed::Stubborn);
-        let newest = stubborn || self.newest;
-        self.newest = !self.newest;
+        self.count = self.count.wrapping_add(1);
+        let newest = !self.count.is_multiple_of(if stubborn { OLDEST } else { 2 });
         let pick = |failed: &BTreeMap<BatchId, Failed>| {
             let mut fresh = there.clone().filter(|id| matches!(failed.get(id), None | Some(Failed::Before)));
             if newest { fresh.next_back() } else { fresh.next() }
@@ -90,16 +93,17 @@ impl Turns {
         self.failed(new);
     }
 
-    /// A file was taken. Where that one was stubborn, the back end has changed its mind, and all are tried again.
-    pub(super) fn taken(&mut self, id: BatchId) {
-        if self.failed.remove(&id) == Some(Failed::Stubborn) {
+    /// A file is gone. Where the back end `took` something of it although it was stubborn, it has changed its mind, and all
+    /// are tried again.
+    pub(super) fn gone(&mut self, id: BatchId, took: bool) {
+        if self.failed.remove(&id) == Some(Failed::Stubborn) && took {
             self.failed.clear();
         }
     }
 
-    /// A file is gone.
-    pub(super) fn forget(&mut self, id: BatchId) {
-        self.failed.remove(&id);
+    /// Forgets files that are gone.
+    pub(super) fn keep(&mut self, there: impl Fn(BatchId) -> bool) {
+        self.failed.retain(|id, _| there(*id));
     }
 }
 
@@ -124,7 +128,7 @@ mod tests {
         let (mut there, mut turns) = (files(4), Turns::default());
         while let Some(id) = turns.choose(&there.iter().copied(), Instant::now()) {
             assert_eq!(id, there.remove(0));
-            turns.taken(id);
+            turns.gone(id, true);
         }
     }
 
@@ -160,7 +164,7 @@ mod tests {
                 there.extend(coming.drain(..coming.len().min(3)));
             } else {
                 turns.worked();
-                turns.taken(id);
+                turns.gone(id, true);
                 there.retain(|one| *one != id);
             }
         }
@@ -173,7 +177,7 @@ mod tests {
         let now = Instant::now();
         let id = turns.choose(&there.iter().copied(), now).expect("one of them, now and then");
         assert_eq!(turns.choose(&there.iter().copied(), now), None, "not at once again");
-        turns.taken(id);
+        turns.gone(id, true);
         there.retain(|one| *one != id);
         assert!(turns.choose(&there.iter().copied(), now).is_some());
     }
