@@ -1,6 +1,7 @@
-//! What the exporters' own tests share: records, and a transport that follows a script.
+//! What the exporters' own tests share: records, a transport that follows a script, and what is logged.
 
 use std::collections::VecDeque;
+use std::fmt::{Debug, Write};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
@@ -11,6 +12,9 @@ use magicapi_plugin::{
     Settings, TelemetryConfig, TelemetryExporter, TelemetryPlugin, async_trait,
 };
 use serde_json::Value;
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Metadata, Subscriber};
 
 /// A record whose id and text follow from `n`.
 pub(crate) fn record(n: u8) -> Arc<RequestMetrics> {
@@ -134,4 +138,42 @@ pub(crate) fn create(
     script: &Arc<Script>,
 ) -> Result<Box<dyn TelemetryExporter>, String> {
     plugin.create_exporter(Settings::from(settings), host(script)).map_err(|e| e.to_string())
+}
+
+/// Keeps what is logged while it is the thread's subscriber.
+#[derive(Clone, Default)]
+pub(crate) struct Log(Arc<Mutex<String>>);
+
+impl Log {
+    /// All of it.
+    pub(crate) fn text(&self) -> String {
+        self.0.lock().expect("no panic").clone()
+    }
+}
+
+struct Line<'a>(&'a mut String);
+
+impl Visit for Line<'_> {
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        write!(self.0, " {field}={value:?}").expect("memory");
+    }
+}
+
+impl Subscriber for Log {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+
+    fn event(&self, event: &Event<'_>) {
+        event.record(&mut Line(&mut self.0.lock().expect("no panic")));
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+    fn enter(&self, _: &Id) {}
+    fn exit(&self, _: &Id) {}
 }

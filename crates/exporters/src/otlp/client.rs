@@ -125,13 +125,8 @@ impl Wire {
         let signal = self.signal.word();
         let reason: String = partial.error_message.chars().filter(|c| !c.is_control()).take(200).collect();
         self.rejected.add(count, &[("signal", signal)]);
-        warn!(
-            signal,
-            rejected = count,
-            sent = items,
-            reason,
-            "otlp: the server does not keep all of a request"
-        );
+        // The server's words may quote what it was sent: they stand where they are looked at first, in the state.
+        warn!(signal, rejected = count, sent = items, "otlp: the server does not keep all of a request");
         self.health.set(Health::Degraded(format!("{signal}: the server threw {count} away: {reason}")));
         // Of metrics it counts points, of which an item has many.
         if count >= items as u64 && count > 0 && self.signal != Signal::Metrics {

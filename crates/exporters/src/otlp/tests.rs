@@ -26,7 +26,7 @@ mod metrics;
 mod settings;
 
 use super::{OtlpPlugin, OtlpSettings};
-use crate::testing::{Script, batch, create, known};
+use crate::testing::{Log, Script, batch, create, known};
 
 fn exporter(script: &Arc<Script>, settings: Value) -> Box<dyn TelemetryExporter> {
     create(&OtlpPlugin, settings, script).expect("settings")
@@ -374,6 +374,20 @@ async fn partial_success_is_not_sent_again() {
         .find(|metric| metric.name == "otlp_rejected_items")
         .expect("counted");
     assert_eq!(counted.points[0].value, magicapi_plugin::PointValue::Number(6.0));
+}
+
+/// A server may quote what it was sent, and the log is read by more people than the state, which is redacted.
+#[tokio::test]
+async fn what_a_server_says_stands_in_the_state_and_not_in_the_log() {
+    let (script, log) = (Arc::new(Script::default()), Log::default());
+    script.answer(200, partial(1, "cannot keep canary"));
+    let kept = tracing::subscriber::set_default(log.clone());
+    let exporter = traces(&script);
+    assert_eq!(exporter.export(&batch(2)).await, Delivery::Delivered);
+    drop(kept);
+    assert!(exporter.health().await.reason().is_some_and(|reason| reason.contains("cannot keep canary")));
+    let said = log.text();
+    assert!(said.contains("rejected=1") && said.contains("sent=2") && !said.contains("canary"), "{said}");
 }
 
 #[tokio::test]
