@@ -7,8 +7,8 @@ use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, TE, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Version};
 use magicapi_plugin::{
-    Counter, Delivery, ExportError, Health, Http, HttpError, ItemOutcome, RequestMetrics, TelemetryConfig,
-    async_trait, retry_after,
+    Counter, Delivery, ExportError, Health, Http, HttpError, RequestMetrics, TelemetryConfig, async_trait,
+    retry_after,
 };
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
 use prost::Message;
@@ -74,12 +74,12 @@ impl Courier for Posted<'_> {
 }
 
 impl Wire {
-    /// Sends a batch's records, an item for each; `None` is not sent, and counts as delivered. Of an export that is cut off
-    /// `untold` knows the rest.
+    /// Sends a batch's records, an item for each; what becomes of a `None`, which is not sent, is not said here. Of an export
+    /// that is cut off `untold` knows the rest.
     pub(super) async fn export(&self, batch: &[Arc<RequestMetrics>], items: &[Option<Item>]) -> Delivery {
         let names: Vec<_> = batch.iter().map(|record| record.resource()).collect();
-        let outcomes = items.iter().map(|item| item.is_none().then_some(ItemOutcome::Delivered)).collect();
-        self.carry(Tally::of(batch, &self.untold, outcomes), items, &names).await
+        let tally = Tally::of(batch, &self.untold, vec![None; items.len()]);
+        self.carry(tally, items, &names).await
     }
 
     /// Sends items of no batch in as many requests as their size demands.
@@ -92,6 +92,7 @@ impl Wire {
         let length = |item: &Item| item.iter().map(Bytes::len).sum();
         let parts = requests::parts(items.iter().map(|item| item.as_ref().map(length)), limits, AROUND);
         if parts.is_empty() {
+            let _nothing_sent = tally.end(None);
             return Delivery::Delivered;
         }
         requests::carry(tally, parts, &Posted { wire: self, items, names }).await

@@ -135,7 +135,7 @@ impl TelemetryExporter for OtlpExporter {
                 if outcome == ItemOutcome::Unknown {
                     unanswered.insert(record.id());
                 } else if outcome.is_settled() {
-                    self.half_sent().insert((record.id(), signal), outcome);
+                    self.half_sent().entry((record.id(), signal)).or_insert(outcome);
                 }
             }
         }

@@ -20,6 +20,7 @@ use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message as _;
 use serde_json::{Value, json};
 
+mod cut_off;
 mod events;
 mod grpc;
 mod metrics;
@@ -553,24 +554,4 @@ fn settings_are_checked_without_a_connection() {
     assert_eq!(key("headers").env.as_deref(), Some("OTEL_EXPORTER_OTLP_HEADERS"));
     assert_eq!(key("protocol").kind, ValueKind::OneOf(vec!["http/protobuf".into(), "grpc".into()]));
     assert_eq!(key("request_timeout_ms").env.as_deref(), Some("OTEL_EXPORTER_OTLP_TIMEOUT"));
-}
-
-/// What a server has under one signal, or of one request, is not sent again because the rest took too long.
-#[tokio::test(start_paused = true)]
-async fn an_export_that_is_cut_off_leaves_what_it_knows() {
-    let script = Arc::new(Script::default());
-    let both = exporter(&script, json!({ "signals": ["traces", "logs"], "request_bytes": 1024 }));
-    // Three spans, a request for each; of the events the first.
-    script.answer(200, "").answer(200, "").answer(200, "").answer(200, "").hang();
-    let records = batch(3);
-    assert!(tokio::time::timeout(Duration::from_secs(5), both.export(&records)).await.is_err());
-    let known = vec![ItemOutcome::Delivered, ItemOutcome::Unknown, ItemOutcome::Retry];
-    assert_eq!(both.cut_off(&records), Delivery::Items(known));
-    script.seen();
-    script.answer(200, "").answer(200, "");
-    assert_eq!(both.export(&records[1..]).await, Delivery::Delivered);
-    assert!(
-        script.seen().iter().all(|request| request.uri().path().ends_with("/logs")),
-        "the spans are there"
-    );
 }
