@@ -36,7 +36,7 @@ mod target;
 #[cfg(test)]
 mod tests;
 
-/// Records of which one signal is settled and another is not, at most.
+/// Records of which one signal is settled and another is not, at most; and those of which one is unclear.
 const HALF_SENT: usize = 20_000;
 
 /// The plug-in `otlp`.
@@ -63,7 +63,13 @@ impl TelemetryPlugin for OtlpPlugin {
     ) -> Result<Box<dyn TelemetryExporter>, ConfigError> {
         let target = preset::fill(settings)?.read::<OtlpSettings>()?.validate(&host)?;
         let metrics = Mutex::new(Reader::new(target.temporality, SystemTime::now()));
-        Ok(Box::new(OtlpExporter { target, metrics, resource: OnceLock::new(), half_sent: Mutex::default() }))
+        Ok(Box::new(OtlpExporter {
+            target,
+            metrics,
+            resource: OnceLock::new(),
+            half_sent: Mutex::default(),
+            unclear: Mutex::default(),
+        }))
     }
 }
 
@@ -74,6 +80,8 @@ struct OtlpExporter {
     resource: OnceLock<TelemetryConfig>,
     /// What became of records under one signal, until it is known under every other.
     half_sent: Mutex<BTreeMap<(RequestId, Signal), ItemOutcome>>,
+    /// Records under way of which one signal's answer is missing, for an export that is cut off under the next.
+    unclear: Mutex<BTreeSet<RequestId>>,
 }
 
 #[async_trait]
@@ -92,7 +100,7 @@ impl TelemetryExporter for OtlpExporter {
     }
 
     async fn export(&self, batch: &[Arc<RequestMetrics>]) -> Delivery {
-        let (mut unanswered, mut after) = (BTreeSet::new(), None);
+        let mut after = None;
         for signal in [Signal::Traces, Signal::Logs] {
             let Some(wire) = self.target.wires.get(&signal) else { continue };
             let items: Vec<Option<Item>> = batch
@@ -109,37 +117,38 @@ impl TelemetryExporter for OtlpExporter {
                     self.remember(batch, signal, &items, |index| {
                         outcomes.get(index).cloned().unwrap_or(ItemOutcome::Retry)
                     });
-                    let ids = batch.iter().map(|record| record.id()).zip(&outcomes);
-                    unanswered
-                        .extend(ids.filter(|(_, what)| **what == ItemOutcome::Unknown).map(|(id, _)| id));
+                    self.note_unclear(batch, &outcomes);
                 }
-                failure if failure == Delivery::Unknown || unanswered.is_empty() => return failure,
-                // It comes again at the next try, which has less to say.
                 failure => {
+                    let unclear = self.take_unclear(batch);
+                    if failure == Delivery::Unknown || unclear.is_empty() {
+                        return failure;
+                    }
+                    // It comes again at the next try, which has less to say.
                     if let Delivery::Retry { after: asked } = failure {
                         after = after.max(asked);
                     }
-                    break;
+                    return self.verdict(batch, &unclear, after);
                 }
             }
         }
-        self.verdict(batch, &unanswered, after)
+        self.verdict(batch, &self.take_unclear(batch), after)
     }
 
     /// Each signal knows what became of its part.
     fn cut_off(&self, batch: &[Arc<RequestMetrics>]) -> Delivery {
-        let mut unanswered = BTreeSet::new();
+        let mut unclear = self.take_unclear(batch);
         for signal in [Signal::Traces, Signal::Logs] {
             let Some(wire) = self.target.wires.get(&signal) else { continue };
             for (record, outcome) in batch.iter().zip(wire.untold.tell(batch)) {
                 if outcome == ItemOutcome::Unknown {
-                    unanswered.insert(record.id());
+                    unclear.insert(record.id());
                 } else if outcome.is_settled() {
                     self.half_sent().entry((record.id(), signal)).or_insert(outcome);
                 }
             }
         }
-        self.verdict(batch, &unanswered, None)
+        self.verdict(batch, &unclear, None)
     }
 
     async fn export_metrics(&self, snapshot: &MetricsSnapshot) -> Delivery {
@@ -173,15 +182,33 @@ impl OtlpExporter {
         self.half_sent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn unclear(&self) -> std::sync::MutexGuard<'_, BTreeSet<RequestId>> {
+        self.unclear.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note_unclear(&self, batch: &[Arc<RequestMetrics>], outcomes: &[ItemOutcome]) {
+        let missing = batch.iter().zip(outcomes).filter(|(_, outcome)| **outcome == ItemOutcome::Unknown);
+        let mut unclear = self.unclear();
+        unclear.extend(missing.map(|(record, _)| record.id()));
+        while unclear.len() > HALF_SENT {
+            unclear.pop_first();
+        }
+    }
+
+    fn take_unclear(&self, batch: &[Arc<RequestMetrics>]) -> BTreeSet<RequestId> {
+        let mut unclear = self.unclear();
+        batch.iter().map(|record| record.id()).filter(|id| unclear.remove(id)).collect()
+    }
+
     /// What became of a batch, once every signal had its turn or one was put off.
     fn verdict(
         &self,
         batch: &[Arc<RequestMetrics>],
-        unanswered: &BTreeSet<RequestId>,
+        unclear: &BTreeSet<RequestId>,
         after: Option<Duration>,
     ) -> Delivery {
         let outcome = |record: &Arc<RequestMetrics>| match self.settle(record.id()) {
-            ItemOutcome::Retry if unanswered.contains(&record.id()) => ItemOutcome::Unknown,
+            ItemOutcome::Retry if unclear.contains(&record.id()) => ItemOutcome::Unknown,
             ItemOutcome::Retry => ItemOutcome::again(after),
             outcome => outcome,
         };

@@ -70,3 +70,17 @@ async fn a_rejection_is_not_forgotten_by_a_try_that_is_cut_off() {
     let rejected = ItemOutcome::Rejected { reason: "traces: HTTP 400".into() };
     assert_eq!(both.export(&records).await, Delivery::Items(vec![rejected, ItemOutcome::Delivered]));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_missing_answer_under_one_signal_is_not_forgotten_under_the_next() {
+    let script = Arc::new(Script::default());
+    let both = both(&script);
+    let records = batch(3);
+    // As spans the first is there, the second unclear, the third not sent.
+    script.answer(200, "").then(Err(HttpError::NoAnswer("closed".into()))).hang();
+    let known = vec![ItemOutcome::Unknown, ItemOutcome::Unknown, ItemOutcome::Retry];
+    assert_eq!(cut_off(&*both, &records).await, Delivery::Items(known));
+    script.hang();
+    let known = vec![ItemOutcome::Retry, ItemOutcome::Unknown, ItemOutcome::Retry];
+    assert_eq!(cut_off(&*both, &records).await, Delivery::Items(known), "it was said once");
+}
