@@ -98,13 +98,17 @@ pub(super) fn judge(answer: &Response<Bytes>) -> (Verdict, Option<Bytes>) {
     (verdict, None)
 }
 
-/// Whether the message is one of those that gRPC's libraries give for a message that is too large.
+/// Whether the message is one of those that gRPC's libraries give for a message that is too large, and not one of a limit on
+/// how much may come in a time, which speaks of bytes as well.
 fn speaks_of_size(status: &HeaderMap) -> bool {
-    let text = status.get("grpc-message").map(|text| String::from_utf8_lossy(text.as_bytes()).to_lowercase());
-    // `received message larger than max (… vs. …)`; `message exceeds maximum size …`; percent-encoded or not.
-    text.is_some_and(|text| {
-        ["larger", "exceeds", "too%20large", "too large"].iter().any(|word| text.contains(word))
-    })
+    let Some(text) = status.get("grpc-message") else { return false };
+    // Percent-encoded or not.
+    let text = String::from_utf8_lossy(text.as_bytes()).to_lowercase().replace("%20", " ");
+    let has = |any: &[&str]| text.split(|c: char| !c.is_alphanumeric()).any(|word| any.contains(&word));
+    // `received message larger than max (… vs. …)`; `message exceeds maximum size …`.
+    let is_large = has(&["larger"]) || text.contains("too large");
+    let exceeds = has(&["exceeds"]) && has(&["message", "size", "bytes"]);
+    (is_large || exceeds) && !has(&["rate", "rates", "quota", "quotas"])
 }
 
 /// Something else than a gRPC server answered: gRPC's own table for that.

@@ -73,7 +73,13 @@ async fn a_rate_limit_of_grpc_is_no_size_limit() {
     let settings = json!({ "signals": ["traces"], "protocol": "grpc", "endpoint": "http://collector:4317" });
     for (message, expected) in [
         ("grpc: received message larger than max (5000000 vs. 4194304)", Delivery::TooLarge),
+        ("gRPC%20message%20exceeds%20maximum%20size%204194304: 5000000", Delivery::TooLarge),
+        ("request entity too large", Delivery::TooLarge),
         ("quota of project exhausted", Delivery::Retry { after: None }),
+        ("tenant exceeds ingestion rate", Delivery::Retry { after: None }),
+        ("tenant exceeds ingestion rate of 1000 bytes per second", Delivery::Retry { after: None }),
+        ("message larger than what is left of the quota", Delivery::Retry { after: None }),
+        ("tenant exceeds its limit", Delivery::Retry { after: None }),
     ] {
         let script = Arc::new(Script::default());
         let mut answer = grpc_answer("8", None, false, b"");
