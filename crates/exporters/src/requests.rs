@@ -23,7 +23,8 @@ use crate::tally::{Tally, Untold};
 #[cfg(test)]
 mod tests;
 
-/// After which it is said what was settled, so that an export that takes longer than `timeout` gets on.
+/// After which it is said what was settled, so that an export that takes longer than `timeout` gets on. When nothing was,
+/// the search for the record at fault goes on in halves of the batch.
 const TURN: Duration = Duration::from_secs(5);
 
 /// A record as the intake wants it, or why the intake would never keep it.
@@ -92,7 +93,8 @@ pub(crate) trait Courier: Sync {
 
 /// Sends parts in order, and halves what the back end will never take until the record at fault is alone: at most two
 /// requests for each record. What could not be sent after something was settled, or had no turn, is to be sent again;
-/// before that, the answer counts for the whole batch. A missing answer counts for the part that was sent alone.
+/// before that, the answer counts for the whole batch. A missing answer counts for the part that was sent alone. A search
+/// that takes too long is the pipeline's, which halves what is too large and keeps the halves from try to try.
 pub(crate) async fn carry(
     mut tally: Tally<'_>,
     mut parts: VecDeque<Vec<usize>>,
@@ -101,7 +103,10 @@ pub(crate) async fn carry(
     let begun = Instant::now();
     let mut failure = None;
     while let Some(mut part) = parts.pop_front() {
-        if tally.is_settled_here() && begun.elapsed() >= TURN {
+        let gets_on = tally.is_settled_here();
+        if begun.elapsed() >= TURN && (gets_on || tally.is_of_records()) {
+            // Nothing is settled when a part was halved and no half had its answer.
+            failure = (!gets_on).then_some(Delivery::TooLarge);
             break;
         }
         tally.begin(&part);

@@ -54,6 +54,11 @@ impl<'a> Tally<'a> {
         self.is_settled_here
     }
 
+    /// Whether the pipeline asked for this export: what is too large it halves.
+    pub(crate) fn is_of_records(&self) -> bool {
+        self.left_to.is_some()
+    }
+
     /// A part is about to be sent; until its answer comes, nobody knows.
     pub(crate) fn begin(&mut self, part: &[usize]) {
         self.note(part, Some(&ItemOutcome::Unknown));

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use super::{Coding, Entry, Intake, Limits, TURN, Untold, Verdict};
 use crate::health::LastHealth;
-use crate::testing::batch;
+use crate::testing::{batch, record};
 
 /// An answer's status by what a request holds.
 type Answers = Box<dyn Fn(&[u64]) -> u16 + Send + Sync>;
@@ -123,17 +123,32 @@ async fn one_bad_record_costs_its_neighbours_nothing() {
     assert_eq!(health, Health::Ok);
 }
 
-/// Exports what is left again and again, as the pipeline does: what was rejected, and how many requests that took.
+/// Exports numbers as if each were a record's.
+async fn export(intake: &Intake, numbers: &[u64]) -> Delivery {
+    let records: Vec<_> = numbers.iter().map(|n| record(n.to_le_bytes()[0])).collect();
+    intake.export(&records, entries(numbers.iter().copied())).await
+}
+
+/// Exports what is left again and again, as the pipeline does, which halves what is too large: what was rejected, and
+/// how many requests that took.
 async fn settled(n: u64, bad: &BTreeSet<u64>, takes: Duration) -> (BTreeSet<u64>, usize) {
+    /// What the pipeline gives an export.
+    const TIMEOUT: Duration = Duration::from_secs(30);
     let (held_bad, mut rejected, mut requests) = (bad.clone(), BTreeSet::new(), 0);
     let server =
         Server::new(takes, move |held| if held.iter().any(|n| held_bad.contains(n)) { 400 } else { 200 });
     let intake = intake(&server, WIDE);
-    let mut left: Vec<u64> = (0..n).collect();
-    while !left.is_empty() {
-        let outcomes = match intake.deliver(entries(left.clone())).await {
+    let mut batches = vec![(0..n).collect::<Vec<u64>>()];
+    while let Some(mut left) = batches.pop() {
+        let outcomes = match timeout(TIMEOUT, export(&intake, &left)).await.expect("in time") {
             Delivery::Delivered => vec![ItemOutcome::Delivered; left.len()],
             Delivery::Items(outcomes) => outcomes,
+            Delivery::TooLarge if left.len() > 1 => {
+                requests += server.seen().len();
+                let second = left.split_off(left.len() / 2);
+                batches.extend([second, left]);
+                continue;
+            }
             other => panic!("{other:?}"),
         };
         requests += server.seen().len();
@@ -146,6 +161,7 @@ async fn settled(n: u64, bad: &BTreeSet<u64>, takes: Duration) -> (BTreeSet<u64>
                 _ => left.push(n),
             }
         }
+        batches.extend((!left.is_empty()).then_some(left));
     }
     (rejected, requests)
 }
@@ -156,7 +172,7 @@ async fn exactly_the_bad_records_are_rejected() {
     let scattered = |count: usize| (7..1000).step_by(1000 / count).collect::<BTreeSet<u64>>();
     let runs = [0..40, 500..800, 0..1000].map(Iterator::collect);
     for bad in [4, 10, 50].map(scattered).into_iter().chain(runs) {
-        for takes in [Duration::ZERO, Duration::from_millis(300)] {
+        for takes in [Duration::ZERO, Duration::from_millis(300), Duration::from_secs(8)] {
             let (rejected, requests) = settled(1000, &bad, takes).await;
             assert_eq!(rejected, bad);
             let most = if takes.is_zero() { 2 * 1000 } else { 4 * 1000 };
@@ -175,13 +191,22 @@ async fn an_export_says_after_its_turn_what_was_settled() {
     let (sent, rest) = (vec![ItemOutcome::Delivered; 6], vec![ItemOutcome::Retry; 14]);
     assert_eq!(delivery, Delivery::Items([sent, rest].concat()));
     assert!(begun.elapsed() < TURN + Duration::from_secs(2), "{:?}", begun.elapsed());
-    // Nothing is settled before the search ends, and to begin it anew would lead nowhere.
+    // Nothing is settled: to begin anew with the whole batch would lead nowhere.
     let server = Server::new(Duration::from_secs(2), |held| if held.contains(&0) { 400 } else { 200 });
+    let begun = tokio::time::Instant::now();
+    let all: Vec<u64> = (0..64).collect();
+    assert_eq!(export(&intake(&server, WIDE), &all).await, Delivery::TooLarge);
+    assert_eq!((server.seen().len(), begun.elapsed()), (3, Duration::from_secs(6)));
+    // What is of no record nobody halves later.
     let Delivery::Items(outcomes) = intake(&server, WIDE).deliver(entries(0..64)).await else {
         panic!("items")
     };
     assert!(matches!(outcomes[0], ItemOutcome::Rejected { .. }), "{outcomes:?}");
     assert_eq!((server.seen().len(), &outcomes[1]), (7, &ItemOutcome::Retry));
+    // One alone is no search.
+    let server = Server::new(2 * TURN, |_| 400);
+    let rejected = ItemOutcome::Rejected { reason: "bad".into() };
+    assert_eq!(export(&intake(&server, WIDE), &[0]).await, Delivery::Items(vec![rejected]));
 }
 
 #[tokio::test(start_paused = true)]
