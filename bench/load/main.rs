@@ -1,15 +1,18 @@
-//! Callers for the benchmark: HTTP/1.1 connections that are kept, requests at a steady rate or streams one after the
-//! other, every answer compared with what the mock itself says.
+//! Callers for the benchmark: HTTP/1.1 connections that are kept, requests at a steady rate, or one after the other without
+//! a rate and as streams; every answer compared with what the mock itself says.
 //!
-//! `load --to HOST:PORT --truth HOST:PORT --connections N --seconds S --body BYTES [--rate PER_SECOND | --stream]`
-//! prints `completed events wrong seconds`.
+//! `load --to HOST:PORT --truth HOST:PORT --connections N --seconds S --body BYTES [--noise] [--rate PER_SECOND | --stream]`
+//! prints `completed events wrong seconds`. Bodies are one sentence over and over, with `--noise` random letters, each
+//! request others, which do not compress.
 
+mod body;
 mod http;
 
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use body::Requests;
 use http::{Connection, Failure};
 
 /// What one run does.
@@ -17,9 +20,9 @@ struct Plan {
     to: SocketAddr,
     connections: u32,
     until: Instant,
-    /// Pause between two requests of one connection; none for streams, which pace themselves.
+    /// Between two requests of one connection; none where each follows the answer to the one before.
     pause: Option<Duration>,
-    request: Vec<u8>,
+    requests: Requests,
     truth: Vec<u8>,
 }
 
@@ -42,17 +45,14 @@ async fn run() -> Result<(), Failure> {
     let (to, truth): (SocketAddr, SocketAddr) = (argument("--to")?.parse()?, argument("--truth")?.parse()?);
     let connections: u32 = argument("--connections")?.parse()?;
     let seconds: f64 = argument("--seconds")?.parse()?;
-    let request = request(argument("--body")?.parse()?, stream);
-    let pause = if stream {
-        None
-    } else {
-        let rate: f64 = argument("--rate")?.parse()?;
-        Some(Duration::from_secs_f64(f64::from(connections) / rate))
-    };
-    let truth = unnumbered(&Connection::open(truth).await?.ask(&request).await?);
+    let noise = std::env::args().any(|argument| argument == "--noise");
+    let requests = Requests::new(argument("--body")?.parse()?, stream, noise);
+    let rate: Option<f64> = argument("--rate").ok().map(|rate| rate.parse()).transpose()?;
+    let pause = rate.map(|rate| Duration::from_secs_f64(f64::from(connections) / rate));
+    let truth = unnumbered(&Connection::open(truth).await?.ask(&requests.get(0)).await?);
     let begun = Instant::now();
     let until = begun + Duration::from_secs_f64(seconds);
-    let plan = Rc::new(Plan { to, connections, until, pause, request, truth });
+    let plan = Rc::new(Plan { to, connections, until, pause, requests, truth });
     let callers: Vec<_> =
         (0..connections).map(|number| tokio::task::spawn_local(caller(plan.clone(), number))).collect();
     let mut all = Seen::default();
@@ -82,7 +82,8 @@ async fn caller(plan: Rc<Plan>, number: u32) -> Result<Seen, Failure> {
             tokio::time::sleep_until(next.into()).await;
             next += pause;
         }
-        let answer = connection.ask(&plan.request).await?;
+        let place = u64::from(number) + seen.completed * u64::from(plan.connections);
+        let answer = connection.ask(&plan.requests.get(place)).await?;
         seen.completed += 1;
         seen.events += events;
         seen.wrong += u64::from(unnumbered(&answer) != plan.truth);
@@ -104,25 +105,6 @@ fn unnumbered(answer: &[u8]) -> Vec<u8> {
         }
     }
     plain
-}
-
-/// A chat request whose body has this many bytes.
-fn request(bytes: usize, stream: bool) -> Vec<u8> {
-    // The usage is asked for, so that every arm hands on the same bytes; the header is what the mock's script looks at.
-    let extra = if stream { r#""stream":true,"stream_options":{"include_usage":true},"# } else { "" };
-    let kind = if stream { "stream" } else { "buffered" };
-    let start = format!(r#"{{"model":"gpt-4o-mini",{extra}"messages":[{{"role":"user","content":""#);
-    let end = r#""}]}"#;
-    let words = "The quick brown fox jumps over the lazy dog. ";
-    let fill = bytes.saturating_sub(start.len() + end.len());
-    let text: String = words.chars().cycle().take(fill).collect();
-    let body = format!("{start}{text}{end}");
-    let head = format!(
-        "POST /v1/chat/completions HTTP/1.1\r\nhost: bench\r\nauthorization: Bearer sk-bench\r\n\
-         content-type: application/json\r\nuser-agent: bench\r\naccept: */*\r\nx-bench: {kind}\r\ncontent-length: {}\r\n\r\n",
-        body.len()
-    );
-    [head, body].concat().into_bytes()
 }
 
 fn argument(name: &str) -> Result<String, Failure> {

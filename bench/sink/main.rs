@@ -1,8 +1,10 @@
-//! A telemetry back end that takes everything: HTTP/1.1 and HTTP/2, the bulk API of Elasticsearch, gRPC, and a plain yes
-//! to whatever else is posted. It keeps nothing. `sink LISTEN`, as `host:port`.
+//! A telemetry back end that takes everything: HTTP/1.1 and HTTP/2, the bulk API of Elasticsearch, plain or gzip, gRPC, and a
+//! plain yes to whatever else is posted. It keeps nothing. `sink LISTEN`, as `host:port`.
 
+use std::io::Write;
 use std::net::SocketAddr;
 
+use flate2::write::GzDecoder;
 use hyper::body::{Body, Incoming};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
@@ -34,13 +36,14 @@ async fn take(request: Request<Incoming>) -> Result<Response<String>, Failure> {
     let bulk = request.uri().path().ends_with("/_bulk");
     let kind = request.headers().get("content-type").cloned();
     let kind = kind.as_ref().and_then(|kind| kind.to_str().ok()).unwrap_or_default().to_owned();
+    let mut lines = Lines::of(request.headers().contains_key("content-encoding"));
     let mut body = std::pin::pin!(request.into_body());
-    let mut lines = 0;
     while let Some(frame) = std::future::poll_fn(|context| body.as_mut().poll_frame(context)).await {
         if let (true, Ok(data)) = (bulk, frame?.into_data()) {
-            lines += data.iter().filter(|byte| **byte == b'\n').count();
+            lines.write_all(&data)?;
         }
     }
+    let lines = lines.count();
     let answer = match kind.as_str() {
         "application/grpc" => {
             return Ok(Response::builder()
@@ -58,4 +61,50 @@ async fn take(request: Request<Incoming>) -> Result<Response<String>, Failure> {
     };
     let kind = if kind == "application/x-protobuf" { kind } else { "application/json".to_owned() };
     Ok(Response::builder().header("content-type", kind).body(answer)?)
+}
+
+/// Counts the lines of a body.
+enum Lines {
+    Plain(Newlines),
+    Packed(GzDecoder<Newlines>),
+}
+
+#[derive(Default)]
+struct Newlines(usize);
+
+impl Lines {
+    fn of(packed: bool) -> Self {
+        if packed { Self::Packed(GzDecoder::new(Newlines::default())) } else { Self::Plain(Newlines::default()) }
+    }
+
+    fn count(self) -> usize {
+        match self {
+            Self::Plain(lines) => lines.0,
+            Self::Packed(lines) => lines.finish().map_or(0, |lines| lines.0),
+        }
+    }
+}
+
+impl Write for Lines {
+    fn write(&mut self, data: &[u8]) -> std::io::Result<usize> {
+        match self {
+            Self::Plain(lines) => lines.write(data),
+            Self::Packed(lines) => lines.write(data),
+        }
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Write for Newlines {
+    fn write(&mut self, data: &[u8]) -> std::io::Result<usize> {
+        self.0 += data.iter().filter(|byte| **byte == b'\n').count();
+        Ok(data.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
