@@ -5,22 +5,24 @@ use magicapi_plugin::Sight;
 use serde_json::Value;
 
 use crate::catalogue::Catalogue;
+use crate::resolve::{decode, pairs};
 use crate::types::{Config, ExporterEntry, Reach, ReachAuth, ReachProxy};
 
 impl Config {
     /// Keys, tokens and passwords: of providers, exporters, proxies, the admin plane, redaction. Of an exporter's settings
-    /// those that its plug-in calls secrets, and the values of mappings without keys of their own, which are headers.
+    /// those that its plug-in calls secrets, and the values of mappings without keys of their own, which are headers; of
+    /// both also what may stand alone elsewhere: a password in an address, the values in a list of headers.
     pub fn secrets(&self, catalogue: &Catalogue) -> Vec<Secret> {
         let mut secrets = Vec::new();
         secrets.extend(self.admin.token.clone());
         secrets.extend(self.telemetry.redaction.hash_key.clone());
         for provider in &self.providers {
             secrets.extend(provider.api_key.clone());
-            secrets.extend(provider.base_url.as_deref().and_then(password));
+            secrets.extend(provider.base_url.as_deref().into_iter().flat_map(of_address));
         }
         let upstream = &self.upstream;
         let proxies = [&upstream.proxy, &upstream.http_proxy, &upstream.https_proxy];
-        secrets.extend(proxies.into_iter().filter_map(|proxy| proxy.as_deref().and_then(password)));
+        secrets.extend(proxies.into_iter().filter_map(Option::as_deref).flat_map(of_address));
         self.telemetry.exporters.iter().for_each(|entry| of_exporter(entry, catalogue, &mut secrets));
         secrets
     }
@@ -31,7 +33,7 @@ fn of_exporter(entry: &ExporterEntry, catalogue: &Catalogue, secrets: &mut Vec<S
     for (name, value) in entry.settings.values() {
         let mut collect = |value: &Value, sight| {
             if let Some(text) = value.as_str() {
-                secrets.extend(if sight == Sight::Open { password(text) } else { Some(Secret::new(text)) });
+                secrets.extend(if sight == Sight::Open { of_address(text) } else { of_secret(text) });
             }
             Value::Null
         };
@@ -40,21 +42,52 @@ fn of_exporter(entry: &ExporterEntry, catalogue: &Catalogue, secrets: &mut Vec<S
 }
 
 fn on_the_way(reach: &Reach, secrets: &mut Vec<Secret>) {
-    secrets.extend(match &reach.auth {
-        Some(ReachAuth::Basic { password, .. }) => Some(password.clone()),
-        Some(ReachAuth::Bearer(secret) | ReachAuth::Header { value: secret, .. }) => Some(secret.clone()),
-        None => None,
-    });
+    match &reach.auth {
+        Some(ReachAuth::Basic { password, .. }) => secrets.push(password.clone()),
+        Some(ReachAuth::Bearer(secret)) => secrets.push(secret.clone()),
+        Some(ReachAuth::Header { value, .. }) => secrets.extend(of_secret(value.expose())),
+        None => {}
+    }
     if let ReachProxy::Url(url) = &reach.proxy {
-        secrets.extend(password(url.expose()));
+        secrets.extend(of_address(url.expose()));
     }
 }
 
-/// The password in `http://user:password@host`.
-fn password(url: &str) -> Option<Secret> {
-    let (_, rest) = url.split_once("://")?;
-    let authority = rest.split(['/', '?', '#']).next()?;
-    let (user, _) = authority.rsplit_once('@')?;
-    let (_, password) = user.split_once(':')?;
-    Some(Secret::new(password))
+/// A text that is a secret as a whole, and what of it is one by itself.
+fn of_secret(text: &str) -> Vec<Secret> {
+    let mut secrets = vec![Secret::new(text)];
+    secrets.extend(behind_scheme(text).map(Secret::new));
+    secrets.extend(of_address(text));
+    // `name=value,name=value`, as OpenTelemetry has headers; what has no such names is none.
+    let is_name =
+        |name: &str| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+    let list = pairs(text).ok().filter(|list| list.iter().all(|(name, _)| is_name(name)));
+    for (_, value) in list.unwrap_or_default() {
+        secrets.push(Secret::new(behind_scheme(&value).unwrap_or(&value)));
+    }
+    secrets
+}
+
+/// What stands behind `Bearer`, `Basic` or whichever scheme.
+fn behind_scheme(text: &str) -> Option<&str> {
+    let (scheme, rest) = text.trim().split_once(' ')?;
+    let rest = rest.trim_start();
+    let is_scheme = scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    (is_scheme && !rest.contains(' ')).then_some(rest)
+}
+
+/// The password in `http://user:password@host?name=value` and the values in its query, as they stand there and decoded.
+fn of_address(url: &str) -> Vec<Secret> {
+    let Some((_, rest)) = url.split_once("://") else { return Vec::new() };
+    let (authority, tail) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    let password = authority.rsplit_once('@').and_then(|(user, _)| user.split_once(':'));
+    let query = tail.split_once('?').map(|(_, query)| query.split('#').next().unwrap_or_default());
+    let value = |item: &'_ str| item.split_once('=').map_or(item, |(_, value)| value).to_owned();
+    let mut texts: Vec<String> = password.into_iter().map(|(_, password)| password.to_owned()).collect();
+    texts.extend(query.into_iter().flat_map(|query| query.split('&')).map(value));
+    let with_decoded = texts.into_iter().filter(|text| !text.is_empty()).flat_map(|text| {
+        let decoded = decode(&text).filter(|decoded| *decoded != text);
+        std::iter::once(text).chain(decoded)
+    });
+    with_decoded.map(Secret::new).collect()
 }

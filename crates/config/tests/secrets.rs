@@ -88,6 +88,32 @@ telemetry:
     assert_eq!(secrets(&named), ["canary-1", "canary-2"]);
 }
 
+/// What a back end or a record may repeat is not the setting as a whole.
+#[test]
+fn what_is_a_secret_by_itself_is_known_alone() {
+    let file = r#"
+telemetry:
+  exporters:
+    - type: deep
+      tokens:
+        - "api-key=canary-1,authorization=Bearer%20canary-2"
+        - "postgres://u:canary%2D3@h/db?sslmode=require"
+        - "Bearer canary-4"
+        - "canary 5 is a sentence"
+      routes:
+        - { url: "https://a/in?token=canary%2D6&canary-7", headers: { authorization: "Basic canary-8" } }
+      auth: { header: { name: x-auth, value: "Token canary-9" } }
+"#;
+    let file = loaded(&[], Some(file));
+    let known = secrets(&file);
+    let parts = ["1", "2", "4", "8", "9"].map(|number| format!("canary-{number}"));
+    let decoded = ["canary%2D3", "canary-3", "canary%2D6", "canary-6", "canary-7"].map(str::to_owned);
+    for alone in parts.iter().chain(&decoded) {
+        assert!(known.contains(alone), "{alone}: {known:?}");
+    }
+    assert!(!known.iter().any(|one| one == "5 is a sentence"), "{known:?}");
+}
+
 #[test]
 fn a_command_is_shown_as_it_was_written() {
     let file = r#"

@@ -16,6 +16,7 @@ mod telemetry;
 mod upstream;
 
 pub(crate) use self::settings::without_variable;
+pub(crate) use self::telemetry::{decode, pairs};
 use std::path::Path;
 use std::time::Duration;
 

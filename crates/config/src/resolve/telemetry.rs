@@ -144,7 +144,7 @@ fn attributes(cx: &mut Context<'_>) -> Vec<(String, String)> {
 }
 
 /// `k=v,k=v`; names and values are percent-encoded, as OpenTelemetry has it.
-pub(super) fn pairs(text: &str) -> Result<Vec<(String, String)>, String> {
+pub(crate) fn pairs(text: &str) -> Result<Vec<(String, String)>, String> {
     let mut pairs = Vec::new();
     for (index, item) in text.split(',').map(str::trim).filter(|item| !item.is_empty()).enumerate() {
         let problem = || format!("item {} is not `name=value`; expected `name=value,name=value`", index + 1);
@@ -161,7 +161,8 @@ pub(super) fn pairs(text: &str) -> Result<Vec<(String, String)>, String> {
     Ok(pairs)
 }
 
-fn decode(text: &str) -> Option<String> {
+/// `%41` to `A`; `None` when a `%` has no two digits behind it, or what comes out is no text.
+pub(crate) fn decode(text: &str) -> Option<String> {
     let mut out = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let [first, tail @ ..] = rest {
