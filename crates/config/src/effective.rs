@@ -163,7 +163,7 @@ impl List {
 
     fn text(&mut self, key: impl Into<String>, text: Option<&str>) {
         if let Some(text) = text {
-            self.put(key, mask_userinfo(text));
+            self.put(key, mask_address(text));
         }
     }
 
@@ -347,7 +347,7 @@ fn reach(list: &mut List, at: &impl Fn(&str) -> String, reach: &Reach) {
     match &reach.proxy {
         ReachProxy::Inherited => {}
         ReachProxy::Direct => list.put(at("proxy"), "none"),
-        ReachProxy::Url(url) => list.put(at("proxy"), mask_userinfo(url.expose())),
+        ReachProxy::Url(url) => list.put(at("proxy"), mask_address(url.expose())),
     }
     match &reach.auth {
         None => {}
@@ -393,21 +393,23 @@ pub(crate) fn word(value: impl Serialize) -> String {
     word.as_str().unwrap_or_default().into()
 }
 
-/// A single value of a setting. One that is no secret itself may still hold one: URLs have passwords.
+/// A single value of a setting. One that is no secret itself may still hold one: URLs have passwords and queries.
 fn masked(value: &Value, sight: Sight) -> Value {
     match value {
         _ if sight != Sight::Open => MASK.into(),
-        Value::String(text) => mask_userinfo(text).into(),
+        Value::String(text) => mask_address(text).into(),
         other => other.clone(),
     }
 }
 
-/// `http://user:password@host` without user and password.
-fn mask_userinfo(text: &str) -> String {
+/// `http://user:password@host?name=value` without user, password and the values of its query.
+fn mask_address(text: &str) -> String {
     let Some((scheme, rest)) = text.split_once("://") else { return text.into() };
-    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    match rest[..end].rfind('@') {
-        Some(at) => format!("{scheme}://{MASK}{}", &rest[at..]),
-        None => text.into(),
-    }
+    let (authority, tail) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    let host = authority.rfind('@').map_or(authority.to_owned(), |at| format!("{MASK}{}", &authority[at..]));
+    let Some((path, query)) = tail.split_once('?') else { return format!("{scheme}://{host}{tail}") };
+    let masked =
+        |item: &str| item.split_once('=').map_or(MASK.to_owned(), |(name, _)| format!("{name}={MASK}"));
+    let query: Vec<String> = query.split('&').map(masked).collect();
+    format!("{scheme}://{host}{path}?{}", query.join("&"))
 }

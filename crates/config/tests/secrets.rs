@@ -112,6 +112,10 @@ telemetry:
         assert!(known.contains(alone), "{alone}: {known:?}");
     }
     assert!(!known.iter().any(|one| one == "5 is a sentence"), "{known:?}");
+    let routes = r#"[{"url":"https://a/in?token=***&***","headers":{"authorization":"***"}}]"#;
+    assert_eq!(shown(&file, "routes"), routes);
+    let all: String = file.origins.iter().map(|one| one.value.as_str()).collect();
+    assert!(!all.contains("canary"), "{all}");
 }
 
 #[test]
