@@ -10,6 +10,7 @@ mod archive;
 pub mod console;
 pub mod datadog;
 mod deltas;
+mod discretion;
 mod document;
 pub mod elasticsearch;
 mod endpoint;

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::process::{ExitStatus, Stdio};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use magicapi_plugin::Secret;
@@ -16,6 +16,7 @@ use tokio::process::{ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::{Instrument, info, warn};
 
+use crate::discretion::{Discretion, Pieces};
 use crate::lines::{Line, Lines};
 
 /// The longest line of standard output.
@@ -31,9 +32,6 @@ const END: [Duration; 2] = [Duration::from_secs(1), Duration::from_millis(500)];
 
 /// How often, and how many times, it is looked whether the last of a group that was killed has ended.
 const REAP: (Duration, u32) = (Duration::from_millis(20), 500);
-
-/// A shorter value of the child's environment may be a word.
-const SHORTEST_SECRET: usize = 12;
 
 /// What is run.
 pub(crate) struct CommandLine {
@@ -83,29 +81,6 @@ pub(crate) struct Process {
     pub(crate) stdout: Output,
     child: tokio::process::Child,
     has_ended: bool,
-}
-
-/// Keeps the values of a child's environment, which are secrets, out of all that it says.
-#[derive(Clone)]
-struct Discretion(Arc<[Secret]>);
-
-impl Discretion {
-    fn about(env: &BTreeMap<String, Secret>) -> Self {
-        let mut secrets: Vec<Secret> =
-            env.values().filter(|value| value.expose().len() >= SHORTEST_SECRET).cloned().collect();
-        // One may hold another.
-        secrets.sort_by_key(|secret| std::cmp::Reverse(secret.expose().len()));
-        Self(secrets.into())
-    }
-
-    fn keep(&self, line: Vec<u8>) -> Vec<u8> {
-        let text = String::from_utf8_lossy(&line);
-        if !self.0.iter().any(|secret| text.contains(secret.expose())) {
-            return line;
-        }
-        let without = |text: String, secret: &Secret| text.replace(secret.expose(), "***");
-        self.0.iter().fold(text.into_owned(), without).into_bytes()
-    }
 }
 
 /// What it says on its standard output.
@@ -313,30 +288,20 @@ impl Drop for Remarks {
 }
 
 async fn relay(stderr: ChildStderr, discretion: Discretion, mut remarks: Remarks) {
-    let mut lines = Lines::new(stderr, LONGEST_REMARK);
-    while let Ok(Some(Line::Whole(text) | Line::Cut(text))) = lines.next().await {
-        remarks.make(&String::from_utf8_lossy(&discretion.keep(text)));
+    let (mut lines, mut pieces) = (Lines::new(stderr, LONGEST_REMARK), Pieces::new(discretion));
+    while let Ok(Some(line)) = lines.next().await {
+        if let Some(text) = pieces.next(line) {
+            remarks.make(&String::from_utf8_lossy(&text));
+        }
+    }
+    if let Some(text) = pieces.rest() {
+        remarks.make(&String::from_utf8_lossy(&text));
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_a_child_says_is_kept_without_its_secrets() {
-        let env = [("TOKEN", "a-long-token"), ("PAIR", "a-long-token-and-more"), ("DEBUG", "true")];
-        let env: BTreeMap<_, _> =
-            env.into_iter().map(|(name, value)| (name.to_owned(), Secret::new(value))).collect();
-        let discretion = Discretion::about(&env);
-        for (said, kept) in [
-            ("no: a-long-token, a-long-token-and-more!", "no: ***, ***!"),
-            ("a-long-toke is true", "a-long-toke is true"),
-        ] {
-            assert_eq!(discretion.keep(said.into()), kept.as_bytes());
-        }
-        assert_eq!(discretion.keep(vec![0xff, b'a']), [0xff, b'a'], "as it came");
-    }
 
     /// The states of the processes of a group, from `/proc/<pid>/stat`: `Z` is a zombie, whose command line is gone.
     #[cfg(target_os = "linux")]
