@@ -1,8 +1,12 @@
 //! What the cluster's answers mean.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::Response;
-use magicapi_plugin::{Delivery, ExportError, Health, HttpError, ItemOutcome, retry_after};
+use magicapi_plugin::{
+    Delivery, ExportError, Health, HttpError, ItemOutcome, RequestMetrics, TelemetryConfig, retry_after,
+};
 use serde::Deserialize;
 
 use super::config::Target;
@@ -82,11 +86,15 @@ impl Fault {
     }
 }
 
-/// What became of a bulk request of so many records.
-pub(super) fn judge(answer: &Response<Bytes>, records: usize) -> Delivery {
+/// What became of a bulk request with these records. `names` are those that new records have.
+pub(super) fn judge(
+    answer: &Response<Bytes>,
+    batch: &[Arc<RequestMetrics>],
+    names: Option<&TelemetryConfig>,
+) -> Delivery {
     match answer.status().as_u16() {
         200..=299 => match serde_json::from_slice::<Answer>(answer.body()) {
-            Ok(Answer { items }) if items.len() == records => judge_items(&items),
+            Ok(Answer { items }) if items.len() == batch.len() => judge_items(&items, batch, names),
             _ => Delivery::Unknown,
         },
         413 => Delivery::TooLarge,
@@ -95,18 +103,22 @@ pub(super) fn judge(answer: &Response<Bytes>, records: usize) -> Delivery {
     }
 }
 
-fn judge_items(items: &[Item]) -> Delivery {
+fn judge_items(items: &[Item], batch: &[Arc<RequestMetrics>], names: Option<&TelemetryConfig>) -> Delivery {
     let none = Fault::default();
     let mut fault_of_setup = None;
     let outcomes: Vec<ItemOutcome> = items
         .iter()
-        .map(|Item { create }| {
+        .zip(batch)
+        .map(|(Item { create }, record)| {
             let fault = create.error.as_ref().unwrap_or(&none);
+            // What the operator renames stays in the records that wait: to put it right helps the new ones alone.
+            let can_be_mended = !is_about_resource(located(&fault.reason))
+                || names.is_none_or(|names| are_alike(record.resource(), names));
             match create.status {
                 // A conflict under our own id: this very record is there already.
                 200..=299 | 409 => ItemOutcome::Delivered,
                 429 | 500 | 502..=599 => ItemOutcome::Retry,
-                status => match remedy(status, fault) {
+                status => match remedy(status, fault).filter(|_| can_be_mended) {
                     // The record is fine; it waits until the operator has put things right.
                     Some(remedy) => {
                         fault_of_setup = Some(format!("HTTP {status} {}: {remedy}", fault.kind()));
@@ -142,13 +154,20 @@ fn remedy(status: u16, fault: &Fault) -> Option<&'static str> {
         _ if fault.reason.starts_with("no write index is defined for alias") => {
             "index names an alias without a write index; set is_write_index on one of its indices"
         }
-        // What stands below `resource` is the operator's, and the same in every record.
+        // What stands below `resource` is the operator's, and the same in every record of one set-up.
         _ if is_about_resource(located(&fault.reason)) => {
             "a resource attribute does not fit the index's mapping, as service does not beside service.name; rename it \
              in OTEL_RESOURCE_ATTRIBUTES, or choose another index"
         }
         _ => return None,
     })
+}
+
+/// Whether the operator's names are the same. The version and the instance are the program's.
+fn are_alike(one: &TelemetryConfig, other: &TelemetryConfig) -> bool {
+    one.service_name == other.service_name
+        && one.deployment_environment == other.deployment_environment
+        && one.resource_attributes == other.resource_attributes
 }
 
 fn is_about_resource(reason: &str) -> bool {

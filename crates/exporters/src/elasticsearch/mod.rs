@@ -49,6 +49,7 @@ impl TelemetryPlugin for ElasticsearchPlugin {
         let target = settings.read::<ElasticsearchSettings>()?.validate(host.http().clone())?;
         Ok(Box::new(ElasticsearchExporter {
             target,
+            names: OnceLock::new(),
             shortfall: OnceLock::new(),
             health: LastHealth::default(),
         }))
@@ -57,6 +58,8 @@ impl TelemetryPlugin for ElasticsearchPlugin {
 
 struct ElasticsearchExporter {
     target: Target,
+    /// Those that new records have.
+    names: OnceLock<TelemetryConfig>,
     /// What `init` could not do, though records can be delivered without it.
     shortfall: OnceLock<String>,
     health: LastHealth,
@@ -79,7 +82,8 @@ impl TelemetryExporter for ElasticsearchExporter {
         "elasticsearch"
     }
 
-    async fn init(&self, _: &TelemetryConfig) -> Result<(), ExportError> {
+    async fn init(&self, names: &TelemetryConfig) -> Result<(), ExportError> {
+        self.names.get_or_init(|| names.clone());
         let prepared = self.prepare().await;
         self.health.set(prepared.as_ref().map_or_else(|e| Health::Down(e.to_string()), Clone::clone));
         prepared.map(|_| ())
@@ -88,7 +92,7 @@ impl TelemetryExporter for ElasticsearchExporter {
     async fn export(&self, batch: &[Arc<RequestMetrics>]) -> Delivery {
         match client::bulk(&self.target, encode::bulk(batch, self.target.stream.is_some())).await {
             Ok(answer) => {
-                let delivery = client::judge(&answer, batch.len());
+                let delivery = client::judge(&answer, batch, self.names.get());
                 self.health.after(&delivery);
                 delivery
             }

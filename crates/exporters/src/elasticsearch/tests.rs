@@ -6,7 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::Response;
 use magicapi_plugin::{
-    Delivery, Health, HttpError, ItemOutcome, SettingsSpec, TelemetryConfig, TelemetryExporter, ValueKind,
+    Delivery, Health, HttpError, ItemOutcome, RequestMetrics, SettingsSpec, TelemetryConfig,
+    TelemetryExporter, ValueKind,
 };
 use serde_json::{Value, json};
 
@@ -161,6 +162,33 @@ async fn faults_of_the_set_up_are_refused_with_a_remedy() {
     let mixed = items(&[(201, "", ""), (403, "security_exception", "")]);
     let outcomes = vec![ItemOutcome::Delivered, ItemOutcome::Retry];
     assert_eq!(delivery(200, &mixed, 2).await, Delivery::Items(outcomes));
+}
+
+/// They keep their names, so nothing that an operator does would ever get them in.
+#[tokio::test]
+async fn records_of_an_earlier_set_up_are_rejected_for_their_resource() {
+    let script = Arc::new(Script::default());
+    script.answer(200, "{}");
+    let exporter = exporter(json!({"url": "http://es:9200/", "template": false}), &script);
+    let mut names = TelemetryConfig::default();
+    (names.service_version, names.service_instance_id) = ("2.0.0".into(), Some("i-2".into()));
+    names.resource_attributes = [("team".to_owned(), "a".to_owned())].into();
+    exporter.init(&names).await.expect("init");
+    let now = batch(2).into_iter().map(|record| {
+        let mut resource = names.clone();
+        resource.service_version = "1.0.0".into();
+        Arc::new(RequestMetrics::seal(record.facts().clone(), Arc::new(resource), None, None, None))
+    });
+    let reason = "object mapping for [resource.service] tried to parse field [service] as object";
+    let body = items(&[(400, "mapper_parsing_exception", reason); 3]);
+    let mixed: Vec<_> = batch(1).into_iter().chain(now).collect();
+    script.answer(200, body).answer(200, items(&[(400, "mapper_parsing_exception", reason); 2]));
+    let rejected =
+        ItemOutcome::Rejected { reason: "HTTP 400 mapper_parsing_exception in resource.service".into() };
+    let expected = vec![rejected, ItemOutcome::Retry, ItemOutcome::Retry];
+    assert_eq!(exporter.export(&mixed).await, Delivery::Items(expected));
+    let Delivery::Refused { reason } = exporter.export(&mixed[1..]).await else { panic!("refused") };
+    assert!(reason.contains("OTEL_RESOURCE_ATTRIBUTES"), "{reason}");
 }
 
 /// As Elasticsearch 8.19 and OpenSearch 2.19 word it. What stands below `resource` is the same in every record.
