@@ -54,7 +54,7 @@ pub(crate) struct Journal {
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Metrics {
-    /// Pause between two snapshots (default 15s); not given, `OTEL_METRIC_EXPORT_INTERVAL` says it in milliseconds.
+    /// Pause between two snapshots (default 15s); `OTEL_METRIC_EXPORT_INTERVAL`, in milliseconds, wins.
     #[schemars(extend("x-restart" = true))]
     pub(crate) interval: Option<Span>,
 }

@@ -45,25 +45,18 @@ pub(super) fn telemetry(cx: &mut Context<'_>, file: raw::Telemetry) -> Telemetry
     }
 }
 
-/// Where the file does not say it, OpenTelemetry's variable does, in milliseconds.
+/// OpenTelemetry's variable, in milliseconds, stands before the file as others do.
 fn metrics_interval(cx: &mut Context<'_>, file: Option<Span>) -> Duration {
     const KEY: &str = "telemetry.metrics.interval";
-    let given = match (file, cx.env.get(INTERVAL)) {
-        (Some(file), variable) => {
-            if variable.is_some() {
-                cx.unread(INTERVAL, format!("set but not read: the file says `{KEY}`"));
-            }
-            Some(file)
-        }
-        (None, Some(text)) => {
-            cx.set_by_env(KEY, INTERVAL);
+    let given = match cx.variable(KEY, INTERVAL) {
+        Some(text) => {
             let milliseconds = text.trim().parse().ok();
             if milliseconds.is_none() {
                 cx.problem(KEY, format!("expected a whole number of milliseconds, found `{text}`"));
             }
             milliseconds.map(|milliseconds| Span(Duration::from_millis(milliseconds)))
         }
-        (None, None) => None,
+        None => file,
     };
     cx.positive(KEY, given, Duration::from_secs(15))
 }
