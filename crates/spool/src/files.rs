@@ -25,7 +25,7 @@ pub(crate) fn create_private(path: &Path) -> io::Result<File> {
 pub(crate) fn write_whole(dir: &Path, name: &str, parts: &[&[u8]]) -> io::Result<()> {
     let unfinished = dir.join(format!("{name}.{UNFINISHED}"));
     let written = (|| {
-        let mut file = create_private(&unfinished)?;
+        let mut file = create_private(&unfinished).or_else(|error| again(error, &unfinished))?;
         for part in parts {
             file.write_all(part)?;
         }
@@ -42,7 +42,31 @@ pub(crate) fn write_whole(dir: &Path, name: &str, parts: &[&[u8]]) -> io::Result
     })
 }
 
+/// One of that name is left where it could neither be finished nor removed.
+fn again(error: io::Error, path: &Path) -> io::Result<File> {
+    if error.kind() != io::ErrorKind::AlreadyExists {
+        return Err(error);
+    }
+    std::fs::remove_file(path)?;
+    create_private(path)
+}
+
 /// Makes names that were added to or removed from a directory durable.
 pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{UNFINISHED, write_whole};
+
+    #[test]
+    fn what_an_earlier_try_left_is_in_no_ones_way() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let left = dir.path().join(format!("x.{UNFINISHED}"));
+        std::fs::write(&left, b"half of it, and longer").expect("a file");
+        write_whole(dir.path(), "x", &[b"all ", b"of it"]).expect("a place");
+        assert_eq!(std::fs::read(dir.path().join("x")).expect("a file"), b"all of it");
+        assert!(!left.exists());
+    }
 }
