@@ -79,13 +79,15 @@ impl Pieces {
 
     /// What may be said now; `None` when all of it waits.
     pub(crate) fn next(&mut self, line: Line) -> Option<Vec<u8>> {
-        let (Line::Whole(text) | Line::Cut(text)) = &line;
-        self.held.extend_from_slice(text);
-        let border =
-            if matches!(line, Line::Whole(_)) { self.held.len() } else { self.discretion.border(&self.held) };
+        let (is_whole, text) = match line {
+            Line::Whole(text) => (true, text),
+            Line::Cut(text) => (false, text),
+        };
+        self.held.extend(text);
+        let border = if is_whole { self.held.len() } else { self.discretion.border(&self.held) };
         let later = self.held.split_off(border);
         let now = self.discretion.keep(std::mem::replace(&mut self.held, later));
-        (border > 0 || matches!(line, Line::Whole(_))).then_some(now)
+        (is_whole || border > 0).then_some(now)
     }
 
     /// What waited in vain.
