@@ -88,12 +88,19 @@ fn chosen(values: &[(Vec<u8>, Name)]) -> Vec<&(Vec<u8>, Name)> {
     ordered.sort_by_key(|(_, name)| name.class() != Class::Secret);
     let fitting = ordered.into_iter().filter(|(text, _)| fits(text.len()));
     let chosen: Vec<_> = fitting.take(MOST_KNOWN).collect();
-    // One that is made of others would be followed to its end behind each of them, wherever they stand.
-    let is_made_of = |text: &[u8], part: &[u8]| {
-        2 * part.len() <= text.len() && memmem::find_iter(text, part).take(2).count() == 2
-    };
-    let stands_alone = |one: &&&(Vec<u8>, Name)| !chosen.iter().any(|(part, _)| is_made_of(&one.0, part));
+    let stands_alone = |one: &&&(Vec<u8>, Name)| !chosen.iter().any(|(part, _)| repeats(&one.0, part));
     chosen.iter().filter(stands_alone).copied().collect()
+}
+
+/// Whether a text begins with the same thing again and again, `part` in it: behind each of those it would be followed to its
+/// end, wherever they stand. What holds another value twice and is no repetition is looked for.
+fn repeats(text: &[u8], part: &[u8]) -> bool {
+    const TIMES: usize = 4;
+    let mut places = memmem::find_iter(text, part);
+    let (Some(first), Some(second)) = (places.next(), places.next()) else { return false };
+    let period = second - first;
+    let head = text.get(..(TIMES - 1) * period);
+    first < period && head.is_some() && head == text.get(period..TIMES * period)
 }
 
 fn is_no_word(secret: &str) -> bool {

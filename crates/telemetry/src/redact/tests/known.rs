@@ -49,6 +49,15 @@ fn a_value_that_is_made_of_others_is_found_in_its_parts() {
     assert!(found.windows(2).all(|pair| pair[0].end == pair[1].start));
 }
 
+#[test]
+fn a_value_that_holds_another_twice_is_found_whole() {
+    let (part, whole) = ("ab1cdefg", "ab1cdefg-Q7zT4-ab1cdefg-Lw9Xk2Vb8Nm5+0aR");
+    let values = [(part.into(), PASSWORD), (whole.into(), PASSWORD)];
+    let known = Known::new(&values, None).expect("values");
+    let found = found(&known, whole);
+    assert_eq!((found.len(), found[0].end - found[0].start), (1, whole.len()));
+}
+
 const KEY: &str = "Zk+b/07q7Zt4Lw9Xk2Vb8Nm5";
 
 fn knowing(mut content: Content) -> Content {
