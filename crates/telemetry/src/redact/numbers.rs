@@ -76,10 +76,11 @@ pub(super) fn find(text: &[u8], wanted: Wanted, found: &mut impl FnMut(Range<usi
 
 /// Where the next digit stands. Most text has few, and is crossed in pieces, without a branch per byte.
 fn next_digit(text: &[u8], from: usize) -> Option<usize> {
-    const PIECE: usize = 32;
-    let has_one = |piece: &[u8]| piece.iter().fold(false, |any, byte| any | byte.is_ascii_digit());
+    const PIECE: usize = 16;
+    let has_one = |piece: &[u8; PIECE]| piece.iter().fold(false, |any, byte| any | byte.is_ascii_digit());
     let rest = text.get(from..)?;
-    let start = PIECE * rest.chunks(PIECE).position(has_one)?;
+    let (pieces, _) = rest.as_chunks::<PIECE>();
+    let start = PIECE * pieces.iter().position(has_one).unwrap_or(pieces.len());
     let digit = rest.get(start..)?.iter().position(u8::is_ascii_digit)?;
     Some(from + start + digit)
 }
@@ -96,13 +97,14 @@ fn judge(text: &[u8], run: Range<usize>, wanted: Wanted, found: &mut impl FnMut(
 
 /// A run goes on over at most two separators.
 fn run_end(text: &[u8], mut end: usize) -> usize {
+    let parts = |byte: u8| b" .()/-".contains(&byte);
     loop {
-        let rest = text.get(end..).unwrap_or_default();
-        let gap = rest.iter().take(2).take_while(|byte| b" .()/-".contains(byte)).count();
-        if !rest.get(gap).is_some_and(u8::is_ascii_digit) {
-            return end;
-        }
-        end += gap + 1;
+        end += match text.get(end..) {
+            Some([b'0'..=b'9', ..]) => 1,
+            Some([one, b'0'..=b'9', ..]) if parts(*one) => 2,
+            Some([one, other, b'0'..=b'9', ..]) if parts(*one) && parts(*other) => 3,
+            _ => return end,
+        };
     }
 }
 
