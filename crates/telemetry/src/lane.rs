@@ -178,7 +178,10 @@ impl Lane {
     fn keep(&self, items: Vec<Item>, last: bool, reason: DropReason) -> usize {
         let spool = self.spool.as_ref().filter(|spool| spool.keeps());
         let lost = match spool {
-            Some(spool) => spool.offer(items, last).err().unwrap_or_default(),
+            Some(spool) => {
+                let room = (!last).then(|| self.queue.capacity().saturating_sub(self.queue.bytes()));
+                spool.offer(items, room).err().unwrap_or_default()
+            }
             None => items,
         };
         if reason == DropReason::Shutdown {

@@ -42,9 +42,10 @@ impl Handover {
 }
 
 impl Spool {
-    /// Hands records over to the disk. Past the hand-over's bound the oldest are dropped and counted, unless these are
-    /// the `last`. Gives them back when the spool is closed.
-    pub(crate) fn offer(self: &Arc<Self>, items: Vec<Item>, last: bool) -> Result<(), Vec<Item>> {
+    /// Hands records over to the disk. Past the hand-over's bound the oldest are dropped and counted; the queue lends it the
+    /// `room` that it has itself, since a batch that moves here is no more than it was there. Without a bound these are the
+    /// last. Gives them back when the spool is closed.
+    pub(crate) fn offer(self: &Arc<Self>, items: Vec<Item>, room: Option<usize>) -> Result<(), Vec<Item>> {
         if items.is_empty() {
             return Ok(());
         }
@@ -57,13 +58,10 @@ impl Spool {
             handover.bytes += item.memory();
             handover.waiting.push_back(item);
         }
-        handover.untried |= last;
+        handover.untried |= room.is_none();
+        let bound = room.map_or(usize::MAX, |room| self.limits.memory.saturating_add(room));
         let mut dropped = Vec::new();
-        while !last
-            && self.valve.is_none()
-            && handover.bytes > self.limits.memory
-            && handover.waiting.len() > 1
-        {
+        while self.valve.is_none() && handover.bytes > bound && handover.waiting.len() > 1 {
             dropped.extend(handover.pop());
         }
         let presses = handover.bytes > self.limits.memory / 2;

@@ -106,7 +106,7 @@ impl Spool {
             Origin::Handover => {
                 self.settle(rest.len());
                 let count = rest.len();
-                if self.offer(rest, true).is_err() {
+                if self.offer(rest, None).is_err() {
                     self.tally.count(Event::Dropped(DropReason::DiskError), count);
                 }
             }

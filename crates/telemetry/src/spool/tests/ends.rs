@@ -93,7 +93,29 @@ fn what_the_worker_takes_from_memory_says_nothing_of_what_is_being_written() {
         Arc::default(),
     );
     let spool = Arc::new(spool);
-    assert!(spool.offer(items, false).is_ok());
+    assert!(spool.offer(items, Some(0)).is_ok());
     assert_eq!((spool.take_handover(true).len(), spool.take_handover(false).len()), (2, 2));
     assert!(spool.is_writing());
+}
+
+/// A whole batch comes when the breaker opens; it is no more here than it was in the queue.
+#[test]
+fn the_queue_lends_the_hand_over_the_room_that_it_has() {
+    let root = TempDir::new().expect("a directory");
+    let (core, _lane, _) = left(&root, small());
+    let tally = Tally::new("other", &core.metrics);
+    let pipeline = PipelineSettings { buffer_memory: 32 << 20, ..small() };
+    let spool = Arc::new(Spool::new(&root.path().join("other"), &tally, &pipeline, Arc::default()));
+    let large = || {
+        let body = Some(format!("\"{}\"", "x".repeat(1 << 20)).into());
+        let record = RequestMetrics::seal(facts(), core.config.clone(), body, None, None);
+        let share = Reservation::forced(core.budget(), record.memory());
+        Item::new(Arc::new(record), Arc::new(share))
+    };
+    let dropped = || tally.counted().dropped.iter().map(|(_, records)| records).sum::<u64>();
+    // 10 of 2 MiB are more than its own 8 MiB.
+    assert!(spool.offer((0..10).map(|_| large()).collect(), Some(20 << 20)).is_ok());
+    assert_eq!(dropped(), 0);
+    assert!(spool.offer(vec![large()], Some(0)).is_ok());
+    assert_eq!(dropped(), 8, "the queue has filled up meanwhile");
 }
