@@ -90,7 +90,9 @@ impl Stage {
         let healthy = BackEnd::start(webhook.vendor, None);
         let url = format!("http://{}", healthy.address);
         entries.push(load.entry(webhook.name, "healthy", (webhook.settings)(&url)));
-        for name in WITHOUT_A_BACK_END.into_iter().filter(|name| load.includes(name)) {
+        // The bounds are read from the page of `prometheus`.
+        let has = |name: &&str| *name == "prometheus" || load.includes(name);
+        for name in WITHOUT_A_BACK_END.into_iter().filter(has) {
             entries.push(match name {
                 "file" => load.entry(name, name, json!({ "path": RECORDS })),
                 "prometheus" => json!({ "type": name }),
@@ -196,6 +198,7 @@ impl Stage {
     /// The sum of all series of a metric that begin so.
     async fn metric(&self, begin: &str) -> f64 {
         let page = self.scene.admin("/metrics").await.text();
+        assert!(page.contains("gateway_capture_memory_used_bytes "), "no page: {page}");
         let values = page.lines().filter(|line| line.starts_with(begin)).map(|line| {
             let (_, value) = line.rsplit_once(' ').expect("a value");
             value.parse::<f64>().expect("a number")
