@@ -73,7 +73,7 @@ impl Lane {
         let valve =
             (keeps && pipeline.when_full == WhenFull::Refuse).then(|| Valve::new(&core.gate, &setup.name));
         let spooler = core.spooler.as_ref().filter(|_| keeps);
-        let put_off = Arc::<PutOff>::default();
+        let put_off = Arc::new(PutOff::new(pipeline.retry_max_age.max(pipeline.buffer_max_age)));
         let spool = spooler.map(|spooler| spooler.spool(&tally, &pipeline, valve.clone(), put_off.clone()));
         let has_disk = spool.as_ref().is_some_and(|spool| spool.keeps());
         let queue = Queue::new(limits, pipeline.buffer_memory);

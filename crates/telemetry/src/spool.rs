@@ -33,7 +33,7 @@ use magicapi_spool::{BatchId, SpoolError};
 use tokio::sync::Notify;
 
 use self::dead::DeadLetters;
-use self::files::Files;
+use self::files::{Expired, Files};
 use self::handover::Handover;
 pub use self::look::{FileTotals, SpoolContents, SpoolSummary, SpooledRecord, UnreadableFile};
 pub use self::shelves::{Spools, SpoolsError};
@@ -169,7 +169,7 @@ impl Spool {
             oldest_ms: AtomicU64::new(0),
             failure: Mutex::default(),
             unread: Mutex::default(),
-            put_off: Arc::default(),
+            put_off: Arc::new(PutOff::new(pipeline.buffer_max_age)),
             came_back: AtomicBool::new(false),
             arrived: Notify::new(),
             thread,
@@ -233,16 +233,23 @@ impl Spool {
 
     /// Removes what has waited too long; what the exporter put off becomes a dead letter.
     pub(crate) fn expire(&self) {
-        let (mut expired, mut buried) = (0, 0);
-        let mut look = |stored: &[Bytes]| buried += self.bury_put_off(stored);
-        let looks = !self.put_off.is_empty();
-        let done = lock(&self.files).expire(self.limits.age, &mut expired, looks.then_some(&mut look));
-        let dropped = usize::try_from(expired).unwrap_or_default().saturating_sub(buried);
-        self.drop_records(dropped, DropReason::Expired);
-        self.settle(buried);
-        self.tally.count(Event::Rejected, buried);
-        if let Err(error) = done {
-            self.tell(Some((DropReason::DiskError, error.to_string())));
+        loop {
+            // Letters are written without the files, which others wait for.
+            let gone = lock(&self.files).expire_one(self.limits.age, !self.put_off.is_empty());
+            match gone {
+                Ok(Some(Expired { records, stored })) => {
+                    let buried = self.bury_put_off(&stored);
+                    let dropped = usize::try_from(records).unwrap_or_default().saturating_sub(buried);
+                    self.drop_records(dropped, DropReason::Expired);
+                    self.settle(buried);
+                    self.tally.count(Event::Rejected, buried);
+                }
+                Ok(None) => break,
+                Err(error) => {
+                    self.tell(Some((DropReason::DiskError, error.to_string())));
+                    break;
+                }
+            }
         }
         self.dead.expire();
         self.probe();
@@ -256,11 +263,10 @@ impl Spool {
     /// Keeps those of a file's records that the exporter put off, and says how many they are.
     fn bury_put_off(&self, stored: &[Bytes]) -> usize {
         let records = stored.iter().filter_map(|one| RequestMetrics::from_stored(one).ok());
-        let reason = PutOff::reason(self.limits.age);
-        let mut buried = 0;
-        for record in records.filter(|record| self.put_off.take(record.id())) {
-            self.dead.add_at_once(Arc::new(record), &reason);
-            buried += 1;
+        let put_off: Vec<_> = records.filter(|record| self.put_off.take(record.id())).collect();
+        let buried = put_off.len();
+        if buried > 0 {
+            self.dead.add_at_once(put_off, &PutOff::reason(self.limits.age));
         }
         buried
     }

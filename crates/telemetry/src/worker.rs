@@ -144,11 +144,15 @@ impl Worker {
         let (mut stop, mut all) = (self.stop.clone(), true);
         for predecessor in predecessors {
             let has_left = || predecessor.thread.is_finished() || !self.lane.exclusive && predecessor.hangs();
-            while !has_left() && stop.pause(LOOK).await {}
-            if has_left() {
+            let left = loop {
+                if has_left() || !stop.pause(LOOK).await {
+                    break has_left();
+                }
+            };
+            if left {
                 self.lane.take_over(&predecessor.lane);
             }
-            all &= has_left();
+            all &= left;
         }
         if !all {
             return false;

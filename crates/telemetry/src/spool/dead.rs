@@ -70,9 +70,10 @@ impl DeadLetters {
         true
     }
 
-    /// Writes a letter, for the spool's thread.
-    pub(super) fn add_at_once(&self, record: Arc<RequestMetrics>, reason: &str) {
-        lock(&self.waiting).letters.push(Letter { record, _share: None, reason: reason.to_owned() });
+    /// Writes letters, for the spool's thread.
+    pub(super) fn add_at_once(&self, records: Vec<RequestMetrics>, reason: &str) {
+        let letter = |record| Letter { record: Arc::new(record), _share: None, reason: reason.to_owned() };
+        lock(&self.waiting).letters.extend(records.into_iter().map(letter));
         self.write();
     }
 

@@ -14,8 +14,11 @@ use crate::queue::Item;
 /// How often a directory that cannot be used is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Is shown what a file holds.
-type Look<'l> = &'l mut dyn FnMut(&[Bytes]);
+/// What a file held that was too old.
+pub(super) struct Expired {
+    pub(super) records: u64,
+    pub(super) stored: Vec<Bytes>,
+}
 
 #[derive(Default)]
 pub(super) struct Files {
@@ -26,6 +29,8 @@ pub(super) struct Files {
     /// On their way, or not to be read again.
     lent: BTreeSet<BatchId>,
     turns: Turns,
+    /// Some of their records cannot be read, and are counted.
+    spoilt: BTreeSet<BatchId>,
     /// Files that could not be read just now, and why; when the last of them was tried.
     unread: BTreeMap<BatchId, String>,
     unread_at: Option<Instant>,
@@ -138,9 +143,18 @@ impl Files {
         self.unread_at = Some(Instant::now());
     }
 
+    pub(super) fn spoilt(&mut self, id: BatchId) {
+        self.spoilt.insert(id);
+    }
+
+    pub(super) fn is_spoilt(&self, id: BatchId) -> bool {
+        self.spoilt.contains(&id)
+    }
+
     fn forget(&mut self, id: BatchId) {
         self.lent.remove(&id);
         self.unread.remove(&id);
+        self.spoilt.remove(&id);
         self.turns.gone(id, false);
     }
 
@@ -171,14 +185,15 @@ impl Files {
 
     /// Writes what is left of a batch in its place. Gives how many settled records stand there again, for want of room
     /// or of a disk that can be written.
-    pub(super) fn replace(&mut self, id: BatchId, rest: &[Item]) -> u64 {
+    pub(super) fn replace(&mut self, id: BatchId, rest: &[Item], tried: bool) -> u64 {
         let Some(batches) = self.batches.as_mut() else { return 0 };
         let Some(info) = batches.get(id).cloned() else { return 0 };
         let oldest = rest.iter().map(|item| item.record.facts().timestamp).min().unwrap_or(info.oldest);
         let stored: Vec<_> = rest.iter().map(|item| item.record.to_stored()).collect();
         match batches.replace(id, &stored, oldest) {
             Ok(new) => {
-                self.turns.shrunk(id, new);
+                self.spoilt.remove(&id);
+                self.turns.shrunk(id, new, tried);
                 0
             }
             Err(_) => info.records.saturating_sub(rest.len() as u64),
@@ -217,32 +232,23 @@ impl Files {
         let there = |id| batches.get(id).is_some();
         self.turns.keep(there);
         self.unread.retain(|id, _| there(*id));
+        self.spoilt.retain(|id| there(*id));
         done
     }
 
-    /// Removes what is older than that, but for what is on its way; counts the records that it held. Where there is somebody
-    /// to `look` at them, they are shown first.
-    pub(super) fn expire(
-        &mut self,
-        age: Duration,
-        expired: &mut u64,
-        mut look: Option<Look<'_>>,
-    ) -> Result<(), SpoolError> {
-        let (Some(batches), Some(before)) = (self.batches.as_ref(), SystemTime::now().checked_sub(age))
+    /// Removes the oldest file that is older than that and not on its way; how many records it held, and them if asked for.
+    pub(super) fn expire_one(&mut self, age: Duration, read: bool) -> Result<Option<Expired>, SpoolError> {
+        let (Some(batches), Some(before)) = (self.batches.as_mut(), SystemTime::now().checked_sub(age))
         else {
-            return Ok(());
+            return Ok(None);
         };
-        let old = batches.list().take_while(|info| info.oldest < before);
-        let ids: Vec<_> = old.map(|info| info.id).filter(|id| !self.lent.contains(id)).collect();
-        for id in ids {
-            let Some(batches) = self.batches.as_mut() else { break };
-            if let (Some(look), Ok(stored)) = (look.as_mut(), batches.read(id)) {
-                look(&stored);
-            }
-            *expired += batches.remove(id)?;
-            self.forget(id);
-        }
-        Ok(())
+        let mut old = batches.list().take_while(|info| info.oldest < before).map(|info| info.id);
+        let Some(id) = old.find(|id| !self.lent.contains(id)) else { return Ok(None) };
+        drop(old);
+        let stored = if read { batches.read(id).unwrap_or_default() } else { Vec::new() };
+        let records = batches.remove(id)?;
+        self.forget(id);
+        Ok(Some(Expired { records, stored }))
     }
 
     /// Bytes on disk, when the oldest record there was made, and why a file cannot be read just now.

@@ -43,15 +43,16 @@ impl Handover {
 
 impl Spool {
     /// Hands records over to the disk. Past the hand-over's bound the oldest are dropped and counted; the queue lends it the
-    /// `room` that it has itself, since a batch that moves here is no more than it was there. Without a bound these are the
-    /// last. Gives them back when the spool is closed.
+    /// `room` that it has itself, since a batch that moves here is no more than it was there, and takes it back with nothing
+    /// to hand over. Without a bound these are the last. Gives them back when the spool is closed.
     pub(crate) fn offer(self: &Arc<Self>, items: Vec<Item>, room: Option<usize>) -> Result<(), Vec<Item>> {
-        if items.is_empty() {
-            return Ok(());
-        }
         let mut handover = lock(&self.handover);
         if handover.closed {
-            return Err(items);
+            return if items.is_empty() { Ok(()) } else { Err(items) };
+        }
+        let bound = room.map_or(usize::MAX, |room| self.limits.memory.saturating_add(room));
+        if items.is_empty() && handover.bytes <= bound {
+            return Ok(());
         }
         self.records.fetch_add(items.len() as u64, Ordering::Relaxed);
         for item in items {
@@ -59,7 +60,6 @@ impl Spool {
             handover.waiting.push_back(item);
         }
         handover.untried |= room.is_none();
-        let bound = room.map_or(usize::MAX, |room| self.limits.memory.saturating_add(room));
         let mut dropped = Vec::new();
         while self.valve.is_none() && handover.bytes > bound && handover.waiting.len() > 1 {
             dropped.extend(handover.pop());
@@ -107,10 +107,10 @@ impl Spool {
     /// Whether something is still on its way to the disk.
     pub(crate) fn is_writing(&self) -> bool {
         let handover = lock(&self.handover);
-        let waits = handover.writing > 0 || !handover.waiting.is_empty();
-        let untried = handover.untried;
+        let (writes, untried) = (handover.writing > 0, handover.untried);
+        let waits = !handover.waiting.is_empty();
         drop(handover);
-        (waits && (untried || lock(&self.failure).is_none())) || self.dead.is_writing()
+        writes || (waits && (untried || lock(&self.failure).is_none())) || self.dead.is_writing()
     }
 
     /// Takes no more, lets the directory go, and gives what could not be written yet to whoever comes after.

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use magicapi_plugin::RequestMetrics;
-use magicapi_spool::BatchId;
+use magicapi_spool::{BatchId, SpoolError};
 use tokio::time::Instant;
 
 use super::{Fate, Origin, Spool, lock};
@@ -33,7 +33,10 @@ impl Spool {
                     }
                 }
             }
-            self.drop_records(unreadable, DropReason::Corrupt);
+            if unreadable > 0 {
+                lock(&self.files).spoilt(id);
+                self.drop_records(unreadable, DropReason::Corrupt);
+            }
             if !items.is_empty() {
                 return Some((Origin::File(id), items));
             }
@@ -51,13 +54,18 @@ impl Spool {
         (!items.is_empty()).then_some((Origin::Handover, items))
     }
 
+    /// Whether a file will never be read: its directory is there, and it is not, or it is damaged.
+    fn is_for_good(&self, error: &SpoolError) -> bool {
+        error.is_about_content() || (error.is_missing() && self.dir.exists())
+    }
+
     fn read_next(&self) -> Option<(BatchId, Vec<Bytes>)> {
         loop {
             let (info, read) = lock(&self.files).lend()?;
             match read {
                 Ok(stored) => return Some((info.id, stored)),
                 // No file descriptor, no memory, no right to read it: that may pass, and the file is as it was.
-                Err(error) if !error.is_about_content() && !error.is_missing() => {
+                Err(error) if !self.is_for_good(&error) => {
                     lock(&self.files).unread(info.id, error.to_string());
                     self.measure();
                     return None;
@@ -114,7 +122,8 @@ impl Spool {
                 let mut files = lock(&self.files);
                 // What is settled must not come back. Where the rest cannot be written, it comes back all the same:
                 // twice is better than never.
-                let again = if fate.whole { 0 } else { files.replace(id, &rest) };
+                let as_it_was = fate.whole && !files.is_spoilt(id);
+                let again = if as_it_was { 0 } else { files.replace(id, &rest, fate.tried) };
                 files.release(id, fate.tried);
                 drop(files);
                 self.came_back.fetch_or(fate.tried, Ordering::Release);

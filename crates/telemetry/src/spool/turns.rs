@@ -85,12 +85,14 @@ impl Turns {
         }
     }
 
-    /// What is left of a file, which was not taken, stands in another.
-    pub(super) fn shrunk(&mut self, id: BatchId, new: BatchId) {
+    /// What is left of a file stands in another; whether that was `tried`, and not taken.
+    pub(super) fn shrunk(&mut self, id: BatchId, new: BatchId, tried: bool) {
         if let Some(failed) = self.failed.remove(&id) {
             self.failed.insert(new, failed);
         }
-        self.failed(new);
+        if tried {
+            self.failed(new);
+        }
     }
 
     /// A file is gone. Where the back end `took` something of it although it was stubborn, it has changed its mind, and all
