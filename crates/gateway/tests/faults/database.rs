@@ -177,6 +177,8 @@ fn word(fault: Fault) -> String {
 /// One connection of the gateway, handed on.
 async fn relay(mut client: TcpStream, real: SocketAddr, state: Arc<Mutex<State>>) -> Option<()> {
     let mut server = TcpStream::connect(real).await.ok()?;
+    // Small messages in turn: without this each waits for the acknowledgement of the one before.
+    client.set_nodelay(true).and_then(|()| server.set_nodelay(true)).ok()?;
     let (mut asked, mut answered) = (Vec::new(), Vec::new());
     let mut listener = Listener::default();
     loop {
