@@ -17,6 +17,8 @@ pub(crate) struct Load {
     pub(crate) pace: Duration,
     /// Bytes of what a caller says.
     pub(crate) prompt: usize,
+    /// One of so many is poison.
+    pub(crate) poison: u32,
     /// Records, bytes and age of a batch.
     pub(crate) batch: (u32, &'static str, &'static str),
     /// Bytes of records that one exporter may hold in memory, of which an outage of all requests is many times more.
@@ -35,6 +37,7 @@ pub(crate) const EVERY_RUN: Load = Load {
     requests: 150,
     pace: Duration::from_millis(20),
     prompt: 8_000,
+    poison: 10,
     batch: (20, "64KiB", "50ms"),
     memory: 192 << 10,
     capture: 4 << 20,
@@ -47,6 +50,7 @@ pub(crate) const HEAVY: Load = Load {
     requests: 20_000,
     pace: Duration::from_micros(500),
     prompt: 1_000,
+    poison: 100,
     batch: (1_000, "4MiB", "200ms"),
     memory: 8 << 20,
     capture: 32 << 20,

@@ -154,8 +154,8 @@ impl Stage {
             let kind = number as usize % 2;
             let (body, expected) = (bodies[kind].clone(), expected[kind].clone());
             let address = self.scene.url(CHAT);
+            let thread = if (number + 1).is_multiple_of(self.load.poison) { POISON } else { "good" };
             under_way.spawn(async move {
-                let thread = if number % 10 == 9 { POISON } else { "good" };
                 let answer = ask(address, body, thread).await;
                 assert_eq!(what_is_seen(&answer), expected, "traffic keeps every status and byte");
                 let id = answer.header("x-request-id").to_owned();
