@@ -265,8 +265,13 @@ async fn a_resource_attribute_that_does_not_fit_costs_no_record() {
             assert_eq!(exporter.export(&[record_of(first)]).await, Delivery::Delivered);
         }
         let records = [record_of("service"), record_of("service")];
-        let Delivery::Refused { reason } = exporter.export(&records).await else { panic!("refused") };
+        let named = exporter_to(&server, index, &json!({}));
+        named.init(records[0].resource()).await.expect("init");
+        let Delivery::Refused { reason } = named.export(&records).await else { panic!("refused") };
         assert!(reason.contains("OTEL_RESOURCE_ATTRIBUTES") && !reason.contains("canary"), "{reason}");
+        // Once the operator has renamed it, what waits is not refused for ever.
+        let Delivery::Items(outcomes) = exporter.export(&records).await else { panic!("items") };
+        assert!(outcomes.iter().all(|one| matches!(one, ItemOutcome::Rejected { .. })), "{outcomes:?}");
         assert_eq!(
             exporter.export(&[record_of("team")]).await,
             Delivery::Delivered,

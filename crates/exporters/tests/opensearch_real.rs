@@ -27,6 +27,14 @@ async fn exporter_to(server: &Elasticsearch, index: &str, settings: Value) -> Bo
     exporter
 }
 
+/// Of a gateway with these names.
+async fn named(server: &Elasticsearch, index: &str, names: &TelemetryConfig) -> Box<dyn TelemetryExporter> {
+    let settings = json!({ "url": server.url, "index": index });
+    let exporter = ElasticsearchPlugin.create_exporter(Settings::from(settings), host()).expect("settings");
+    exporter.init(names).await.expect("init");
+    exporter
+}
+
 /// A record with one resource attribute more.
 fn record_of(name: &str) -> Arc<RequestMetrics> {
     let one = record("{}", "{}", None);
@@ -78,9 +86,12 @@ async fn a_resource_attribute_that_does_not_fit_costs_no_record() {
     let index = "open-names";
     server.clean(index).await;
     let exporter = exporter_to(&server, index, json!({})).await;
-    let refusal = async |name: &str| match exporter.export(&[record_of(name)]).await {
-        Delivery::Refused { reason } => reason,
-        other => panic!("{name}: {other:?}"),
+    let refusal = async |name: &str| {
+        let record = record_of(name);
+        match named(&server, index, record.resource()).await.export(&[record]).await {
+            Delivery::Refused { reason } => reason,
+            other => panic!("{name}: {other:?}"),
+        }
     };
     for (first, second) in [("squad.name", "squad"), ("crew", "crew.name")] {
         assert_eq!(exporter.export(&[record_of(first)]).await, Delivery::Delivered);

@@ -94,7 +94,7 @@ impl Deliverer {
             }
         }
         self.lane.put_off.add(&put_off);
-        let progress = !sent.is_empty() || !rejected.is_empty();
+        let (progress, said) = (!sent.is_empty() || !rejected.is_empty(), !rejected.is_empty());
         self.settle(parcel.origin, sent, Event::Sent);
         self.settle(parcel.origin, rejected, Event::Rejected);
         parcel.items = rest;
@@ -106,7 +106,8 @@ impl Deliverer {
             (0, _) => Next::Done,
             (left, true) => {
                 self.lane.count(Event::Retried, left);
-                if let Some(cause) = self.cause.take() {
+                // Of a batch with rejected records the exporter speaks of those.
+                if let Some(cause) = self.cause.take().filter(|_| !said) {
                     self.remarks().put_off(&self.lane, left, &cause);
                 }
                 self.hold(after);
