@@ -27,6 +27,7 @@ mod stream;
 #[cfg(test)]
 mod tests;
 mod text;
+mod transcript;
 mod walk;
 
 use std::fmt;

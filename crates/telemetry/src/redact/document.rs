@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::patterns::{Class, Name};
 use super::search::{Search, Values, value_text};
-use super::text::replace;
+use super::transcript::Transcript;
 use super::walk::{Here, Inner, Malformed, Visitor, Walk};
 
 /// The name of what stands at a configured path.
@@ -60,35 +60,22 @@ pub(super) fn probe(
 struct Rewrite<'s, 'r> {
     search: &'s mut Search<'r>,
     values: &'s mut Values,
-    out: Vec<u8>,
-    /// Everything before it is written.
-    done: usize,
+    transcript: Transcript,
     drop_logprobs: bool,
 }
 
 impl Rewrite<'_, '_> {
-    fn copy_to(&mut self, bytes: &[u8], at: usize) {
-        self.out.extend_from_slice(bytes.get(self.done..at).unwrap_or_default());
-        self.done = at;
-    }
-
     fn text(&mut self, bytes: &[u8], inner: &Inner) {
         self.values.note(self.search.text(bytes, inner), self.search.found());
         let spans = self.search.spans(bytes, inner);
         if !spans.is_empty() {
-            self.copy_to(bytes, inner.span.start);
-            replace(bytes.get(inner.span.clone()).unwrap_or_default(), 0, &spans, &mut self.out);
-            self.done = inner.span.end;
+            self.transcript.string(bytes, inner, 0, &spans);
         }
     }
 
     fn whole(&mut self, bytes: &[u8], span: &Range<usize>, text: &[u8], name: Name) {
         let with = self.search.replacement(name, text);
-        self.copy_to(bytes, span.start);
-        self.out.push(b'"');
-        self.out.extend_from_slice(with.as_bytes());
-        self.out.push(b'"');
-        self.done = span.end;
+        self.transcript.value(bytes, span, &format!("\"{with}\""));
     }
 }
 
@@ -120,9 +107,7 @@ impl Visitor for Rewrite<'_, '_> {
 
     fn logprobs(&mut self, bytes: &[u8], span: Range<usize>) -> bool {
         if self.drop_logprobs {
-            self.copy_to(bytes, span.start);
-            self.out.extend_from_slice(taken_out(span.len()).as_bytes());
-            self.done = span.end;
+            self.transcript.value(bytes, &span, &taken_out(span.len()));
         }
         self.drop_logprobs
     }
@@ -138,18 +123,9 @@ pub(super) fn rewrite(
     values: &mut Values,
 ) -> Result<Bytes, Malformed> {
     let walk = Walk::new(document, search.paths(), false);
-    let mut rewrite = Rewrite { search, values, out: Vec::new(), done: 0, drop_logprobs };
+    let mut rewrite = Rewrite { search, values, transcript: Transcript::default(), drop_logprobs };
     walk.document(root, &mut rewrite)?;
-    Ok(finish(document, rewrite.out, rewrite.done))
-}
-
-/// What was written, and the rest as it was.
-pub(super) fn finish(document: &Bytes, mut out: Vec<u8>, done: usize) -> Bytes {
-    if done == 0 {
-        return document.clone();
-    }
-    out.extend_from_slice(document.get(done..).unwrap_or_default());
-    out.into_boxed_slice().into()
+    Ok(rewrite.transcript.finish(document))
 }
 
 /// What stands in the place of something that was taken out whole.

@@ -9,30 +9,15 @@ use crate::redact::answer::Answer;
 use crate::redact::document::{PATH, taken_out};
 use crate::redact::paths::{Paths, States};
 use crate::redact::search::{Search, value_text};
-use crate::redact::text::{Span, replace};
+use crate::redact::transcript::Transcript;
 use crate::redact::walk::{Here, Inner, Malformed, Visitor, Walk, mix};
 
 /// Writes events anew.
 struct Slice<'s, 'r> {
     places: &'s mut Places,
     search: &'s mut Search<'r>,
-    out: Vec<u8>,
-    /// Within the event.
-    done: usize,
+    transcript: Transcript,
     drop_logprobs: bool,
-}
-
-impl Slice<'_, '_> {
-    fn copy_to(&mut self, bytes: &[u8], at: usize) {
-        self.out.extend_from_slice(bytes.get(self.done..at).unwrap_or_default());
-        self.done = at;
-    }
-
-    fn write(&mut self, bytes: &[u8], inner: &Inner, base: usize, spans: &[Span]) {
-        self.copy_to(bytes, inner.span.start);
-        replace(bytes.get(inner.span.clone()).unwrap_or_default(), base, spans, &mut self.out);
-        self.done = inner.span.end;
-    }
 }
 
 impl Visitor for Slice<'_, '_> {
@@ -48,7 +33,7 @@ impl Visitor for Slice<'_, '_> {
         let spans = std::mem::take(&mut place.spans);
         let first = spans.partition_point(|span| span.end <= base);
         if spans.get(first).is_some_and(|span| span.start < base + length) {
-            self.write(bytes, inner, base, &spans);
+            self.transcript.string(bytes, inner, base, &spans);
         }
         if let Some(place) = self.places.known.get_mut(&here.place) {
             place.spans = spans;
@@ -65,7 +50,7 @@ impl Visitor for Slice<'_, '_> {
         if spans.is_empty() {
             self.places.clean.insert(hash);
         } else {
-            self.write(bytes, inner, 0, &spans);
+            self.transcript.string(bytes, inner, 0, &spans);
         }
     }
 
@@ -73,9 +58,7 @@ impl Visitor for Slice<'_, '_> {
         let token = bytes.get(span.clone()).unwrap_or_default();
         if let Some(name) = self.search.number(token) {
             let with = self.search.replacement(name, token);
-            self.copy_to(bytes, span.start);
-            self.out.extend_from_slice(format!("\"{with}\"").as_bytes());
-            self.done = span.end;
+            self.transcript.value(bytes, &span, &format!("\"{with}\""));
         }
     }
 
@@ -85,16 +68,12 @@ impl Visitor for Slice<'_, '_> {
             return;
         }
         let with = self.search.replacement(PATH, &value_text(bytes, &span));
-        self.copy_to(bytes, span.start);
-        self.out.extend_from_slice(format!("\"{with}\"").as_bytes());
-        self.done = span.end;
+        self.transcript.value(bytes, &span, &format!("\"{with}\""));
     }
 
     fn logprobs(&mut self, bytes: &[u8], span: Range<usize>) -> bool {
         if self.drop_logprobs {
-            self.copy_to(bytes, span.start);
-            self.out.extend_from_slice(taken_out(span.len()).as_bytes());
-            self.done = span.end;
+            self.transcript.value(bytes, &span, &taken_out(span.len()));
         }
         self.drop_logprobs
     }
@@ -110,21 +89,21 @@ pub(in crate::redact) fn slice(
 ) -> Result<Bytes, Malformed> {
     let paths = search.paths();
     let (mut position, mut copied) = (0, 0);
-    let mut slice = Slice { places, search, out: Vec::with_capacity(events.len()), done: 0, drop_logprobs };
+    let mut slice = Slice { places, search, transcript: Transcript::with_room(events.len()), drop_logprobs };
     Walk::new(events, paths, false).elements(|span| {
-        slice.out.extend_from_slice(events.get(copied..span.start).unwrap_or_default());
+        slice.transcript.between(events, copied..span.start);
         copied = span.end;
         let event = events.get(span).unwrap_or_default();
         let (here, answer) =
             (root(event, position, paths, response), Answer::of_event(event, paths, response));
         position += 1;
-        slice.done = 0;
+        slice.transcript.begin();
         Walk::new(event, paths, true).of_event(answer.as_ref()).document(&here, &mut slice)?;
-        slice.copy_to(event, event.len());
+        slice.transcript.up_to(event, event.len());
         Ok(())
     })?;
-    slice.out.extend_from_slice(events.get(copied..).unwrap_or_default());
-    Ok(slice.out.into_boxed_slice().into())
+    slice.transcript.between(events, copied..events.len());
+    Ok(slice.transcript.into_bytes())
 }
 
 /// Every event as `{"redacted": n}`: something was found in the answer that stands in no one place of its events, or may
