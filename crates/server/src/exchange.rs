@@ -18,9 +18,10 @@ use magicapi_plugin::Facts;
 use magicapi_telemetry::{BodyKind, Finished, Tap};
 
 use crate::labels;
+use crate::phase::Phase;
 use crate::rescue;
 use crate::shutdown::{self, Left};
-use crate::snapshot::{Phase, Shared, Snapshot};
+use crate::snapshot::{Shared, Snapshot};
 
 /// What the caller got when it left before the answer's head: nginx's word.
 const CLIENT_CLOSED_REQUEST: u16 = 499;

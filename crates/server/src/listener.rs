@@ -11,7 +11,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
 use crate::connection::{self, Serving};
-use crate::snapshot::{Phase, Shared};
+use crate::phase::Phase;
+use crate::snapshot::Shared;
 use crate::tls::TlsAcceptor;
 
 /// What the kernel may queue before `accept`.
@@ -88,7 +89,7 @@ pub async fn serve(shared: Arc<Shared>, listeners: Vec<TcpListener>, tls: Option
     for listener in listeners {
         accepting.spawn(accept(serving.clone(), listener));
     }
-    let mut phase = shared.phase_changed.subscribe();
+    let mut phase = shared.phases.changes();
     let _ = phase.wait_for(|phase| *phase != Phase::Serving).await;
     let drain = shared.snapshot().config.server.drain;
     let _ = tokio::time::timeout(drain.delay, phase.wait_for(|phase| *phase == Phase::Cutting)).await;

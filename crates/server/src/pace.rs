@@ -7,7 +7,7 @@ use std::time::Duration;
 use magicapi_model::Error;
 use tokio::time::Instant;
 
-use crate::shutdown::Cut;
+use crate::phase::Cut;
 use crate::timer::{Deadlines, Timer};
 
 /// After the last choice's finish reason, how long a usage event or `[DONE]` may take.

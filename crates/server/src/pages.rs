@@ -7,7 +7,8 @@ use magicapi_model::{Error, ErrorKind};
 
 use crate::answer::AnswerBody;
 use crate::path::Page;
-use crate::snapshot::{Phase, Shared, Snapshot};
+use crate::phase::Phase;
+use crate::snapshot::{Shared, Snapshot};
 use crate::{head, reply, rescue};
 
 /// Serves a page.

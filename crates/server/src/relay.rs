@@ -259,7 +259,7 @@ impl State {
         let shared = self.exchange.shared.clone();
         let whole = tokio::select! {
             whole = self.read_on() => whole,
-            () = shared.cutting() => false,
+            () = shared.phases.cutting() => false,
         };
         self.end(Ending::ClientClosed, whole);
     }

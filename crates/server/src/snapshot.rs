@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 
 use arc_swap::ArcSwap;
 use magicapi_config::Config;
@@ -11,6 +11,8 @@ use magicapi_kernel::{Access, Ledger, Provider};
 use magicapi_model::price::PriceTable;
 use magicapi_telemetry::Telemetry;
 use magicapi_upstream::Client;
+
+use crate::phase::{Phase, Phases};
 
 /// One name that a request may be sent to.
 pub struct ProviderSlot {
@@ -102,17 +104,6 @@ impl Snapshot {
     }
 }
 
-/// Where the process stands between start and end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
-    /// Serving.
-    Serving,
-    /// Told to end: `/ready` is 503, requests are still taken and finished.
-    Draining,
-    /// Streams that are left get an error frame and end.
-    Cutting,
-}
-
 /// What outlives snapshots.
 pub struct Shared {
     snapshot: ArcSwap<Snapshot>,
@@ -122,9 +113,8 @@ pub struct Shared {
     pub telemetry: Telemetry,
     /// Counts of the data plane.
     pub counts: Counts,
-    phase: AtomicU8,
-    /// Wakes connections and streams when the phase changes.
-    pub(crate) phase_changed: tokio::sync::watch::Sender<Phase>,
+    /// Where the process stands.
+    pub(crate) phases: Arc<Phases>,
 }
 
 /// Counts of the data plane, for health and metrics.
@@ -148,8 +138,7 @@ impl Shared {
             ledger,
             telemetry,
             counts: Counts::default(),
-            phase: AtomicU8::new(0),
-            phase_changed: tokio::sync::watch::Sender::new(Phase::Serving),
+            phases: Arc::default(),
         })
     }
 
@@ -165,22 +154,11 @@ impl Shared {
 
     /// Where the process stands.
     pub fn phase(&self) -> Phase {
-        match self.phase.load(Ordering::Acquire) {
-            0 => Phase::Serving,
-            1 => Phase::Draining,
-            _ => Phase::Cutting,
-        }
+        self.phases.now()
     }
 
-    /// Waits until what is left is cut.
-    pub(crate) async fn cutting(&self) {
-        // The sender lives as long as this.
-        let _ = self.phase_changed.subscribe().wait_for(|phase| *phase == Phase::Cutting).await;
-    }
-
-    /// Moves on to a phase.
+    /// Moves on to a phase; never back.
     pub fn enter(&self, phase: Phase) {
-        self.phase.store(phase as u8, Ordering::Release);
-        self.phase_changed.send_replace(phase);
+        self.phases.enter(phase);
     }
 }

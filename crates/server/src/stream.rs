@@ -17,8 +17,8 @@ use magicapi_upstream::ResponseBody;
 use crate::events::{Events, Said};
 use crate::exchange::{Ending, Exchange};
 use crate::pace::{Due, Pace};
+use crate::phase::Cut;
 use crate::rescue;
-use crate::shutdown::Cut;
 use crate::timer::Deadlines;
 
 /// How long the provider may take to close a stream that has ended, so that its connection can be used again.
@@ -53,7 +53,7 @@ impl StreamRelay {
         deadlines: Deadlines,
         on_client_gone: OnClientGone,
     ) -> Self {
-        let pace = Pace::new(deadlines, Cut::new(&exchange.shared));
+        let pace = Pace::new(deadlines, Cut::new(&exchange.shared.phases));
         Self(Some(Box::new(State {
             exchange,
             upstream: Some(upstream),
