@@ -11,6 +11,7 @@ use serde::Serialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use crate::address::{self, MASK};
 use crate::catalogue::Catalogue;
 use crate::load::{Sources, load};
 use crate::resolve;
@@ -19,9 +20,6 @@ use crate::types::{
     Redaction, Server, StoreUrl, Telemetry, Timeouts, Upstream,
 };
 use crate::units::{show_duration, show_size};
-
-/// What stands for a secret.
-pub(crate) const MASK: &str = "***";
 
 /// One effective value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -163,7 +161,7 @@ impl List {
 
     fn text(&mut self, key: impl Into<String>, text: Option<&str>) {
         if let Some(text) = text {
-            self.put(key, mask_address(text));
+            self.put(key, address::masked(text));
         }
     }
 
@@ -347,7 +345,7 @@ fn reach(list: &mut List, at: &impl Fn(&str) -> String, reach: &Reach) {
     match &reach.proxy {
         ReachProxy::Inherited => {}
         ReachProxy::Direct => list.put(at("proxy"), "none"),
-        ReachProxy::Url(url) => list.put(at("proxy"), mask_address(url.expose())),
+        ReachProxy::Url(url) => list.put(at("proxy"), address::masked(url.expose())),
     }
     match &reach.auth {
         None => {}
@@ -397,19 +395,7 @@ pub(crate) fn word(value: impl Serialize) -> String {
 fn masked(value: &Value, sight: Sight) -> Value {
     match value {
         _ if sight != Sight::Open => MASK.into(),
-        Value::String(text) => mask_address(text).into(),
+        Value::String(text) => address::masked(text).into(),
         other => other.clone(),
     }
-}
-
-/// `http://user:password@host?name=value` without user, password and the values of its query.
-fn mask_address(text: &str) -> String {
-    let Some((scheme, rest)) = text.split_once("://") else { return text.into() };
-    let (authority, tail) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
-    let host = authority.rfind('@').map_or(authority.to_owned(), |at| format!("{MASK}{}", &authority[at..]));
-    let Some((path, query)) = tail.split_once('?') else { return format!("{scheme}://{host}{tail}") };
-    let masked =
-        |item: &str| item.split_once('=').map_or(MASK.to_owned(), |(name, _)| format!("{name}={MASK}"));
-    let query: Vec<String> = query.split('&').map(masked).collect();
-    format!("{scheme}://{host}{path}?{}", query.join("&"))
 }

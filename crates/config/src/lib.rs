@@ -8,6 +8,7 @@
 //! start) reports all of its own; a later stage runs only when the earlier ones found nothing, so that nothing is
 //! reported that only follows from something else. Per key: flag > environment > file > default.
 
+mod address;
 mod catalogue;
 mod context;
 mod diagnostics;

@@ -4,8 +4,9 @@ use magicapi_model::Secret;
 use magicapi_plugin::Sight;
 use serde_json::Value;
 
+use crate::address;
 use crate::catalogue::Catalogue;
-use crate::resolve::{decode, pairs};
+use crate::resolve::pairs;
 use crate::types::{Config, ExporterEntry, Reach, ReachAuth, ReachProxy};
 
 impl Config {
@@ -76,18 +77,6 @@ fn behind_scheme(text: &str) -> Option<&str> {
     (is_scheme && !rest.contains(' ')).then_some(rest)
 }
 
-/// The password in `http://user:password@host?name=value` and the values in its query, as they stand there and decoded.
-fn of_address(url: &str) -> Vec<Secret> {
-    let Some((_, rest)) = url.split_once("://") else { return Vec::new() };
-    let (authority, tail) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
-    let password = authority.rsplit_once('@').and_then(|(user, _)| user.split_once(':'));
-    let query = tail.split_once('?').map(|(_, query)| query.split('#').next().unwrap_or_default());
-    let value = |item: &'_ str| item.split_once('=').map_or(item, |(_, value)| value).to_owned();
-    let mut texts: Vec<String> = password.into_iter().map(|(_, password)| password.to_owned()).collect();
-    texts.extend(query.into_iter().flat_map(|query| query.split('&')).map(value));
-    let with_decoded = texts.into_iter().filter(|text| !text.is_empty()).flat_map(|text| {
-        let decoded = decode(&text).filter(|decoded| *decoded != text);
-        std::iter::once(text).chain(decoded)
-    });
-    with_decoded.map(Secret::new).collect()
+fn of_address(text: &str) -> Vec<Secret> {
+    address::secrets(text).into_iter().map(Secret::new).collect()
 }

@@ -1,0 +1,94 @@
+//! What of an address is secret: its user, its password, the values of its query. It is shown without them
+//! (`effective`), and they are known to those who must keep them out of what they write (`secrets`).
+
+use crate::resolve::decode;
+
+/// What stands for a secret.
+pub(crate) const MASK: &str = "***";
+
+/// `scheme://user_info@host/path?query#fragment`.
+struct Address<'t> {
+    scheme: &'t str,
+    user_info: Option<&'t str>,
+    host: &'t str,
+    path: &'t str,
+    query: Option<&'t str>,
+    fragment: Option<&'t str>,
+}
+
+impl<'t> Address<'t> {
+    /// `None` for what is no address. One with mistakes is taken apart all the same: this is no place to refuse it.
+    fn parse(text: &'t str) -> Option<Self> {
+        let (scheme, rest) = text.split_once("://")?;
+        let (rest, fragment) = cut(rest, '#');
+        let (rest, query) = cut(rest, '?');
+        let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        let (user_info, host) =
+            authority.rsplit_once('@').map_or((None, authority), |(user, host)| (Some(user), host));
+        Some(Self { scheme, user_info, host, path, query, fragment })
+    }
+
+    /// The items of its query, `name=value` or a value alone.
+    fn items(&self) -> impl Iterator<Item = (Option<&'t str>, &'t str)> + use<'t> {
+        let items = self.query.into_iter().flat_map(|query| query.split('&'));
+        items.map(|item| item.split_once('=').map_or((None, item), |(name, value)| (Some(name), value)))
+    }
+}
+
+fn cut(text: &str, at: char) -> (&str, Option<&str>) {
+    text.split_once(at).map_or((text, None), |(before, behind)| (before, Some(behind)))
+}
+
+/// The text; an address without user, password and the values of its query.
+pub(crate) fn masked(text: &str) -> String {
+    let Some(address) = Address::parse(text) else { return text.into() };
+    let Address { scheme, user_info, host, path, query, fragment } = &address;
+    let user = user_info.map(|_| format!("{MASK}@")).unwrap_or_default();
+    let item = |(name, _): (Option<&str>, &str)| {
+        name.map_or_else(|| MASK.to_owned(), |name| format!("{name}={MASK}"))
+    };
+    let query = query.map(|_| format!("?{}", address.items().map(item).collect::<Vec<_>>().join("&")));
+    let fragment = fragment.map(|_| format!("#{MASK}"));
+    format!("{scheme}://{user}{host}{path}{}{}", query.unwrap_or_default(), fragment.unwrap_or_default())
+}
+
+/// The password in an address and the values of its query, as they stand there and decoded. A user's name alone may be
+/// any word, so it is none.
+pub(crate) fn secrets(text: &str) -> Vec<String> {
+    let Some(address) = Address::parse(text) else { return Vec::new() };
+    let password = address.user_info.and_then(|user| user.split_once(':')).map(|(_, password)| password);
+    let values = address.items().map(|(_, value)| value);
+    let texts = password.into_iter().chain(values).filter(|text| !text.is_empty());
+    let with_decoded = texts.flat_map(|text| {
+        let decoded = decode(text).filter(|decoded| decoded != text);
+        std::iter::once(text.to_owned()).chain(decoded)
+    });
+    with_decoded.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{masked, secrets};
+
+    #[test]
+    fn what_of_an_address_is_secret_is_masked_and_known() {
+        for (text, shown, known) in [
+            ("https://host:9200/path", "https://host:9200/path", vec![]),
+            ("https://user:pass@host", "https://***@host", vec!["pass"]),
+            ("https://user@host/", "https://***@host/", vec![]),
+            (
+                "https://u:p%40s@host:1/a?key=v%2F1&flag#part",
+                "https://***@host:1/a?key=***&***#***",
+                vec!["p%40s", "p@s", "v%2F1", "v/1", "flag"],
+            ),
+            ("https://host?a=b?c#d?e=f", "https://host?a=***#***", vec!["b?c"]),
+            ("https://u:a@b@host", "https://***@host", vec!["a@b"]),
+            ("no address", "no address", vec![]),
+        ] {
+            assert_eq!(
+                (masked(text).as_str(), secrets(text)),
+                (shown, known.iter().map(ToString::to_string).collect())
+            );
+        }
+    }
+}
