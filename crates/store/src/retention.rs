@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use rusqlite::{Connection, TransactionBehavior};
 
-use crate::queue::Bounds;
+use crate::limits::Bounds;
 use crate::request_log::add_bytes;
 use crate::schema::pragma;
 use crate::value::{integer, unix_ms};

@@ -13,7 +13,8 @@ use tokio::sync::broadcast;
 
 use crate::journal::{JournalStatus, LedgerJournal};
 use crate::ledger::QueuedLedger;
-use crate::queue::{Bounds, Limits, Shared};
+use crate::limits::{Bounds, Limits};
+use crate::queue::Shared;
 use crate::schema::open_writer;
 use crate::writer::Writer;
 use crate::{LogRow, Reader, RequestLog, StoreError};

@@ -16,7 +16,7 @@ use magicapi_model::{Money, Outcome, RequestId, Usage};
 use magicapi_plugin::{Delivery, Facts, RequestMetrics, TelemetryConfig};
 use tempfile::TempDir;
 
-use crate::queue::Limits;
+use crate::limits::Limits;
 use crate::{Store, StoreError, StoreOptions};
 
 const DAY: Duration = Duration::from_hours(24);
