@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::{Map, Value, json};
 
-use crate::record::{CostSource, Facts, RequestMetrics, Truncated};
+use crate::facts::{CostSource, Facts, Truncated};
+use crate::record::RequestMetrics;
 use crate::{ContentDropped, TelemetryConfig};
 
 /// The document's name.

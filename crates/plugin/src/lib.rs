@@ -11,6 +11,7 @@ mod each_record;
 mod encode;
 mod exponential;
 mod exporter;
+mod facts;
 mod gen_ai;
 mod host;
 mod http;
@@ -30,6 +31,7 @@ pub use self::exponential::Exponential;
 pub use self::exporter::{
     RecordExporter, RecordExporter as MetricsExporter, ScrapePage, TelemetryExporter, TelemetryPlugin,
 };
+pub use self::facts::{CostSource, Facts, Truncated, Word};
 pub use self::gen_ai::gen_ai_provider;
 pub use self::host::Host;
 pub use self::http::{Http, HttpError, HttpTransport, Trailers, retry_after};
@@ -37,7 +39,7 @@ pub use self::metrics::{
     Counter, Gauge, Histogram, HistogramValue, Meter, MetricData, MetricKind, MetricRegistry,
     MetricsSnapshot, Point, PointValue,
 };
-pub use self::record::{ContentDropped, ContentLevel, CostSource, Facts, RequestMetrics, Truncated, Word};
+pub use self::record::{ContentDropped, ContentLevel, RequestMetrics};
 pub use self::registry::{Registration, plugins};
 pub use self::settings::{
     Needs, RESERVED_KEYS, Settings, SettingsKey, SettingsSpec, Signals, TlsVariables, ValueKind,
