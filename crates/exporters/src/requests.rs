@@ -173,9 +173,7 @@ struct Posted<'a>(&'a Intake, &'a [Entry]);
 #[async_trait]
 impl Courier for Posted<'_> {
     async fn send(&self, part: &[usize]) -> Verdict {
-        let verdict = self.0.send(self.1, part).await;
-        self.0.remember(&verdict);
-        verdict
+        self.0.send(self.1, part).await
     }
 }
 
@@ -224,31 +222,37 @@ impl Intake {
         if body.len() > self.limits.packed {
             return Verdict::TooLarge;
         }
-        match post(&self.http, &self.url, headers, body).await {
-            Ok(answer) => (self.judge)(&answer),
-            Err(error) => {
-                self.health.set(Health::Down(error.to_string()));
-                unanswered(&error)
-            }
-        }
-    }
-
-    fn remember(&self, verdict: &Verdict) {
-        remember(&self.health, verdict);
+        judged(&self.health, post(&self.http, &self.url, headers, body).await, self.judge)
     }
 }
 
-/// Keeps what a verdict says of the back end.
-pub(crate) fn remember(health: &LastHealth, verdict: &Verdict) {
+/// What an answer means, or that there is none; the back end's health is what that says of it.
+pub(crate) fn judged<T>(
+    health: &LastHealth,
+    answer: Result<T, HttpError>,
+    judge: impl FnOnce(&T) -> Verdict,
+) -> Verdict {
+    match answer {
+        Ok(answer) => {
+            let verdict = judge(&answer);
+            remember(health, &verdict);
+            verdict
+        }
+        Err(error) => {
+            health.set(Health::Down(error.to_string()));
+            unanswered(&error)
+        }
+    }
+}
+
+/// Keeps what an answer says of the back end.
+fn remember(health: &LastHealth, verdict: &Verdict) {
     health.set(match verdict {
-        Verdict::Delivered => Health::Ok,
-        Verdict::TooLarge => return,
+        Verdict::Delivered | Verdict::TooLarge => Health::Ok,
         Verdict::Rejected(reason) | Verdict::TakenAndRejected(reason) => {
             Health::Degraded(format!("rejects records: {reason}"))
         }
         Verdict::Refused(reason) => Health::Down(reason.clone()),
-        // An error that kept the answer away says more.
-        Verdict::Retry(_) | Verdict::Unknown if matches!(health.get(), Health::Down(_)) => return,
         Verdict::Retry(_) => Health::Degraded("puts records off".into()),
         Verdict::Unknown => Health::Degraded("does not say what became of records".into()),
     });
@@ -267,6 +271,12 @@ pub(crate) async fn post(
     let mut request = request.map_err(|e| HttpError::Connect(e.to_string()))?;
     *request.headers_mut() = headers;
     http.send(request).await
+}
+
+/// What a status of 5xx means, after which a batch is sent again. With a 504 whoever stands between says that he has no
+/// answer: what he passed on may have arrived.
+pub(crate) fn server_error(status: u16, after: Option<Duration>) -> Verdict {
+    if status == 504 { Verdict::Unknown } else { Verdict::Retry(after) }
 }
 
 /// What a missing answer means.

@@ -32,7 +32,8 @@ pub enum Delivery {
 
 impl Delivery {
     /// How a batch of so many `records` fared by HTTP's own words, where one request carries it whole: 2xx is delivered;
-    /// 408, 425, 429 and 5xx are sent again, not before `Retry-After`; 413 is too large; 400 and 422 mean something in
+    /// 408, 425, 429 and 5xx are sent again, not before `Retry-After`; so is a 504, with which a proxy says that it has no
+    /// answer, so that the batch may be there twice; 413 is too large; 400 and 422 mean something in
     /// the batch, which is halved until it is found, then rejected; anything else (401, 403, 404, …) is for the operator.
     ///
     /// A back end with other habits is judged by code of your own: one that says 200 and means it for some records only,
@@ -49,6 +50,8 @@ impl Delivery {
                 Self::Items(vec![ItemOutcome::Rejected { reason: format!("HTTP {status}") }])
             }
             400 | 413 | 422 => Self::TooLarge,
+            // Whoever stands between has no answer: what he passed on may have arrived.
+            504 => Self::Unknown,
             408 | 425 | 429 | 500 | 502..=599 => Self::Retry { after: retry_after(answer.headers()) },
             status => {
                 Self::Refused { reason: format!("HTTP {status}: check the address and the credential") }
@@ -185,12 +188,13 @@ mod tests {
         for status in [200, 202, 204] {
             assert_eq!(of(status, 2), Delivery::Delivered, "{status}");
         }
-        for status in [408, 425, 429, 500, 502, 503, 504, 529] {
+        for status in [408, 425, 429, 500, 502, 503, 529] {
             assert_eq!(of(status, 2), Delivery::Retry { after: Some(Duration::from_secs(7)) }, "{status}");
         }
         for status in [301, 401, 403, 404, 405, 410, 415, 501] {
             assert!(matches!(of(status, 1), Delivery::Refused { .. }), "{status}");
         }
+        assert_eq!(of(504, 2), Delivery::Unknown);
         assert_eq!(of(413, 1), Delivery::TooLarge);
         for status in [400, 422] {
             assert_eq!(of(status, 2), Delivery::TooLarge, "halved, to find the record that is meant");

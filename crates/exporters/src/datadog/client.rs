@@ -5,7 +5,7 @@ use http::{Method, Request, Response};
 use magicapi_plugin::{ExportError, Health, retry_after};
 
 use super::config::Target;
-use crate::requests::Verdict;
+use crate::requests::{Verdict, server_error};
 
 /// What to do about a key that is refused: a key of another site looks like a wrong one.
 const CREDENTIAL: &str = "check api_key (DD_API_KEY) and whether the key belongs to this site (DD_SITE)";
@@ -15,7 +15,8 @@ pub(super) fn judge(answer: &Response<Bytes>) -> Verdict {
     match answer.status().as_u16() {
         200..=299 => Verdict::Delivered,
         400 => Verdict::Rejected("HTTP 400".into()),
-        408 | 429 | 500..=599 => Verdict::Retry(retry_after(answer.headers())),
+        408 | 429 => Verdict::Retry(retry_after(answer.headers())),
+        status @ 500..=599 => server_error(status, retry_after(answer.headers())),
         413 => Verdict::TooLarge,
         status => Verdict::Refused(refusal(status)),
     }

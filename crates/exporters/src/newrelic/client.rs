@@ -5,7 +5,7 @@ use http::Response;
 use magicapi_plugin::retry_after;
 use tracing::debug;
 
-use crate::requests::Verdict;
+use crate::requests::{Verdict, server_error};
 
 /// What an answer means; the statuses are those of the Log API's documentation.
 pub(super) fn judge(answer: &Response<Bytes>) -> Verdict {
@@ -18,7 +18,8 @@ pub(super) fn judge(answer: &Response<Bytes>) -> Verdict {
             Verdict::Delivered
         }
         400 => Verdict::Rejected("HTTP 400".into()),
-        408 | 429 | 500..=599 => Verdict::Retry(retry_after(answer.headers())),
+        408 | 429 => Verdict::Retry(retry_after(answer.headers())),
+        status @ 500..=599 => server_error(status, retry_after(answer.headers())),
         413 => Verdict::TooLarge,
         status @ (401 | 403) => Verdict::Refused(format!(
             "HTTP {status}: check license_key (NEW_RELIC_LICENSE_KEY) and whether the account is in this region \

@@ -12,13 +12,13 @@ use magicapi_plugin::{
 };
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
 use prost::Message;
-use tracing::warn;
 
 use super::config::{Protocol, Signal};
+use super::thrown_away::ThrownAway;
 use super::{envelope, grpc};
 use crate::endpoint::Compression;
 use crate::health::LastHealth;
-use crate::requests::{self, Coding, Courier, Limits, Verdict, pack, unanswered};
+use crate::requests::{self, Coding, Courier, Limits, Verdict, pack, server_error};
 use crate::tally::{Tally, Untold};
 
 pub(super) const CREDENTIAL: &str = "check headers (OTEL_EXPORTER_OTLP_HEADERS)";
@@ -42,6 +42,7 @@ pub(super) struct Wire {
     pub(super) request_bytes: usize,
     pub(super) rejected: Counter<u64>,
     pub(super) health: LastHealth,
+    pub(super) thrown_away: ThrownAway,
     pub(super) untold: Untold,
 }
 
@@ -65,7 +66,6 @@ impl Courier for Posted<'_> {
         };
         let body = envelope::request(messages());
         let (verdict, message) = self.wire.send(&body).await;
-        requests::remember(&self.wire.health, &verdict);
         match verdict {
             Verdict::Delivered => self.wire.partial(message, messages().count()),
             other => other,
@@ -103,7 +103,6 @@ impl Wire {
         let (verdict, _) = self.send(&[]).await;
         // A query may hold a credential.
         let url = self.url.split('?').next().unwrap_or_default();
-        requests::remember(&self.health, &verdict);
         match verdict {
             Verdict::Refused(reason) => Err(format!("{url}: {reason}").into()),
             Verdict::Retry(_) | Verdict::Unknown => match self.health.get() {
@@ -119,38 +118,42 @@ impl Wire {
         // The other services' answers have the same shape.
         let said = message.and_then(|message| ExportTraceServiceResponse::decode(message).ok());
         let Some(partial) = said.and_then(|said| said.partial_success) else { return Verdict::Delivered };
+        let words: String = partial.error_message.chars().filter(|c| !c.is_control()).take(200).collect();
         let count = u64::try_from(partial.rejected_spans).unwrap_or_default();
-        if count == 0 && partial.error_message.is_empty() {
+        // With nothing thrown away it is a piece of advice, as the specification has it.
+        if count == 0 {
             return Verdict::Delivered;
         }
-        let signal = self.signal.word();
-        let reason: String = partial.error_message.chars().filter(|c| !c.is_control()).take(200).collect();
-        self.rejected.add(count, &[("signal", signal)]);
-        // The server's words may quote what it was sent: they stand where they are looked at first, in the state.
-        warn!(signal, rejected = count, sent = items, "otlp: the server does not keep all of a request");
-        self.health.set(Health::Degraded(format!("{signal}: the server threw {count} away: {reason}")));
+        self.rejected.add(count, &[("signal", self.signal.word())]);
+        self.thrown_away.note(self.signal.word(), count, words);
         // Of metrics it counts points, of which an item has many.
-        if count >= items as u64 && count > 0 && self.signal != Signal::Metrics {
-            return Verdict::TakenAndRejected(format!("the server keeps none of the request: {reason}"));
+        if count >= items as u64 && self.signal != Signal::Metrics {
+            return Verdict::TakenAndRejected("the server keeps none of the request".into());
         }
         Verdict::Delivered
     }
 
     /// One request; the message of its answer when it was taken.
     async fn send(&self, message: &[u8]) -> (Verdict, Option<Bytes>) {
-        let Some(request) = self.request(message) else { return (Verdict::Refused(ADDRESS.into()), None) };
+        let Some(request) = self.request(message) else {
+            self.health.set(Health::Down(ADDRESS.into()));
+            return (Verdict::Refused(ADDRESS.into()), None);
+        };
         let answer = match tokio::time::timeout(self.timeout, self.http.send(request)).await {
             Ok(answer) => answer,
             Err(_) => Err(HttpError::NoAnswer(format!("not within {:?}", self.timeout))),
         };
-        match (answer, self.protocol) {
-            (Ok(answer), Protocol::Grpc) => grpc::judge(&answer),
-            (Ok(answer), Protocol::HttpProtobuf) => (judge(&answer), Some(answer.into_body())),
-            (Err(error), _) => {
-                self.health.set(Health::Down(error.to_string()));
-                (unanswered(&error), None)
+        let mut message = None;
+        let verdict = requests::judged(&self.health, answer, |answer| {
+            if self.protocol == Protocol::HttpProtobuf {
+                message = Some(answer.body().clone());
+                return judge(answer);
             }
-        }
+            let (verdict, said) = grpc::judge(answer);
+            message = said;
+            verdict
+        });
+        (verdict, message)
     }
 
     fn request(&self, message: &[u8]) -> Option<Request<Bytes>> {
@@ -195,11 +198,21 @@ impl Wire {
 /// What an answer over HTTP means (OTLP specification, "Failures": four statuses are tried again, no other is).
 fn judge(answer: &Response<Bytes>) -> Verdict {
     match answer.status().as_u16() {
+        // A page for people: no server of OTLP is there, whatever takes everything.
+        200..=299 if is_page(answer.headers()) => {
+            Verdict::Refused(format!("answered with a web page: {ADDRESS}"))
+        }
         200..=299 => Verdict::Delivered,
-        429 | 502..=504 => Verdict::Retry(retry_after(answer.headers())),
+        429 => Verdict::Retry(retry_after(answer.headers())),
+        status @ 502..=504 => server_error(status, retry_after(answer.headers())),
         413 => Verdict::TooLarge,
         status @ (401 | 403) => Verdict::Refused(format!("HTTP {status}: {CREDENTIAL}")),
         status @ (300..=399 | 404 | 405 | 415) => Verdict::Refused(format!("HTTP {status}: {ADDRESS}")),
         status => Verdict::Rejected(format!("HTTP {status}")),
     }
+}
+
+fn is_page(headers: &HeaderMap) -> bool {
+    let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    kind.trim_start().to_ascii_lowercase().starts_with("text/html")
 }

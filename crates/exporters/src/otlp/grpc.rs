@@ -10,7 +10,7 @@ use magicapi_plugin::Trailers;
 use prost::Message;
 
 use super::config::Signal;
-use crate::requests::Verdict;
+use crate::requests::{Verdict, server_error};
 
 /// A frame's head: whether it is packed, and its length.
 const HEAD: usize = 5;
@@ -85,18 +85,36 @@ pub(super) fn judge(answer: &Response<Bytes>) -> (Verdict, Option<Bytes>) {
     let retry = retry_info(status);
     let verdict = match code {
         Some(0) => return (Verdict::Delivered, message(answer.body())),
-        // One code for a message over the size limit and for a rate over its own: the text tells them apart.
-        Some(8) if retry.is_none() && speaks_of_size(status) => Verdict::TooLarge,
-        Some(1 | 4 | 8 | 10 | 11 | 14 | 15) => Verdict::Retry(retry),
+        // One code for a message over the size limit and for a rate over its own: the text tells them apart. Some servers
+        // have another for the first (tonic: OUT_OF_RANGE, `decoded message length too large`).
+        Some(8 | 11) if retry.is_none() && speaks_of_size(status) => Verdict::TooLarge,
+        // Broken off, or over time: it may have taken what it had by then. No status says even less.
+        Some(1 | 4) | None => Verdict::Unknown,
+        Some(8 | 10 | 11 | 14 | 15) => Verdict::Retry(retry),
         Some(code @ (7 | 16)) => {
             Verdict::Refused(format!("gRPC status {code}: {}", super::client::CREDENTIAL))
         }
         Some(code @ (5 | 12)) => Verdict::Refused(format!("gRPC status {code}: {}", super::client::ADDRESS)),
         Some(code) => Verdict::Rejected(format!("gRPC status {code}")),
-        None => Verdict::Unknown,
     };
     (verdict, None)
 }
+
+/// Words of limits on how much may come in a time.
+const RATE: &[&str] = &[
+    "rate",
+    "rates",
+    "quota",
+    "quotas",
+    "per",
+    "second",
+    "seconds",
+    "minute",
+    "minutes",
+    "throughput",
+    "throttled",
+    "throttling",
+];
 
 /// Whether the message is one of those that gRPC's libraries give for a message that is too large, and not one of a limit on
 /// how much may come in a time, which speaks of bytes as well.
@@ -108,7 +126,7 @@ fn speaks_of_size(status: &HeaderMap) -> bool {
     // `received message larger than max (… vs. …)`; `message exceeds maximum size …`.
     let is_large = has(&["larger"]) || text.contains("too large");
     let exceeds = has(&["exceeds"]) && has(&["message", "size", "bytes"]);
-    (is_large || exceeds) && !has(&["rate", "rates", "quota", "quotas"])
+    (is_large || exceeds) && !has(RATE)
 }
 
 /// Something else than a gRPC server answered: gRPC's own table for that.
@@ -117,7 +135,8 @@ fn without_status(http: u16) -> Verdict {
         200 => Verdict::Unknown,
         401 | 403 => Verdict::Refused(format!("HTTP {http}: {}", super::client::CREDENTIAL)),
         413 => Verdict::TooLarge,
-        429 | 502..=504 => Verdict::Retry(None),
+        429 => Verdict::Retry(None),
+        502..=504 => server_error(http, None),
         _ => Verdict::Refused(format!("HTTP {http} without a gRPC status: {}", super::client::ADDRESS)),
     }
 }

@@ -7,19 +7,18 @@
 //! the record's, so a batch that is sent twice is the same spans twice. What a server takes in part it does not name;
 //! that is counted, and not sent again, as the specification says.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use magicapi_plugin::{
-    ConfigError, Delivery, ExportError, Health, Host, ItemOutcome, MetricsSnapshot, Needs, RequestId,
-    RequestMetrics, Settings, SettingsSpec, Signals, TelemetryConfig, TelemetryExporter, TelemetryPlugin,
-    async_trait,
+    ConfigError, Delivery, ExportError, Health, Host, ItemOutcome, MetricsSnapshot, Needs, RequestMetrics,
+    Settings, SettingsSpec, Signals, TelemetryConfig, TelemetryExporter, TelemetryPlugin, async_trait,
 };
 
-use self::client::Item;
+use self::client::{Item, Wire};
 pub use self::config::OtlpSettings;
 use self::config::Signal;
+use self::half_sent::HalfSent;
 use self::metrics::Reader;
 use self::target::Target;
 
@@ -28,6 +27,7 @@ mod client;
 mod config;
 mod envelope;
 mod grpc;
+mod half_sent;
 mod messages;
 mod metrics;
 mod preset;
@@ -35,9 +35,7 @@ mod records;
 mod target;
 #[cfg(test)]
 mod tests;
-
-/// Records of which one signal is settled and another is not, at most; and those of which one is unclear.
-const HALF_SENT: usize = 20_000;
+mod thrown_away;
 
 /// The plug-in `otlp`.
 pub struct OtlpPlugin;
@@ -67,8 +65,7 @@ impl TelemetryPlugin for OtlpPlugin {
             target,
             metrics,
             resource: OnceLock::new(),
-            half_sent: Mutex::default(),
-            unclear: Mutex::default(),
+            half_sent: HalfSent::default(),
         }))
     }
 }
@@ -78,10 +75,7 @@ struct OtlpExporter {
     metrics: Mutex<Reader>,
     /// Of the gateway's metrics.
     resource: OnceLock<TelemetryConfig>,
-    /// What became of records under one signal, until it is known under every other.
-    half_sent: Mutex<BTreeMap<(RequestId, Signal), ItemOutcome>>,
-    /// Records under way of which one signal's answer is missing, for an export that is cut off under the next.
-    unclear: Mutex<BTreeSet<RequestId>>,
+    half_sent: HalfSent,
 }
 
 #[async_trait]
@@ -100,55 +94,51 @@ impl TelemetryExporter for OtlpExporter {
     }
 
     async fn export(&self, batch: &[Arc<RequestMetrics>]) -> Delivery {
+        let mut known = self.half_sent.begin(batch);
         let mut after = None;
-        for signal in [Signal::Traces, Signal::Logs] {
-            let Some(wire) = self.target.wires.get(&signal) else { continue };
-            let items: Vec<Option<Item>> = batch
-                .iter()
-                .map(|record| {
-                    let known = self.half_sent().contains_key(&(record.id(), signal));
-                    (!known).then(|| records::encode(record, signal, &self.target))
-                })
-                .collect();
+        for (signal, wire) in self.of_records() {
+            let encode = |(index, record): (usize, &Arc<RequestMetrics>)| {
+                (!known.is_settled(index, signal)).then(|| records::encode(record, signal, &self.target))
+            };
+            let items: Vec<Option<Item>> = batch.iter().enumerate().map(encode).collect();
+            let sent = |index: usize| items.get(index).is_some_and(Option::is_some);
             match wire.export(batch, &items).await {
-                Delivery::Delivered => self.remember(batch, signal, &items, |_| ItemOutcome::Delivered),
+                Delivery::Delivered => {
+                    for index in (0..batch.len()).filter(|index| sent(*index)) {
+                        known.note(index, signal, ItemOutcome::Delivered);
+                    }
+                }
                 Delivery::Items(outcomes) => {
                     after = after.max(outcomes.iter().filter_map(ItemOutcome::after).max());
-                    self.remember(batch, signal, &items, |index| {
-                        outcomes.get(index).cloned().unwrap_or(ItemOutcome::Retry)
-                    });
-                    self.note_unclear(batch, &outcomes);
-                }
-                failure => {
-                    let unclear = self.take_unclear(batch);
-                    if failure == Delivery::Unknown || unclear.is_empty() {
-                        return failure;
+                    for (index, outcome) in outcomes.into_iter().enumerate().filter(|(index, _)| sent(*index))
+                    {
+                        known.note(index, signal, outcome);
                     }
-                    // It comes again at the next try, which has less to say.
+                }
+                // It comes again at the next try, which has less to say.
+                failure if failure != Delivery::Unknown && known.has_unclear() => {
                     if let Delivery::Retry { after: asked } = failure {
                         after = after.max(asked);
                     }
-                    return self.verdict(batch, &unclear, after);
+                    break;
                 }
+                failure => return known.end_with(failure),
             }
         }
-        self.verdict(batch, &self.take_unclear(batch), after)
+        known.end(&self.signals(), after)
     }
 
     /// Each signal knows what became of its part.
     fn cut_off(&self, batch: &[Arc<RequestMetrics>]) -> Delivery {
-        let mut unclear = self.take_unclear(batch);
-        for signal in [Signal::Traces, Signal::Logs] {
-            let Some(wire) = self.target.wires.get(&signal) else { continue };
-            for (record, outcome) in batch.iter().zip(wire.untold.tell(batch)) {
-                if outcome == ItemOutcome::Unknown {
-                    unclear.insert(record.id());
-                } else if outcome.is_settled() {
-                    self.half_sent().entry((record.id(), signal)).or_insert(outcome);
+        let mut known = self.half_sent.left_by(batch);
+        for (signal, wire) in self.of_records() {
+            for (index, outcome) in wire.untold.tell(batch).into_iter().enumerate() {
+                if !known.is_settled(index, signal) {
+                    known.note(index, signal, outcome);
                 }
             }
         }
-        self.verdict(batch, &unclear, None)
+        known.end(&self.signals(), None)
     }
 
     async fn export_metrics(&self, snapshot: &MetricsSnapshot) -> Delivery {
@@ -166,98 +156,32 @@ impl TelemetryExporter for OtlpExporter {
         delivery
     }
 
+    /// The worst of the signals; what a server threw away is told when there is nothing worse.
     async fn health(&self) -> Health {
         let all = self.target.wires.values().map(|wire| wire.health.get());
-        all.max_by_key(|health| match health {
+        let worst = all.max_by_key(|health| match health {
             Health::Ok => 0,
             Health::Degraded(_) => 1,
             Health::Down(_) => 2,
-        })
-        .unwrap_or(Health::Ok)
+        });
+        match worst {
+            None | Some(Health::Ok) => {
+                let told = self.target.wires.values().find_map(|wire| wire.thrown_away.told());
+                told.map_or(Health::Ok, Health::Degraded)
+            }
+            Some(other) => other,
+        }
     }
 }
 
 impl OtlpExporter {
-    fn half_sent(&self) -> std::sync::MutexGuard<'_, BTreeMap<(RequestId, Signal), ItemOutcome>> {
-        self.half_sent.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The signals that records are sent under, in order, and their ways.
+    fn of_records(&self) -> impl Iterator<Item = (Signal, &Wire)> {
+        let ways = &self.target.wires;
+        [Signal::Traces, Signal::Logs].into_iter().filter_map(|signal| Some((signal, ways.get(&signal)?)))
     }
 
-    fn unclear(&self) -> std::sync::MutexGuard<'_, BTreeSet<RequestId>> {
-        self.unclear.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn note_unclear(&self, batch: &[Arc<RequestMetrics>], outcomes: &[ItemOutcome]) {
-        let missing = batch.iter().zip(outcomes).filter(|(_, outcome)| **outcome == ItemOutcome::Unknown);
-        let mut unclear = self.unclear();
-        unclear.extend(missing.map(|(record, _)| record.id()));
-        while unclear.len() > HALF_SENT {
-            unclear.pop_first();
-        }
-    }
-
-    fn take_unclear(&self, batch: &[Arc<RequestMetrics>]) -> BTreeSet<RequestId> {
-        let mut unclear = self.unclear();
-        batch.iter().map(|record| record.id()).filter(|id| unclear.remove(id)).collect()
-    }
-
-    /// What became of a batch, once every signal had its turn or one was put off.
-    fn verdict(
-        &self,
-        batch: &[Arc<RequestMetrics>],
-        unclear: &BTreeSet<RequestId>,
-        after: Option<Duration>,
-    ) -> Delivery {
-        let outcome = |record: &Arc<RequestMetrics>| match self.settle(record.id()) {
-            ItemOutcome::Retry if unclear.contains(&record.id()) => ItemOutcome::Unknown,
-            ItemOutcome::Retry => ItemOutcome::again(after),
-            outcome => outcome,
-        };
-        let outcomes: Vec<_> = batch.iter().map(outcome).collect();
-        if outcomes.iter().all(|outcome| *outcome == ItemOutcome::Delivered) {
-            return Delivery::Delivered;
-        }
-        Delivery::Items(outcomes)
-    }
-
-    /// Keeps what is decided about the records that were sent under a signal.
-    fn remember(
-        &self,
-        batch: &[Arc<RequestMetrics>],
-        signal: Signal,
-        items: &[Option<Item>],
-        outcome: impl Fn(usize) -> ItemOutcome,
-    ) {
-        let mut known = self.half_sent();
-        for (index, (record, _)) in
-            batch.iter().zip(items).enumerate().filter(|(_, (_, item))| item.is_some())
-        {
-            let outcome = outcome(index);
-            if outcome.is_settled() {
-                known.insert((record.id(), signal), outcome);
-            }
-        }
-        // The oldest ids are the smallest; to forget one costs no more than that its span is sent twice.
-        while known.len() > HALF_SENT {
-            known.pop_first();
-        }
-    }
-
-    /// What became of a record under all signals; it is forgotten once that is known.
-    fn settle(&self, id: RequestId) -> ItemOutcome {
-        let mut known = self.half_sent();
-        let signals: Vec<_> = [Signal::Traces, Signal::Logs]
-            .into_iter()
-            .filter(|signal| self.target.wires.contains_key(signal))
-            .collect();
-        if signals.iter().any(|signal| !known.contains_key(&(id, *signal))) {
-            return ItemOutcome::Retry;
-        }
-        let outcomes: Vec<_> =
-            signals.into_iter().filter_map(|signal| Some((signal, known.remove(&(id, signal))?))).collect();
-        let rejected = outcomes.into_iter().find_map(|(signal, outcome)| match outcome {
-            ItemOutcome::Rejected { reason } => Some(format!("{}: {reason}", signal.word())),
-            _ => None,
-        });
-        rejected.map_or(ItemOutcome::Delivered, |reason| ItemOutcome::Rejected { reason })
+    fn signals(&self) -> Vec<Signal> {
+        self.of_records().map(|(signal, _)| signal).collect()
     }
 }

@@ -9,6 +9,7 @@ use magicapi_plugin::{ConfigError, Host, Secret};
 
 use super::client::Wire;
 use super::config::{Messages, OtlpSettings, Protocol, Signal, Temporality};
+use super::thrown_away::ThrownAway;
 use crate::endpoint::{Compression, check_url, check_whole_url};
 use crate::health::LastHealth;
 use crate::tally::Untold;
@@ -98,6 +99,7 @@ impl OtlpSettings {
                 request_bytes: self.request_bytes,
                 rejected: rejected.clone(),
                 health: LastHealth::default(),
+                thrown_away: ThrownAway::default(),
                 untold: Untold::default(),
             };
             wires.insert(*signal, wire);

@@ -43,9 +43,10 @@ async fn grpc_frames_and_statuses() {
     };
     for (code, details, expected) in [
         ("0", None, Some(Delivery::Delivered)),
-        ("1", None, Some(Delivery::Retry { after: None })),
+        ("1", None, Some(Delivery::Unknown)),
         ("3", None, Some(rejected(3))),
-        ("4", None, Some(Delivery::Retry { after: None })),
+        ("4", None, Some(Delivery::Unknown)),
+        ("11", None, Some(Delivery::Retry { after: None })),
         ("8", None, Some(Delivery::Retry { after: None })),
         ("8", Some(retry_info()), Some(Delivery::Retry { after })),
         ("13", None, Some(rejected(13))),
@@ -71,18 +72,26 @@ async fn grpc_frames_and_statuses() {
 #[tokio::test]
 async fn a_rate_limit_of_grpc_is_no_size_limit() {
     let settings = json!({ "signals": ["traces"], "protocol": "grpc", "endpoint": "http://collector:4317" });
-    for (message, expected) in [
-        ("grpc: received message larger than max (5000000 vs. 4194304)", Delivery::TooLarge),
-        ("gRPC%20message%20exceeds%20maximum%20size%204194304: 5000000", Delivery::TooLarge),
-        ("request entity too large", Delivery::TooLarge),
-        ("quota of project exhausted", Delivery::Retry { after: None }),
-        ("tenant exceeds ingestion rate", Delivery::Retry { after: None }),
-        ("tenant exceeds ingestion rate of 1000 bytes per second", Delivery::Retry { after: None }),
-        ("message larger than what is left of the quota", Delivery::Retry { after: None }),
-        ("tenant exceeds its limit", Delivery::Retry { after: None }),
+    let again = Delivery::Retry { after: None };
+    for (code, message, expected) in [
+        ("8", "grpc: received message larger than max (5000000 vs. 4194304)", Delivery::TooLarge),
+        ("8", "gRPC%20message%20exceeds%20maximum%20size%204194304: 5000000", Delivery::TooLarge),
+        ("8", "request entity too large", Delivery::TooLarge),
+        ("8", "quota of project exhausted", again.clone()),
+        ("8", "tenant exceeds ingestion rate", again.clone()),
+        ("8", "tenant exceeds ingestion rate of 1000 bytes per second", again.clone()),
+        ("8", "message larger than what is left of the quota", again.clone()),
+        ("8", "tenant exceeds its limit", again.clone()),
+        ("8", "tenant exceeds 1048576 bytes per second", again.clone()),
+        (
+            "11",
+            "Error, decoded message length too large: found 5000000 bytes, the limit is: 4194304 bytes",
+            Delivery::TooLarge,
+        ),
+        ("11", "out of range", again),
     ] {
         let script = Arc::new(Script::default());
-        let mut answer = grpc_answer("8", None, false, b"");
+        let mut answer = grpc_answer(code, None, false, b"");
         answer.headers_mut().insert("grpc-message", message.parse().unwrap());
         script.then(Ok(answer));
         assert_eq!(
