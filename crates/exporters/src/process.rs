@@ -86,7 +86,8 @@ pub(crate) struct Process {
 /// What it says on its standard output.
 pub(crate) struct Output {
     lines: Lines<ChildStdout>,
-    discretion: Discretion,
+    /// For what it says in other words than those of a line.
+    pub(crate) discretion: Discretion,
     /// For what nobody asked for.
     pub(crate) remarks: Remarks,
 }

@@ -6,6 +6,7 @@ use magicapi_plugin::{RequestId, Span};
 use serde::Deserialize;
 use tokio::time::timeout;
 
+use crate::discretion::Discretion;
 use crate::process::Output;
 
 /// How long a child may take until it is ready.
@@ -42,11 +43,15 @@ struct Written {
     reject: Option<String>,
 }
 
-/// Reads a line; what is wrong with it, when it is no answer.
-pub(super) fn parse(line: &[u8]) -> Result<Answer, String> {
-    let Written { ready, refuse, id, ok, retry, after, reject } =
-        serde_json::from_slice(line).map_err(|error| format!("not an answer: {error}"))?;
-    let cut = |reason: String| reason.chars().take(LONGEST_REASON).collect::<String>();
+/// Reads a line; what is wrong with it, when it is no answer. A text in it may be spelled otherwise than the child's secrets
+/// are known: reasons are looked at as they read, and the error quotes nothing.
+pub(super) fn parse(line: &[u8], discretion: &Discretion) -> Result<Answer, String> {
+    let Written { ready, refuse, id, ok, retry, after, reject } = serde_json::from_slice(line)
+        .map_err(|error| format!("not an answer: no JSON of its form, at column {}", error.column()))?;
+    let cut = |reason: String| {
+        let reason = discretion.keep(reason.into_bytes());
+        String::from_utf8_lossy(&reason).chars().take(LONGEST_REASON).collect::<String>()
+    };
     let retry = retry.filter(|yes| *yes).map(|_| Verdict::Retry(after.map(|span| span.0)));
     let reject = reject.map(|reason| Verdict::Reject(cut(reason)));
     let verdicts: Vec<Verdict> =
@@ -66,7 +71,7 @@ pub(super) fn parse(line: &[u8]) -> Result<Answer, String> {
 pub(super) async fn ready(output: &mut Output) -> Result<(), String> {
     let heard = async {
         loop {
-            match parse(&output.next().await?) {
+            match parse(&output.next().await?, &output.discretion) {
                 Ok(Answer::Ready) => return Ok(()),
                 Ok(Answer::Refuse(reason)) => return Err(reason),
                 Ok(Answer::Record(..)) => output.remarks.make("an answer before it was asked"),
@@ -80,7 +85,27 @@ pub(super) async fn ready(output: &mut Output) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Answer, Duration, RequestId, Verdict, parse};
+    use std::collections::BTreeMap;
+
+    use magicapi_plugin::Secret;
+
+    use super::{Answer, Duration, RequestId, Verdict};
+    use crate::discretion::Discretion;
+
+    fn parse(line: &[u8]) -> Result<Answer, String> {
+        let env = BTreeMap::from([("TOKEN".to_owned(), Secret::new("abc/def+ghi=="))]);
+        super::parse(line, &Discretion::about(&env))
+    }
+
+    #[test]
+    fn a_reason_is_kept_without_the_child_s_secrets_however_it_spells_them() {
+        for spelled in ["abc/def+ghi==", r"abc\/def+ghi==", r"abc\u002fdef\u002Bghi\u003d\u003d"] {
+            let said = format!(r#"{{"refuse": "bad token {spelled}"}}"#);
+            assert_eq!(parse(said.as_bytes()), Ok(Answer::Refuse("bad token ***".into())), "{said}");
+            let wrong = format!(r#"{{"ok": "{spelled}"}}"#);
+            assert!(!parse(wrong.as_bytes()).expect_err("no truth").contains("def"), "{wrong}");
+        }
+    }
 
     #[test]
     fn answers() {

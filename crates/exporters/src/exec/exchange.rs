@@ -105,7 +105,7 @@ impl<'a> Exchange<'a> {
     /// Takes one line of the child; an error is the end of all talk.
     async fn hear(&mut self, output: &mut Output) -> Result<(), String> {
         let line = output.next().await?;
-        let taken = parse(&line).and_then(|answer| match answer {
+        let taken = parse(&line, &output.discretion).and_then(|answer| match answer {
             Answer::Ready => Err("ready once more".into()),
             Answer::Refuse(reason) => {
                 self.refused = Some(reason);
