@@ -163,11 +163,10 @@ fn remedy(status: u16, fault: &Fault) -> Option<&'static str> {
     })
 }
 
-/// Whether the operator's names are the same. The version and the instance are the program's.
+/// Whether the operator gives attributes of the same names, which is what a mapping is about; values change with every pod.
 fn are_alike(one: &TelemetryConfig, other: &TelemetryConfig) -> bool {
-    one.service_name == other.service_name
-        && one.deployment_environment == other.deployment_environment
-        && one.resource_attributes == other.resource_attributes
+    one.deployment_environment.is_some() == other.deployment_environment.is_some()
+        && one.resource_attributes.keys().eq(other.resource_attributes.keys())
 }
 
 fn is_about_resource(reason: &str) -> bool {

@@ -177,6 +177,7 @@ async fn records_of_an_earlier_set_up_are_rejected_for_their_resource() {
     let now = batch(2).into_iter().map(|record| {
         let mut resource = names.clone();
         resource.service_version = "1.0.0".into();
+        resource.resource_attributes = [("team".to_owned(), "another value".to_owned())].into();
         Arc::new(RequestMetrics::seal(record.facts().clone(), Arc::new(resource), None, None, None))
     });
     let reason = "object mapping for [resource.service] tried to parse field [service] as object";

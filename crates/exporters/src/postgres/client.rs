@@ -113,13 +113,14 @@ impl From<sqlx::Error> for Fault {
         let answer = error.as_database_error().and_then(|e| e.try_downcast_ref::<PgDatabaseError>());
         answer.map_or_else(
             || Self::Retry(error.to_string()),
-            |answer| judge(answer.code(), answer.constraint(), answer.message()),
+            |answer| judge(answer.code(), (answer.constraint(), answer.column()), answer.message()),
         )
     }
 }
 
-/// What the server said. Its texts about records may quote them, so those are not used.
-pub(super) fn judge(state: &str, constraint: Option<&str>, message: &str) -> Fault {
+/// What the server said, and which constraint and which column it named. Its texts about records may quote them, so those
+/// are not used.
+pub(super) fn judge(state: &str, (constraint, column): (Option<&str>, Option<&str>), message: &str) -> Fault {
     let said = format!("{message} (SQLSTATE {state})");
     let refused = |remedy: &str| Fault::Refused(format!("{said}; {remedy}"));
     let record = |what: &str| {
@@ -134,6 +135,9 @@ pub(super) fn judge(state: &str, constraint: Option<&str>, message: &str) -> Fau
         ("2200H", _) => refused("its ids are used up: alter the column and its sequence to BIGINT"),
         ("23505", _) if constraint.is_some_and(|rule| rule.ends_with("_pkey")) => {
             refused("set the sequence of its ids behind the largest one")
+        }
+        ("23502", _) if column.is_none_or(|column| !Table::is_ours(column)) => {
+            refused("the gateway knows nothing for that column: give it a default, or let it be NULL")
         }
         ("23514", _) if constraint.is_none() => refused("make the part that these records belong to"),
         ("42P01" | "42703" | "42P10", _) => Fault::Unprepared(said),

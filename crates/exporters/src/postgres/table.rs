@@ -40,6 +40,11 @@ impl Table {
         Ok(Self { schema, name: part(name, LONGEST - suffix)? })
     }
 
+    /// Whether the gateway gives this column a value.
+    pub(super) fn is_ours(column: &str) -> bool {
+        COLUMNS.split(", ").any(|ours| ours == column)
+    }
+
     /// Its name, or that of a part, as it stands in statements.
     fn sql(&self, suffix: &str) -> String {
         let schema = self.schema.as_ref().map(|schema| format!("\"{schema}\".")).unwrap_or_default();

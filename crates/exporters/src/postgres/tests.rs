@@ -193,23 +193,26 @@ fn errors_are_judged_by_their_class() {
     for state in
         ["08006", "40001", "40P01", "53100", "53300", "55P03", "57014", "57P01", "57P03", "58030", "25P03"]
     {
-        assert_eq!(judge(state, None, "said"), Fault::Retry(format!("said (SQLSTATE {state})")));
+        assert_eq!(judge(state, (None, None), "said"), Fault::Retry(format!("said (SQLSTATE {state})")));
     }
     for state in ["28P01", "28000", "3D000", "42501", "25006", "2200H", "42804", "0A000", "57P04"] {
-        let Fault::Refused(text) = judge(state, None, "said") else { panic!("{state}") };
+        let Fault::Refused(text) = judge(state, (None, None), "said") else { panic!("{state}") };
         assert!(text.starts_with(&format!("said (SQLSTATE {state}); ")), "{text}");
     }
-    for state in ["22P02", "22P05", "22003", "22021", "23502", "44000", "54000", "54001", "P0001"] {
-        let Fault::Record(text) = judge(state, None, "canary") else { panic!("{state}") };
+    for state in ["22P02", "22P05", "22003", "22021", "44000", "54000", "54001", "P0001"] {
+        let Fault::Record(text) = judge(state, (None, None), "canary") else { panic!("{state}") };
         assert!(text.starts_with(&format!("SQLSTATE {state}: ")) && !text.contains("canary"), "{text}");
     }
-    assert!(matches!(judge("42P01", None, "said"), Fault::Unprepared(_)));
+    assert!(matches!(judge("42P01", (None, None), "said"), Fault::Unprepared(_)));
+    // A column of the operator's own has no value in any record; one of ours lacks it in some.
+    assert!(matches!(judge("23502", (None, Some("tenant")), "said"), Fault::Refused(_)));
+    assert!(matches!(judge("23502", (None, Some("ttfb")), "said"), Fault::Record(_)));
     // Which index, and whether there is one, makes the difference between a record's fault and the table's.
-    assert!(matches!(judge("23505", Some("logs_pkey"), "said"), Fault::Refused(_)));
+    assert!(matches!(judge("23505", (Some("logs_pkey"), None), "said"), Fault::Refused(_)));
     assert_eq!(
-        judge("23505", Some("one_a_day"), "said"),
+        judge("23505", (Some("one_a_day"), None), "said"),
         Fault::Record("SQLSTATE 23505: refused by one_a_day".into())
     );
-    assert!(matches!(judge("23514", Some("small"), "said"), Fault::Record(_)));
-    assert!(matches!(judge("23514", None, "no partition of relation"), Fault::Refused(_)));
+    assert!(matches!(judge("23514", (Some("small"), None), "said"), Fault::Record(_)));
+    assert!(matches!(judge("23514", (None, None), "no partition of relation"), Fault::Refused(_)));
 }
