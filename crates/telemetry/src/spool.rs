@@ -32,7 +32,7 @@ use magicapi_plugin::RequestMetrics;
 use magicapi_spool::{BatchId, SpoolError};
 use tokio::sync::Notify;
 
-use self::dead::DeadLetters;
+use self::dead::{DeadLetters, Place};
 use self::files::{Expired, Files};
 use self::handover::Handover;
 pub use self::look::{FileTotals, SpoolContents, SpoolSummary, SpooledRecord, UnreadableFile};
@@ -210,8 +210,12 @@ impl Spool {
 
     /// Keeps a rejected record with its reason.
     pub(crate) fn bury(self: &Arc<Self>, record: Arc<RequestMetrics>, share: Arc<Reservation>, reason: &str) {
-        if self.dead.add(record, share, reason) {
+        let place = self.dead.add(record, share, reason);
+        if place != Place::None {
             self.call();
+        }
+        if place == Place::HasHardly {
+            self.thread.press();
         }
     }
 

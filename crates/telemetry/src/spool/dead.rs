@@ -40,8 +40,19 @@ struct Waiting {
     letters: Vec<Letter>,
     bytes: usize,
     writing: bool,
+    /// Letters for which there was no room, not yet said.
+    lost: u64,
     /// That they cannot be written has been said.
     said: bool,
+}
+
+/// Whether a letter has its place.
+#[derive(PartialEq, Eq)]
+pub(super) enum Place {
+    Has,
+    /// And they fill up: they should be written now.
+    HasHardly,
+    None,
 }
 
 struct Letter {
@@ -58,16 +69,17 @@ impl DeadLetters {
         Self { dir, tally, disk, max_age, waiting, batches, records, bytes }
     }
 
-    /// Takes a letter; `false` when there is no room.
-    pub(super) fn add(&self, record: Arc<RequestMetrics>, share: Arc<Reservation>, reason: &str) -> bool {
+    /// Takes a letter, if there is room. The one that finds none is only counted, and that is said when the next are written.
+    pub(super) fn add(&self, record: Arc<RequestMetrics>, share: Arc<Reservation>, reason: &str) -> Place {
         let mut waiting = lock(&self.waiting);
         let bytes = record.memory();
         if waiting.bytes + bytes > MEMORY && !waiting.letters.is_empty() {
-            return false;
+            waiting.lost += 1;
+            return Place::None;
         }
         waiting.bytes += bytes;
         waiting.letters.push(Letter { record, _share: Some(share), reason: reason.to_owned() });
-        true
+        if waiting.bytes > MEMORY / 2 { Place::HasHardly } else { Place::Has }
     }
 
     /// Writes letters, for the spool's thread.
@@ -90,7 +102,16 @@ impl DeadLetters {
         let letters = std::mem::take(&mut waiting.letters);
         waiting.bytes = 0;
         waiting.writing = !letters.is_empty();
+        let lost = std::mem::take(&mut waiting.lost);
         drop(waiting);
+        if lost > 0 {
+            let exporter = self.tally.name();
+            tracing::warn!(
+                exporter,
+                records = lost,
+                "spool: rejected faster than dead letters can be written; not kept"
+            );
+        }
         if letters.is_empty() {
             return;
         }

@@ -129,6 +129,8 @@ impl Spool {
                 self.came_back.fetch_or(fate.tried, Ordering::Release);
                 self.records.fetch_add(again, Ordering::Relaxed);
                 self.tally.receive(again);
+                // The back end may have them.
+                self.tally.count(Event::Ambiguous, usize::try_from(again).unwrap_or(usize::MAX));
                 self.measure();
             }
         }

@@ -11,10 +11,11 @@ use super::{balanced, dropped, eventually, files, only, send, small, start};
 use crate::core::Core;
 use crate::lane::Lane;
 use crate::memory::Reservation;
+use crate::metrics::Event;
 use crate::queue::Item;
 use crate::scripted::{Answer, Script, facts, redactor};
 use crate::settings::{CaptureSettings, PipelineSettings};
-use crate::spool::{Spool, Spooler};
+use crate::spool::{Fate, Spool, Spooler};
 use crate::tally::Tally;
 
 const HOUR: Duration = Duration::from_hours(1);
@@ -96,6 +97,24 @@ fn what_the_worker_takes_from_memory_says_nothing_of_what_is_being_written() {
     assert!(spool.offer(items, Some(0)).is_ok());
     assert_eq!((spool.take_handover(true).len(), spool.take_handover(false).len()), (2, 2));
     assert!(spool.is_writing());
+}
+
+/// What was settled comes back with the file, and is sent again.
+#[test]
+fn a_file_that_cannot_be_written_anew_is_counted_as_sent_twice() {
+    let root = TempDir::new().expect("a directory");
+    let (core, lane, _) = left(&root, small());
+    let spool = lane.spool.as_ref().expect("a spool");
+    spool.open();
+    let (origin, mut items) = spool.take(core.budget(), &|record| record).expect("a batch");
+    spool.settle(2);
+    lane.count(Event::Sent, 2);
+    std::fs::remove_dir_all(root.path().join("x")).expect("a directory");
+    items.drain(..2);
+    spool.give_back(origin, items, Fate { whole: false, tried: true });
+    let status = lane.status();
+    assert_eq!((status.spool_records, status.sent, status.ambiguous), (4, 2, 2), "{status:?}");
+    balanced(&status);
 }
 
 /// A whole batch comes when the breaker opens; it is no more here than it was in the queue.
