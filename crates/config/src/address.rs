@@ -52,13 +52,18 @@ pub(crate) fn masked(text: &str) -> String {
     format!("{scheme}://{user}{host}{path}{}{}", query.unwrap_or_default(), fragment.unwrap_or_default())
 }
 
-/// The password in an address and the values of its query, as they stand there and decoded. A user's name alone may be
-/// any word, so it is none.
+/// Parameters of libpq whose values are names: a gateway's may stand in any text.
+const NO_SECRETS: [&str; 6] =
+    ["application_name", "options", "host", "dbname", "user", "target_session_attrs"];
+
+/// User and password in an address and the values of its query, as they stand there and decoded. A user may be a key, with or
+/// without a password; whoever looks for these leaves out what may be a word.
 pub(crate) fn secrets(text: &str) -> Vec<String> {
     let Some(address) = Address::parse(text) else { return Vec::new() };
-    let password = address.user_info.and_then(|user| user.split_once(':')).map(|(_, password)| password);
-    let values = address.items().map(|(_, value)| value);
-    let texts = password.into_iter().chain(values).filter(|text| !text.is_empty());
+    let user_info = address.user_info.into_iter().flat_map(|user| user.splitn(2, ':'));
+    let is_secret = |name: &str| !name.starts_with("ssl") && !NO_SECRETS.contains(&name);
+    let items = address.items().filter(|(name, _)| name.is_none_or(is_secret));
+    let texts = user_info.chain(items.map(|(_, value)| value)).filter(|text| !text.is_empty());
     let with_decoded = texts.flat_map(|text| {
         let decoded = decode(text).filter(|decoded| decoded != text);
         std::iter::once(text.to_owned()).chain(decoded)
@@ -74,15 +79,21 @@ mod tests {
     fn what_of_an_address_is_secret_is_masked_and_known() {
         for (text, shown, known) in [
             ("https://host:9200/path", "https://host:9200/path", vec![]),
-            ("https://user:pass@host", "https://***@host", vec!["pass"]),
-            ("https://user@host/", "https://***@host/", vec![]),
+            ("https://user:pass@host", "https://***@host", vec!["user", "pass"]),
+            ("https://token@host/", "https://***@host/", vec!["token"]),
+            ("https://token:@host/", "https://***@host/", vec!["token"]),
+            (
+                "postgres://h/db?sslmode=require&application_name=gateway-1&password=pw",
+                "postgres://h/db?sslmode=***&application_name=***&password=***",
+                vec!["pw"],
+            ),
             (
                 "https://u:p%40s@host:1/a?key=v%2F1&flag#part",
                 "https://***@host:1/a?key=***&***#***",
-                vec!["p%40s", "p@s", "v%2F1", "v/1", "flag"],
+                vec!["u", "p%40s", "p@s", "v%2F1", "v/1", "flag"],
             ),
             ("https://host?a=b?c#d?e=f", "https://host?a=***#***", vec!["b?c"]),
-            ("https://u:a@b@host", "https://***@host", vec!["a@b"]),
+            ("https://u:a@b@host", "https://***@host", vec!["u", "a@b"]),
             ("no address", "no address", vec![]),
         ] {
             assert_eq!(

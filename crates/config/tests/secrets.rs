@@ -79,7 +79,7 @@ telemetry:
     assert_eq!(shown(&file, "tokens"), r#"["***","***"]"#);
     let routes = r#"[{"url":"http://***@a","token":"***","headers":{"x":"***"}}]"#;
     assert_eq!((shown(&file, "routes").as_str(), shown(&file, "tags").as_str()), (routes, r#"["open"]"#));
-    assert_eq!(secrets(&file), ["canary-1", "canary-2", "canary-3", "canary-4", "canary-5"]);
+    assert_eq!(secrets(&file), ["canary-1", "canary-2", "u", "canary-3", "canary-4", "canary-5"]);
     let all: String = file.origins.iter().map(|one| one.value.as_str()).collect();
     assert!(!all.contains("canary"), "{all}");
 
