@@ -53,6 +53,17 @@ async fn auth_keys_hash_is_the_key_that_opens() {
     assert_eq!(other.ask(&json!({}), &WITH_KEY).await.status, 401);
 }
 
+/// Of several credentials the one that opens counts; it stands in no record, whoever repeats it.
+#[tokio::test]
+async fn auth_keys_hash_finds_its_key_among_others_and_keeps_it_out_of_the_record() {
+    const OPENS: &str = "Zk+b/07q7Zt4Lw9Xk2Vb8Nm5";
+    let scene = Scene::start(entry(&[("hash", json!(hash_of(OPENS)))])).await;
+    let headers = [("authorization", "Bearer another"), ("x-api-key", OPENS)];
+    assert_eq!(scene.ask(&json!({ "text": format!("you are {OPENS}") }), &headers).await.status, 200);
+    let record = scene.last_of(1).await.to_string();
+    assert!(record.contains("you are [REDACTED:caller_key]") && !record.contains(OPENS), "{record}");
+}
+
 #[tokio::test]
 async fn auth_keys_name_and_project_stand_in_the_record() {
     let scene = Scene::start(entry(&[("name", json!("the-name")), ("project", json!("the-project"))])).await;

@@ -33,14 +33,18 @@ pub(crate) struct Applicant<'a> {
     pub(crate) unsure: bool,
 }
 
-/// The virtual key of the caller; `None` where the mode asks for none. Needs no route, so it comes first.
-pub(crate) fn identify(snapshot: &Snapshot, presented: &[Secret]) -> Result<Option<Arc<Identity>>, Error> {
+/// Whose virtual key came, and which of those presented it is; `None` where the mode asks for none. Needs no route, so it
+/// comes first.
+pub(crate) fn identify<'p>(
+    snapshot: &Snapshot,
+    presented: &'p [Secret],
+) -> Result<Option<(Arc<Identity>, &'p Secret)>, Error> {
     if snapshot.config.auth.mode != AuthMode::Keys {
         return Ok(None);
     }
-    let found = presented.iter().find_map(|key| snapshot.access.identify(key.expose()));
+    let found = presented.iter().find_map(|key| Some((snapshot.access.identify(key.expose())?, key)));
     match (found, presented.is_empty()) {
-        (Some(identity), _) => Ok(Some(identity)),
+        (Some(found), _) => Ok(Some(found)),
         (None, true) => Err(unauthenticated(
             "this gateway wants a key of its own; send `Authorization: Bearer <key>` with the key that its operator \
              gave you",

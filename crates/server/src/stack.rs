@@ -81,10 +81,12 @@ async fn prepare(
     let presented = identify::presented(&parts.headers)?;
     exchange.caller_key = presented.keys.first().cloned();
     let snapshot = exchange.snapshot.clone();
-    let identity = admit::identify(&snapshot, &presented.keys)?;
-    if let Some(identity) = &identity {
-        exchange.set_identity(identity);
-    }
+    let identity = admit::identify(&snapshot, &presented.keys)?.map(|(identity, key)| {
+        exchange.set_identity(&identity);
+        // Of several the one that opened the door is the one to be kept out of the record.
+        exchange.caller_key = Some(key.clone());
+        identity
+    });
     admit::room_for_record(&exchange.shared)?;
     if let Some(json) = models::answer(&snapshot, call, &parts, &presented.keys, identity.as_deref())? {
         return Ok(Prepared::Own(json));
