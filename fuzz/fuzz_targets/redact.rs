@@ -38,6 +38,7 @@ fuzz_target!(|input: (&[u8], &[u8], String)| {
         request: Some(Bytes::copy_from_slice(body)),
         response: Some(serde_json::json!({"choices": [{"delta": {"content": text}}]}).to_string().into()),
         streamed_data: Some(events.into()),
+        ..Content::default()
     };
     let (mut after, mut facts) = (before.clone(), Facts::new(RequestId::mint(), SystemTime::UNIX_EPOCH));
     let outcome = REDACTOR.apply(&mut after, &mut facts);
