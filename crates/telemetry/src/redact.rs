@@ -269,6 +269,7 @@ impl Redactor {
                 in_events.masked();
                 Some(format!("[\"{}\"]", search.replacement(document::PATH, &events)).into())
             } else if places.is_strange
+                || places.is_scattered
                 || !in_events.cover(&in_response)
                 || !places.hide(in_response.hidden())
             {

@@ -11,9 +11,11 @@ pub(super) fn secret_in(name: &[u8], value: &[u8]) -> Option<Range<usize>> {
     // `Token …`, `Api-Key …`: it stands behind the scheme.
     let start = space.filter(|_| ends_with(name, b"authorization")).map_or(0, |space| space + 1);
     let secret = value.get(start..)?;
+    // Of several words the first tells: what explains a secret begins as a sentence does.
+    let first = secret.split(|byte| *byte == b' ').next().unwrap_or_default();
     let password = [&b"word"[..], b"wd", b"phrase"].iter().any(|end| ends_with(name, end));
-    let good = if password { is_password(secret) } else { is_credential(secret) };
-    (good && !secret.contains(&b' ')).then_some(start..end)
+    let good = if password { is_password(first) } else { is_credential(first) };
+    good.then_some(start..end)
 }
 
 /// Ends of names, in the singular and without `-`, `_` and `.`, whose values are secrets.

@@ -39,10 +39,6 @@ impl Visitor for Probe<'_, '_> {
     fn masked(&mut self, _: &[u8], _: Range<usize>, _: &Here) {
         self.values.masked();
     }
-
-    fn logprobs(&mut self, _: &[u8], _: Range<usize>) -> bool {
-        false
-    }
 }
 
 /// Notes what a document holds.
@@ -105,11 +101,12 @@ impl Visitor for Rewrite<'_, '_> {
         self.whole(bytes, &span, &text, PATH);
     }
 
-    fn logprobs(&mut self, bytes: &[u8], span: Range<usize>) -> bool {
-        if self.drop_logprobs {
-            self.transcript.value(bytes, &span, &taken_out(span.len()));
-        }
+    fn takes_logprobs(&self) -> bool {
         self.drop_logprobs
+    }
+
+    fn logprobs(&mut self, bytes: &[u8], span: Range<usize>) {
+        self.transcript.value(bytes, &span, &taken_out(span.len()));
     }
 }
 

@@ -93,11 +93,16 @@ fn chosen(values: &[(Vec<u8>, Name)]) -> Vec<&(Vec<u8>, Name)> {
 }
 
 /// Whether a text begins with the same thing again and again, `part` in it: behind each of those it would be followed to its
-/// end, wherever they stand. What holds another value twice and is no repetition is looked for.
+/// end, wherever they stand. What holds another value twice and is no repetition is looked for, unless it is long: many
+/// long ones may share their parts in turn.
 fn repeats(text: &[u8], part: &[u8]) -> bool {
     const TIMES: usize = 4;
+    const LONG: usize = 512;
     let mut places = memmem::find_iter(text, part);
     let (Some(first), Some(second)) = (places.next(), places.next()) else { return false };
+    if text.len() > LONG {
+        return true;
+    }
     let period = second - first;
     let head = text.get(..(TIMES - 1) * period);
     first < period && head.is_some() && head == text.get(period..TIMES * period)

@@ -121,12 +121,20 @@ pub(super) fn value_text(bytes: &[u8], span: &Range<usize>) -> Vec<u8> {
     }
 }
 
+/// What is kept of the texts that were found in a record, so that it stays small whatever stands in it. The first few
+/// hundred are looked for again.
+const MOST_TEXTS: usize = 16 << 10;
+const MOST_BYTES: usize = 4 << 20;
+
 /// What was found.
 #[derive(Default)]
 pub(super) struct Values {
     /// Each text once, in the order in which they were found.
     pub(super) texts: Vec<(Vec<u8>, Name)>,
     seen: HashSet<Vec<u8>>,
+    /// Bytes of all texts; past [`MOST_BYTES`] no more are kept.
+    bytes: usize,
+    overflows: bool,
     /// How often each sort was found.
     counts: BTreeMap<(Class, usize, &'static str), u64>,
     /// The strings that stood at configured paths, when that is asked for.
@@ -156,7 +164,7 @@ impl Values {
 
     pub(super) fn add(&mut self, text: &[u8], name: Name) {
         *self.counts.entry(key(name)).or_default() += 1;
-        if !self.seen.contains(text) {
+        if !self.seen.contains(text) && self.has_room(text) {
             self.seen.insert(text.to_vec());
             self.texts.push((text.to_vec(), name));
             // Found in JSON inside a string, it stands elsewhere as it is.
@@ -166,6 +174,13 @@ impl Values {
                 self.texts.push((plain, name));
             }
         }
+    }
+
+    fn has_room(&mut self, text: &[u8]) -> bool {
+        let has = self.bytes + text.len() <= MOST_BYTES && self.texts.len() < MOST_TEXTS;
+        self.bytes += if has { text.len() } else { 0 };
+        self.overflows |= !has;
+        has
     }
 
     /// Notes that something stands at a configured path. Its text is not looked for elsewhere.
@@ -189,10 +204,15 @@ impl Values {
     pub(super) fn cover(&self, others: &Self) -> bool {
         /// Parts are looked for among so many; past that, content goes rather than time.
         const MOST: usize = 1000;
-        others.texts.iter().all(|(text, _)| {
-            self.seen.contains(text)
-                || self.texts.iter().take(MOST).any(|(mine, _)| memchr::memmem::find(mine, text).is_some())
-        })
+        !others.overflows
+            && others.texts.iter().all(|(text, _)| {
+                self.seen.contains(text)
+                    || self
+                        .texts
+                        .iter()
+                        .take(MOST)
+                        .any(|(mine, _)| memchr::memmem::find(mine, text).is_some())
+            })
     }
 
     pub(super) fn counts(&self) -> impl Iterator<Item = (Name, u64)> {
@@ -205,10 +225,12 @@ impl Values {
     /// Takes over everything from `other`.
     pub(super) fn join(&mut self, other: &Self) {
         for (text, name) in &other.texts {
-            if self.seen.insert(text.clone()) {
+            if !self.seen.contains(text) && self.has_room(text) {
+                self.seen.insert(text.clone());
                 self.texts.push((text.clone(), *name));
             }
         }
+        self.overflows |= other.overflows;
         for (key, count) in &other.counts {
             *self.counts.entry(*key).or_default() += count;
         }
@@ -226,5 +248,30 @@ fn key(name: Name) -> (Class, usize, &'static str) {
     match name {
         Name::Builtin(name, class) => (class, 0, name),
         Name::Custom(at) => (Class::Custom, at, ""),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{MOST_TEXTS, PATH, Values};
+
+    #[test]
+    fn what_is_kept_of_a_record_is_bounded_and_then_covers_nothing() {
+        let (mut many, mut few) = (Values::default(), Values::default());
+        for number in 0..MOST_TEXTS + 10 {
+            many.add(format!("text {number}").as_bytes(), PATH);
+        }
+        few.add(b"text 3", PATH);
+        assert_eq!(
+            (many.texts.len(), many.counts().map(|(_, count)| count).sum()),
+            (MOST_TEXTS, MOST_TEXTS as u64 + 10)
+        );
+        assert!(many.cover(&few) && !few.cover(&many));
+        let mut joined = Values::default();
+        joined.join(&many);
+        assert!(!joined.cover(&joined) && joined.texts.len() == MOST_TEXTS);
+        let mut long = Values::default();
+        (0..9).for_each(|number| long.add(format!("{number}{}", "x".repeat(1 << 20)).as_bytes(), PATH));
+        assert_eq!(long.texts.len(), 3);
     }
 }

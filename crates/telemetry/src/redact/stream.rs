@@ -2,8 +2,10 @@
 //! every event gets its slice of the result.
 //!
 //! A place is a path in the event; array elements count by their `index`, events by `type` and what else tells parallel
-//! texts apart. That holds for chat chunks, tool arguments, completions, response events and events nobody has seen yet.
+//! texts apart. That holds for chat chunks, tool arguments, completions, response events and events nobody has seen yet. Where
+//! what should tell parallel texts apart is another in every event, [`scattered`] looks at what they say one after the other.
 
+mod scattered;
 mod slice;
 
 use std::collections::{HashMap, HashSet};
@@ -11,6 +13,7 @@ use std::ops::Range;
 
 use memchr::memmem;
 
+use self::scattered::Scattered;
 pub(super) use self::slice::{slice, take_out};
 use super::answer::{Answer, is_understood};
 use super::document::PATH;
@@ -20,9 +23,13 @@ use super::search::{Search, Values};
 use super::text::Span;
 use super::walk::{Here, Inner, Malformed, Visitor, Walk, mix, strings};
 
-/// Members of an event that tell its text from that of other events.
-const TELLS: [&[u8]; 7] =
-    [b"type", b"item_id", b"output_index", b"content_index", b"summary_index", b"annotation_index", b"index"];
+/// Members of an event that tell its text from that of events of the same `type`.
+const TELLS: [&[u8]; 5] =
+    [b"output_index", b"content_index", b"summary_index", b"annotation_index", b"index"];
+/// This one too, where there is no index of the output: some servers write another in every event.
+const ITEM: &[u8] = b"item_id";
+/// More places than any stream has; past that, content goes rather than memory.
+const MOST_PLACES: usize = 1 << 18;
 /// Pieces as long as this are looked at by themselves, too: they may be whole values, beside which others stand.
 const LONG_PIECE: usize = 12;
 /// A place that always says the same, such as an `id`, is that text once, if the text is at least so long.
@@ -44,6 +51,9 @@ struct Place {
     spans: Vec<Span>,
     /// How much of the text the events so far had, while slices are handed out.
     given: usize,
+    /// Stands for its path, whatever else tells it apart; and how many places there were before it.
+    path: u64,
+    position: usize,
 }
 
 impl Place {
@@ -93,21 +103,32 @@ pub(super) struct Places {
     other: Values,
     /// Paths lead into the answer, and of some event nobody knows where in the answer its text belongs.
     pub(super) is_strange: bool,
+    /// What stands in places of one piece each.
+    scattered: Scattered,
+    /// Something was found there: in no one place.
+    pub(super) is_scattered: bool,
 }
 
 /// Reads all events.
 struct Gather<'s, 'r> {
     places: &'s mut Places,
     search: &'s mut Search<'r>,
+    /// What tells the event's places from those of others.
+    tells: u64,
 }
 
 impl Gather<'_, '_> {
     fn push(&mut self, bytes: &[u8], inner: &Inner, here: &Here, masked: bool) {
         self.search.decode(bytes, inner);
         let piece = self.search.text(bytes, inner);
-        let place = self.places.known.entry(here.place).or_default();
+        if piece.is_empty() || self.places.known.len() > MOST_PLACES {
+            return;
+        }
+        let position = self.places.known.len();
+        let place = self.places.known.entry(here.place ^ self.tells).or_default();
         place.masked |= masked;
         if place.pieces == 0 {
+            (place.path, place.position) = (here.place, position);
             place.secret_name = here.secret_name.clone().and_then(|name| bytes.get(name)).map(<[u8]>::to_vec);
         }
         if !place.push(piece) || masked {
@@ -154,10 +175,6 @@ impl Visitor for Gather<'_, '_> {
         // What is malformed showed itself when it was crossed.
         let _ = strings(value, here.place, |bytes, inner, here| self.push(bytes, inner, here, true));
     }
-
-    fn logprobs(&mut self, _: &[u8], _: Range<usize>) -> bool {
-        false
-    }
 }
 
 /// What stands between the quotes of a string.
@@ -167,17 +184,25 @@ fn string_at(bytes: &[u8], span: &Range<usize>) -> Option<Inner> {
     Some(Inner { span: span.start + 1..span.end - 1, escaped: inner.contains(&b'\\') })
 }
 
-/// Where an event begins: what tells it apart, and which paths lead into it.
-fn root(event: &[u8], position: usize, paths: &Paths, response: &States) -> Here {
-    let mut place = 0u64;
+/// Where an event begins, and which paths lead into it; what tells it from others of its type.
+fn root(event: &[u8], position: usize, paths: &Paths, response: &States) -> (Here, u64) {
+    let (mut place, mut tells, mut item, mut has_output) = (0u64, 0u64, 0u64, false);
     // An event that is no object is all of one place.
     let _ = Walk::new(event, paths, false).members(|key, value| {
-        if TELLS.contains(&key) {
+        let here = || mix(mix(0, key), value);
+        match key {
+            b"type" => place = here(),
+            ITEM => item = here(),
             // In any order.
-            place = place.wrapping_add(mix(mix(0, key), value));
+            _ if TELLS.contains(&key) => tells = tells.wrapping_add(here()),
+            _ => {}
         }
+        has_output |= key == b"output_index";
         true
     });
+    if !has_output {
+        tells = tells.wrapping_add(item);
+    }
     let mut states = response.clone();
     if !states.is_empty() {
         let events = paths.step(response, Child::Name(b"streamed_data"));
@@ -186,7 +211,7 @@ fn root(event: &[u8], position: usize, paths: &Paths, response: &States) -> Here
             paths.add_unread(&mut states);
         }
     }
-    Here { place, states, secret_name: None }
+    (Here { place, states, secret_name: None }, tells)
 }
 
 /// Puts the text of every place together and looks at it; notes what it finds. `response` is where paths stand at the
@@ -202,13 +227,18 @@ pub(super) fn gather(
     let mut position = 0;
     Walk::new(events, paths, false).elements(|span| {
         let event = events.get(span).unwrap_or_default();
-        let (here, answer) =
-            (root(event, position, paths, response), Answer::of_event(event, paths, response));
+        let answer = Answer::of_event(event, paths, response);
+        let (here, tells) = root(event, position, paths, response);
         position += 1;
         places.is_strange |= !response.is_empty() && !is_understood(event, paths, response);
-        let mut gather = Gather { places: &mut places, search };
+        let mut gather = Gather { places: &mut places, search, tells };
         Walk::new(event, paths, true).of_event(answer.as_ref()).document(&here, &mut gather)
     })?;
+    if places.known.len() > MOST_PLACES {
+        return Err(Malformed);
+    }
+    places.scattered = Scattered::of(places.known.values());
+    places.is_scattered = places.scattered.look(search, values);
     for place in places.known.values_mut() {
         if place.constant && place.text.len() < CONSTANT {
             place.unfold();
@@ -244,6 +274,7 @@ fn look(place: &mut Place, search: &mut Search<'_>, values: &mut Values) {
 impl Places {
     /// Looks again, now that `search` knows what stands elsewhere in the record.
     pub(super) fn look_again(&mut self, search: &mut Search<'_>, values: &mut Values) {
+        self.is_scattered |= self.scattered.look(search, values);
         self.known.values_mut().for_each(|place| look(place, search, values));
         values.join(&self.other);
         self.clean.clear();

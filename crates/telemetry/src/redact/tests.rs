@@ -7,6 +7,7 @@ mod numbers;
 mod paths;
 mod properties;
 mod samples;
+mod scattered;
 mod streams;
 mod work;
 

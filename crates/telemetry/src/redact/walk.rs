@@ -13,6 +13,9 @@ use super::text::unescape;
 
 /// Deeper than any document that assembly lets through.
 const MOST_LEVELS: usize = 256;
+/// With fewer levels left elements are known by their position: an `index` is looked for across the element, and whatever
+/// nests arrays deeper than any dialect would be crossed again and again.
+const INDEXED: usize = MOST_LEVELS - 10;
 
 /// The document could not be read.
 #[derive(Debug, PartialEq, Eq)]
@@ -46,8 +49,12 @@ pub(super) trait Visitor {
     fn number(&mut self, bytes: &[u8], span: Range<usize>);
     /// A value of any kind at a configured path; it is not walked.
     fn masked(&mut self, bytes: &[u8], span: Range<usize>, here: &Here);
-    /// Token by token probabilities, which spell the text once more: whether they are taken whole.
-    fn logprobs(&mut self, bytes: &[u8], span: Range<usize>) -> bool;
+    /// Token by token probabilities, which spell the text once more: whether they are taken whole, by [`Self::logprobs`].
+    fn takes_logprobs(&self) -> bool {
+        false
+    }
+    /// They stand there, and are not walked.
+    fn logprobs(&mut self, _: &[u8], _: Range<usize>) {}
 }
 
 /// Shows each string value of a document and nothing else; no path is followed.
@@ -72,10 +79,6 @@ impl<F: FnMut(&[u8], &Inner, &Here)> Visitor for Strings<F> {
     fn number(&mut self, _: &[u8], _: Range<usize>) {}
 
     fn masked(&mut self, _: &[u8], _: Range<usize>, _: &Here) {}
-
-    fn logprobs(&mut self, _: &[u8], _: Range<usize>) -> bool {
-        false
-    }
 }
 
 /// A walk under way.
@@ -210,13 +213,12 @@ impl<'a, 'p> Walk<'a, 'p> {
             raw
         };
         self.space();
-        if matches!(name, b"logprobs" | b"logprobsResult") && matches!(self.peek(), Some(b'{' | b'[')) {
-            let begin = self.at;
+        let spells =
+            matches!(name, b"logprobs" | b"logprobsResult") && matches!(self.peek(), Some(b'{' | b'['));
+        if spells && visitor.takes_logprobs() {
             let span = self.skip()?;
-            if visitor.logprobs(self.bytes, span) {
-                return Ok(());
-            }
-            self.at = begin;
+            visitor.logprobs(self.bytes, span);
+            return Ok(());
         }
         let mut states = self.paths.step(&here.states, Child::Name(name));
         if let Some(answer) = self.answer.filter(|_| levels == MOST_LEVELS - 1) {
@@ -239,7 +241,7 @@ impl<'a, 'p> Walk<'a, 'p> {
         loop {
             self.space();
             let is_known = self.places || !here.states.is_empty();
-            let index = if is_known { self.element_index(position) } else { position };
+            let index = if is_known && levels >= INDEXED { self.element_index(position) } else { position };
             let place = if self.places { mix(here.place, &element_name(index)) } else { 0 };
             let mut states = self.paths.step(&here.states, Child::Index(index));
             if index != position && !self.places {

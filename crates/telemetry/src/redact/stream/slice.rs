@@ -18,11 +18,14 @@ struct Slice<'s, 'r> {
     search: &'s mut Search<'r>,
     transcript: Transcript,
     drop_logprobs: bool,
+    /// What tells the event's places from those of others.
+    tells: u64,
 }
 
 impl Visitor for Slice<'_, '_> {
     fn string(&mut self, bytes: &[u8], inner: &Inner, here: &Here) {
-        let Some(place) = self.places.known.get_mut(&here.place) else { return };
+        let key = here.place ^ self.tells;
+        let Some(place) = self.places.known.get_mut(&key) else { return };
         if place.spans.is_empty() {
             return;
         }
@@ -35,7 +38,7 @@ impl Visitor for Slice<'_, '_> {
         if spans.get(first).is_some_and(|span| span.start < base + length) {
             self.transcript.string(bytes, inner, base, &spans);
         }
-        if let Some(place) = self.places.known.get_mut(&here.place) {
+        if let Some(place) = self.places.known.get_mut(&key) {
             place.spans = spans;
         }
     }
@@ -71,11 +74,12 @@ impl Visitor for Slice<'_, '_> {
         self.transcript.value(bytes, &span, &format!("\"{with}\""));
     }
 
-    fn logprobs(&mut self, bytes: &[u8], span: Range<usize>) -> bool {
-        if self.drop_logprobs {
-            self.transcript.value(bytes, &span, &taken_out(span.len()));
-        }
+    fn takes_logprobs(&self) -> bool {
         self.drop_logprobs
+    }
+
+    fn logprobs(&mut self, bytes: &[u8], span: Range<usize>) {
+        self.transcript.value(bytes, &span, &taken_out(span.len()));
     }
 }
 
@@ -89,13 +93,15 @@ pub(in crate::redact) fn slice(
 ) -> Result<Bytes, Malformed> {
     let paths = search.paths();
     let (mut position, mut copied) = (0, 0);
-    let mut slice = Slice { places, search, transcript: Transcript::with_room(events.len()), drop_logprobs };
+    let transcript = Transcript::with_room(events.len());
+    let mut slice = Slice { places, search, transcript, drop_logprobs, tells: 0 };
     Walk::new(events, paths, false).elements(|span| {
         slice.transcript.between(events, copied..span.start);
         copied = span.end;
         let event = events.get(span).unwrap_or_default();
-        let (here, answer) =
-            (root(event, position, paths, response), Answer::of_event(event, paths, response));
+        let answer = Answer::of_event(event, paths, response);
+        let here;
+        (here, slice.tells) = root(event, position, paths, response);
         position += 1;
         slice.transcript.begin();
         Walk::new(event, paths, true).of_event(answer.as_ref()).document(&here, &mut slice)?;

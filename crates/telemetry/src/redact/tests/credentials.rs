@@ -59,6 +59,20 @@ fn names_in_the_plural_hold_secrets_too() {
     }
 }
 
+/// The first word tells: a sentence about passwords begins as sentences do.
+#[test]
+fn a_password_of_several_words_goes_whole() {
+    for password in ["hunter2! blue horse", "p4ssw0rd and more  "] {
+        assert_eq!(
+            member("password", &json!(password)).as_str().map(str::trim),
+            Some("[REDACTED:credential]")
+        );
+    }
+    for innocent in ["The password must hold 1 digit!", "at least 8 characters", "required"] {
+        assert_eq!(member("password", &json!(innocent)), innocent);
+    }
+}
+
 #[test]
 fn what_has_a_form_of_its_own_keeps_its_name() {
     let key = format!("gsk_{}", body(52));

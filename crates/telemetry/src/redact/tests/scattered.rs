@@ -1,0 +1,84 @@
+//! Streams whose events each have a place of their own: a secret stands in them in pieces, and in no place whole.
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+
+use super::{bytes, redactor};
+use crate::redact::{Content, Outcome};
+use crate::scripted::facts;
+
+const KEY: &str = "sk-proj-aB3dE5fG7hJ9kL2mN4pQ6rS8";
+
+/// The events after redaction, beside this request.
+fn events_of(request: Option<Value>, events: &[Value]) -> (Vec<Value>, Outcome) {
+    let streamed_data = Some(bytes(&Value::from(events.to_vec())));
+    let request = request.map(|request| bytes(&request));
+    let mut content = Content { request, streamed_data, ..Content::default() };
+    let outcome = redactor(|_| {}).apply(&mut content, &mut facts());
+    assert!(!outcome.failed);
+    let events: Bytes = content.streamed_data.expect("events");
+    (serde_json::from_slice(&events).expect("json"), outcome)
+}
+
+/// The text in pieces of five bytes, an event for each, and an event that holds all of it.
+fn stream(text: &str, event: impl Fn(usize, &str) -> Value, last: impl Fn(&str) -> Value) -> Vec<Value> {
+    let pieces = text.as_bytes().chunks(5).map(|piece| std::str::from_utf8(piece).expect("ascii"));
+    let mut events: Vec<Value> = pieces.enumerate().map(|(number, piece)| event(number, piece)).collect();
+    events.push(last(text));
+    events
+}
+
+/// As GitHub Copilot streams `/responses`.
+#[test]
+fn an_item_id_that_changes_tells_nothing_beside_the_index_of_its_output() {
+    let text = format!("It is {KEY}, keep it.");
+    let event = |number: usize, piece: &str| {
+        json!({ "type": "response.output_text.delta", "item_id": format!("item-{number}"), "output_index": 0,
+                "content_index": 0, "delta": piece })
+    };
+    let done = |text: &str| json!({ "type": "response.output_text.done", "item_id": "z", "output_index": 0, "text": text });
+    let events = stream(&text, event, done);
+    let (got, _) = events_of(None, &events);
+    let said: String = got.iter().filter_map(|event| event["delta"].as_str()).collect();
+    assert_eq!(said, "It is [REDACTED:openai_key], keep it.");
+    assert_eq!(got.last().expect("an event")["text"], "It is [REDACTED:openai_key], keep it.");
+    assert_eq!(got.len(), events.len());
+}
+
+#[test]
+fn what_stands_across_places_of_one_piece_takes_the_events_out() {
+    let text = format!("It is {KEY}, keep it.");
+    let counted = |number: usize, piece: &str| json!({ "index": number, "token": { "text": piece }, "generated_text": null });
+    let whole = |text: &str| json!({ "index": 99, "token": { "text": "." }, "generated_text": text });
+    let named = |number: usize, piece: &str| json!({ "type": "delta", "item_id": number.to_string(), "delta": piece });
+    let done = |text: &str| json!({ "type": "done", "item_id": "z", "text": text });
+    for events in [stream(&text, counted, whole), stream(&text, named, done)] {
+        let (got, outcome) = events_of(None, &events);
+        assert!(got.iter().all(|event| event.get("redacted").is_some()), "{got:?}");
+        assert_eq!(got.len(), events.len());
+        assert!(outcome.found.iter().any(|found| found.name == "openai_key"));
+    }
+}
+
+/// Its form says nothing; the request does, by the name beside it.
+#[test]
+fn what_is_known_from_elsewhere_is_found_across_places_as_well() {
+    let counted = |number: usize, piece: &str| json!({ "index": number, "token": { "text": piece } });
+    let last = |_: &str| json!({ "index": 99, "token": { "text": "." } });
+    let events = stream("now it is hunter2!x7, yes", counted, last);
+    let (unchanged, outcome) = events_of(None, &events);
+    assert_eq!((unchanged, outcome), (events.clone(), Outcome::default()));
+    let request = json!({ "messages": [{ "role": "user", "content": "password=hunter2!x7" }] });
+    let (got, _) = events_of(Some(request), &events);
+    assert!(got.iter().all(|event| event.get("redacted").is_some()), "{got:?}");
+}
+
+/// More than any stream has: content goes, and the record says so.
+#[test]
+fn so_many_places_that_they_fill_the_memory_cost_the_content() {
+    let texts: Vec<String> = (0..300_000).map(|number| number.to_string()).collect();
+    let streamed_data = Some(bytes(&json!([{ "delta": texts }])));
+    let mut content = Content { streamed_data, ..Content::default() };
+    let outcome = redactor(|_| {}).apply(&mut content, &mut facts());
+    assert!(outcome.failed && content == Content::default());
+}
