@@ -1,0 +1,82 @@
+//! `name = value`, as files, code and JSON inside a string write it.
+
+use std::ops::Range;
+
+use super::Verdict::{self, Context, Reject};
+
+/// The value behind the first `=` or `:`.
+pub(super) fn assignment(text: &[u8], span: Range<usize>, good: fn(&[u8]) -> bool) -> Verdict {
+    let Some((value, _)) = value_in(text, &span) else { return Reject(span.start + 1) };
+    // Between quotes there may be a sentence: its first word tells.
+    let whole = text.get(value.clone()).unwrap_or_default();
+    if good(whole.split(u8::is_ascii_whitespace).next().unwrap_or_default()) {
+        Context(value)
+    } else {
+        Reject(value.start.max(span.start + 1))
+    }
+}
+
+/// Where the value stands whose name and mark are in this span: what is between quotes, whatever it is, or a word. And up to
+/// where that was read.
+pub(super) fn value_in(text: &[u8], span: &Range<usize>) -> Option<(Range<usize>, usize)> {
+    let skip = |from: usize, bytes: &[u8]| {
+        let rest = text.get(from..).unwrap_or_default();
+        from + rest.iter().take_while(|byte| bytes.contains(byte)).count()
+    };
+    let found = text.get(span.clone())?;
+    let mark = found.iter().position(|byte| matches!(byte, b'=' | b':'))?;
+    let open = skip(skip(span.start + mark, b"=:>"), b" \t");
+    let quote = skip(open, b"\\");
+    let is_quoted = matches!(text.get(quote), Some(b'"' | b'\''));
+    let start = quote + usize::from(is_quoted);
+    let start = start + behind_scheme(text.get(start..)?);
+    let rest = text.get(start..)?;
+    let (length, read) = if is_quoted {
+        quoted(rest, *text.get(quote)?, quote - open)
+    } else {
+        let length = word(rest);
+        (length, length)
+    };
+    Some((start..start + length, start + read))
+}
+
+/// Behind `Token `, `Key ` or `Api-Key `, schemes that no standard names.
+fn behind_scheme(text: &[u8]) -> usize {
+    let Some(space) = text.iter().take(8).position(|byte| *byte == b' ') else { return 0 };
+    let (scheme, rest) = text.split_at(space);
+    let is_one = [&b"token"[..], b"key", b"apikey", b"api-key", b"api_key"]
+        .iter()
+        .any(|one| scheme.eq_ignore_ascii_case(one));
+    if is_one { space + rest.iter().take_while(|byte| **byte == b' ').count() } else { 0 }
+}
+
+/// As far as the quote that closes; where none does on the line and near by, as the first space. And how much of it was
+/// read. In JSON inside a string quotes have backslashes before them, one more for each level and twice as many: those of
+/// the opening quote tell which one closes.
+fn quoted(rest: &[u8], quote: u8, slashes: usize) -> (usize, usize) {
+    const LONGEST_WITH_SPACES: usize = 256;
+    let (mut before, mut space) = (0, None);
+    for (at, byte) in rest.iter().enumerate() {
+        if byte.is_ascii_whitespace() {
+            space = space.or(Some(at));
+        }
+        if let Some(space) = space
+            && (at >= LONGEST_WITH_SPACES || matches!(byte, b'\n' | b'\r'))
+        {
+            return (space, at);
+        }
+        if *byte == quote && before % (2 * (slashes + 1)) == slashes {
+            return (at - slashes, at);
+        }
+        before = if *byte == b'\\' { before + 1 } else { 0 };
+    }
+    (space.unwrap_or(rest.len()), rest.len())
+}
+
+fn word(rest: &[u8]) -> usize {
+    let ends = |byte: &u8| byte.is_ascii_whitespace() || b"\"'\\,;<>(){}[]&|`".contains(byte);
+    let length = rest.iter().position(ends).unwrap_or(rest.len());
+    let word = rest.get(..length).unwrap_or_default();
+    // A full stop or a colon behind it belongs to the sentence.
+    length - word.iter().rev().take_while(|byte| matches!(byte, b'.' | b':' | b'?')).count()
+}
