@@ -26,13 +26,13 @@ use self::url::{url_password, url_password_in};
 pub(super) enum Verdict {
     /// This is to be replaced.
     Found(Range<usize>),
-    /// This is, under this name, unless a more special pattern is found at the same place.
-    Context(Range<usize>),
+    /// This is, under this name, unless a more special pattern is found at the same place: go on looking from here.
+    Within(Range<usize>, usize),
     /// Nothing; go on looking from here.
     Reject(usize),
 }
 
-use Verdict::{Context, Found, Reject};
+use Verdict::{Found, Reject, Within};
 
 /// The match with what the automaton leaves to be read here, and up to where that was read: a pattern that goes on without
 /// end before it matches would be followed beyond every match behind it.
@@ -97,7 +97,7 @@ fn after_space(found: &[u8], span: &Range<usize>, good: fn(&[u8]) -> bool) -> Ve
     let gap = found.iter().skip(word).take_while(|byte| matches!(byte, b' ' | b'\t')).count();
     let value = found.get(word + gap..).unwrap_or_default();
     let start = span.start + word + gap;
-    if good(value) { Context(start..span.end) } else { Reject(start) }
+    if good(value) { Within(start..span.end, start) } else { Reject(start) }
 }
 
 /// `user:password` in base64.

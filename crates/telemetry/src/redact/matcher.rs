@@ -140,6 +140,8 @@ impl Matcher {
     pub(super) fn search(&self, text: &[u8], cache: &mut Cache, out: &mut Vec<Finding>) -> usize {
         let most = text.len().saturating_mul(READINGS).saturating_add(SPARE_READING);
         let (mut at, mut read) = (0, 0);
+        // Where the last password of a URL ends: what looks like an address there is its host.
+        let mut host = 0;
         while at <= text.len() {
             let Some(found) = self.next(text, at, cache, &mut read) else { break };
             let Some((name, check)) = self.rules.get(found.pattern().as_usize()).copied() else { break };
@@ -148,16 +150,19 @@ impl Matcher {
                 out.push(Finding { start: span.start, end: text.len(), name: UNREAD });
                 break;
             }
+            if check == Check::UrlPassword {
+                host = span.end;
+            }
             let mut accept = |span: Range<usize>| {
                 out.push(Finding { start: span.start, end: span.end, name });
                 span.end
             };
             let next = match check::judge(check, text, span.clone()) {
+                _ if check == Check::Email && found.start() < host => found.end(),
                 Verdict::Found(part) => accept(part),
-                Verdict::Context(part) => {
-                    let start = part.start;
+                Verdict::Within(part, next) => {
                     accept(part);
-                    start
+                    next
                 }
                 Verdict::Reject(next) => next,
             };

@@ -135,10 +135,14 @@ pub(super) const SECRETS: &[Pattern] = &[
     row("azure_secret", r"[0-9]Q~[A-Za-z0-9_~.-]{31,34}", Check::AzureSecret),
     row("slack_token", r"xox[abeoprs](?:\.xox[bp])?-[A-Za-z0-9-]{10,}", Check::Token),
     row("slack_token", r"(?:xapp-[0-9]|xwfp)-[A-Za-z0-9-]{10,}", Check::Token),
-    row("slack_webhook", r"hooks\.slack\.com/(?:services|workflows|triggers)/[A-Za-z0-9/+]{20,}", Check::Any),
+    row(
+        "slack_webhook",
+        r"hooks\.slack\.com\\?/(?:services|workflows|triggers)\\?/(?:[A-Za-z0-9+]|\\?/){20,}",
+        Check::Any,
+    ),
     row(
         "discord_webhook",
-        r"discord(?:app)?\.com/api/(?:v[0-9]{1,2}/)?webhooks/[0-9]{1,24}/[A-Za-z0-9_-]{20,}",
+        r"discord(?:app)?\.com\\?/api\\?/(?:v[0-9]{1,2}\\?/)?webhooks\\?/[0-9]{1,24}\\?/[A-Za-z0-9_-]{20,}",
         Check::Any,
     ),
     row("discord_token", r"\b[MNO][A-Za-z0-9_-]{23,27}\.[A-Za-z0-9_-]{6}\.[A-Za-z0-9_-]{27,}", Check::Token),
@@ -164,7 +168,11 @@ pub(super) const SECRETS: &[Pattern] = &[
     row("grafana_token", r"\bgl(?:sa|c)_[A-Za-z0-9_+/]{32,}={0,2}", Check::Token),
     row("sentry_token", r"\bsntry[su]_[A-Za-z0-9_+/=]{40,}", Check::Token),
     // In context: the words before them say what they are.
-    row("url_password", r#"://[^\s:/?\#@"'\\<>]{0,256}:[^\s/@"'\\<>][^\s/"'\\<>]{2}"#, Check::UrlPassword),
+    row(
+        "url_password",
+        r#":\\?/\\?/[^\s:/?\#"'\\<>]{0,256}:[^\s/@"'\\<>][^\s/"'\\<>]{2}"#,
+        Check::UrlPassword,
+    ),
     row("bearer_token", r"(?i:\bbearer)[ \t]{1,8}[A-Za-z0-9._~+/-]{16,}=*", Check::Bearer),
     row("basic_credential", r"(?i:\bbasic)[ \t]{1,8}[A-Za-z0-9+/]{8,}={0,2}", Check::Basic),
     row(

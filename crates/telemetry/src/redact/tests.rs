@@ -9,6 +9,7 @@ mod properties;
 mod samples;
 mod scattered;
 mod streams;
+mod urls;
 mod work;
 
 use std::collections::HashSet;

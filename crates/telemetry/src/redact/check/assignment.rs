@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::Verdict::{self, Context, Reject};
+use super::Verdict::{self, Reject, Within};
 
 /// The value behind the first `=` or `:`.
 pub(super) fn assignment(text: &[u8], span: Range<usize>, good: fn(&[u8]) -> bool) -> Verdict {
@@ -10,7 +10,8 @@ pub(super) fn assignment(text: &[u8], span: Range<usize>, good: fn(&[u8]) -> boo
     // Between quotes there may be a sentence: its first word tells.
     let whole = text.get(value.clone()).unwrap_or_default();
     if good(whole.split(u8::is_ascii_whitespace).next().unwrap_or_default()) {
-        Context(value)
+        let start = value.start;
+        Within(value, start)
     } else {
         Reject(value.start.max(span.start + 1))
     }

@@ -77,6 +77,9 @@ fn in_context() -> impl Iterator<Item = Sample> {
         ("bearer_token", "Authorization: Bearer ", body(20), ""),
         ("basic_credential", "Authorization: Basic ", "dXNlcjpodW50ZXIyeA==".to_owned(), ""),
         ("url_password", "postgres://app@x postgres://app:", "s3cr3tpw".to_owned(), "@db.example"),
+        ("url_password", "postgresql://postgres:", "P@ssw0rd123".to_owned(), "@localhost:5432/db"),
+        ("url_password", "smtp://jane.doe@corp.com:", "s3cr3tpw".to_owned(), "@smtp.corp.com"),
+        ("github_token", "https://", format!("ghp_{}", body(36)), ":xxx@github.com/o/r.git"),
     ]
     .into_iter()
     .map(|(name, before, secret, after)| Sample { name, before, secret, after })
