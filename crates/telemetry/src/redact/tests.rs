@@ -5,6 +5,7 @@ mod credentials;
 mod known;
 mod numbers;
 mod paths;
+mod pem;
 mod properties;
 mod samples;
 mod scattered;

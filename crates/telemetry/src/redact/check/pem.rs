@@ -5,32 +5,95 @@ use std::ops::Range;
 use memchr::memmem;
 
 use super::Verdict::{self, Found, Reject};
+use crate::redact::credential::is_token;
 
-/// From the first line to the last; when the last is missing (the text was cut), as far as lines of base64 go.
+const DASHES: &[u8] = b"-----";
+
+/// From the first line to the last; when the last is missing (the text was cut) or far, as far as lines of a key go.
 pub(super) fn pem(text: &[u8], span: Range<usize>) -> Verdict {
-    const LONGEST: usize = 16 << 10;
+    const NEAR: usize = 16 << 10;
     let rest = text.get(span.end..).unwrap_or_default();
-    let window = rest.get(..LONGEST).unwrap_or(rest);
-    let is_body = |byte: &u8| {
-        byte.is_ascii_alphanumeric()
-            || matches!(byte, b'+' | b'/' | b'=' | b'\\')
-            || byte.is_ascii_whitespace()
-    };
-    // Something of a key must stand there: prose may speak of the line alone.
-    let body = window.iter().take_while(|byte| is_body(byte)).count();
-    let longest_word = window
-        .get(..body)
-        .unwrap_or_default()
-        .split(|byte| byte.is_ascii_whitespace() || *byte == b'\\')
-        .map(<[u8]>::len)
-        .max()
-        .unwrap_or(0);
+    let near = rest.get(..NEAR).unwrap_or(rest);
     // Only as far as the next line of this sort, where the next candidate may begin.
-    let line = memmem::find(window, b"-----");
-    if let Some(at) = line.filter(|at| window.get(*at..).unwrap_or_default().starts_with(b"-----END")) {
-        let tail = window.get(at + 8..).unwrap_or_default();
-        let close = memmem::find(tail.get(..64).unwrap_or(tail), b"-----").map_or(0, |close| close + 5);
-        return Found(span.start..span.end + at + 8 + close);
+    let dashes = memmem::find(near, DASHES);
+    let length = dashes.and_then(|at| last_line(near, at)).or_else(|| {
+        let most = dashes.unwrap_or(rest.len());
+        key_lines(rest.get(..most)?, near.len())
+    });
+    length.map_or(Reject(span.end), |length| Found(span.start..span.end + length))
+}
+
+/// Where the last line ends, if these dashes are of one. One more may stand before them, in a diff.
+fn last_line(near: &[u8], dashes: usize) -> Option<usize> {
+    const LONGEST: usize = 64;
+    let name = dashes + near.get(dashes..)?.iter().take_while(|byte| **byte == b'-').count();
+    let tail = near.get(name..)?.strip_prefix(b"END")?;
+    let close =
+        memmem::find(tail.get(..LONGEST).unwrap_or(tail), DASHES).map_or(0, |close| close + DASHES.len());
+    Some(name + b"END".len() + close)
+}
+
+const LONG: usize = 16;
+
+/// How far the lines of a key go. `None` when none begins nearby: prose may speak of the first line alone.
+fn key_lines(rest: &[u8], near: usize) -> Option<usize> {
+    let (mut at, mut end, mut is_key) = (0, 0, false);
+    while at < rest.len() && (is_key || at < near) {
+        let (line, next) = line_at(rest, at);
+        let start = line.start + mark(rest.get(line.clone())?);
+        let written = rest.get(start..line.end)?.trim_ascii_end();
+        let body = written.split(|byte| !is_body(*byte)).next()?;
+        let words = body.split_inclusive(u8::is_ascii_whitespace);
+        let length: usize = words.take_while(|word| goes_on(word.trim_ascii())).map(<[u8]>::len).sum();
+        let body = body.get(..length)?.trim_ascii_end();
+        is_key |= body.split(u8::is_ascii_whitespace).any(|word| word.len() >= LONG && is_token(word));
+        end = if body.is_empty() { end } else { start + body.len() };
+        if length < written.len() && (is_key || !is_header(written)) {
+            break;
+        }
+        at = next;
     }
-    if longest_word >= 16 { Found(span.start..span.end + body) } else { Reject(span.end) }
+    is_key.then_some(end)
+}
+
+/// A short word without a digit or a sign is one of a sentence behind the key.
+fn goes_on(word: &[u8]) -> bool {
+    let is_mark = |byte: &u8| byte.is_ascii_digit() || b"+/=".contains(byte);
+    word.is_empty() || word.len() >= LONG || word.iter().any(is_mark)
+}
+
+/// The line that begins here, and where the next one does. In JSON inside a string `\n` parts them, with one more backslash
+/// for each level; `\/` is a slash and parts nothing that matters.
+fn line_at(rest: &[u8], at: usize) -> (Range<usize>, usize) {
+    let tail = rest.get(at..).unwrap_or_default();
+    let length = tail.iter().position(|byte| matches!(byte, b'\n' | b'\\')).unwrap_or(tail.len());
+    let gap = tail.get(length..).unwrap_or_default();
+    let slashes = gap.iter().take_while(|byte| **byte == b'\\').count();
+    let breaks = match gap.get(slashes) {
+        Some(b'n' | b'r' | b't') if slashes > 0 => 1,
+        Some(b'\n') if slashes == 0 => 1,
+        _ => 0,
+    };
+    (at..at + length, at + length + slashes + breaks)
+}
+
+/// What a diff or a quotation puts before a line.
+fn mark(line: &[u8]) -> usize {
+    let blanks = |from: usize| {
+        let rest = line.get(from..).unwrap_or_default();
+        from + rest.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count()
+    };
+    let start = blanks(0);
+    blanks(start + usize::from(matches!(line.get(start), Some(b'-' | b'+' | b'>'))))
+}
+
+fn is_body(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'=') || byte.is_ascii_whitespace()
+}
+
+/// `Proc-Type: 4,ENCRYPTED`, `Version: GnuPG v1`.
+fn is_header(line: &[u8]) -> bool {
+    const LONGEST: usize = 256;
+    let name = line.iter().take_while(|byte| byte.is_ascii_alphanumeric() || **byte == b'-').count();
+    name > 0 && line.len() <= LONGEST && line.get(name) == Some(&b':')
 }

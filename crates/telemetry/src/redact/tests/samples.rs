@@ -61,6 +61,10 @@ fn pem(kind: &str, block: &str) -> String {
     format!("-----BEGIN {kind}PRIVATE KEY{block}-----\n{lines}==\n-----END {kind}PRIVATE KEY{block}-----")
 }
 
+fn short_pem(head: &str) -> String {
+    format!("-----BEGIN EC PRIVATE KEY-----\n{head}{}\n-----END EC PRIVATE KEY-----", body(48))
+}
+
 /// Each row of the table has one here, which the tests cut at every offset.
 pub(super) fn samples() -> Vec<Sample> {
     [code(), models(), services()].into_iter().flatten().map(alone).chain(in_context()).collect()
@@ -79,6 +83,8 @@ fn in_context() -> impl Iterator<Item = Sample> {
         ("url_password", "postgres://app@x postgres://app:", "s3cr3tpw".to_owned(), "@db.example"),
         ("url_password", "postgresql://postgres:", "P@ssw0rd123".to_owned(), "@localhost:5432/db"),
         ("url_password", "smtp://jane.doe@corp.com:", "s3cr3tpw".to_owned(), "@smtp.corp.com"),
+        ("private_key", "-", short_pem("").replace('\n', "\n-"), "\n+"),
+        ("private_key", "> ", short_pem("Proc-Type: 4,ENCRYPTED\n\n").replace('\n', "\n> "), ""),
         ("github_token", "https://", format!("ghp_{}", body(36)), ":xxx@github.com/o/r.git"),
     ]
     .into_iter()
