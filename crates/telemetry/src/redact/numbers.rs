@@ -1,7 +1,8 @@
 //! Runs of digits: which part of them is a card, a telephone number, an address or a national id.
 //!
 //! A run (digits with at most two separators between them) is cut into groups, and windows of groups that stand free are
-//! tried, the longest first. A number inside a longer token (a UUID, a version, a float) does not stand free.
+//! tried, the longest first. A number inside a longer token (a UUID, a version, a float) does not stand free. A telephone
+//! number has no check digits: it gets what is left by the others.
 //!
 //! It is a pass of its own: as one more pattern of the automaton a run would hide what begins in it, such as an address
 //! whose local part ends in digits, or a key behind a date. Each byte is read once, each group tried in a few windows.
@@ -88,10 +89,33 @@ fn next_digit(text: &[u8], from: usize) -> Option<usize> {
 /// The numbers in one run.
 fn judge(text: &[u8], run: Range<usize>, wanted: Wanted, found: &mut impl FnMut(Range<usize>, Name)) {
     let groups = groups(text, run);
-    let mut at = 0;
+    let checked = Wanted { phone: false, ..wanted };
+    let phone = Wanted { phone: wanted.phone, ..Wanted::default() };
+    let (mut at, mut left) = (0, 0);
     while at < groups.len() {
-        let last = if opens(text, &groups, at) { number_at(text, &groups, at, wanted, found) } else { None };
-        at = last.unwrap_or(at) + 1;
+        match number_at(text, &groups, at..groups.len(), checked, found) {
+            Some(last) => {
+                phones(text, &groups, left..at, phone, found);
+                at = last + 1;
+                left = at;
+            }
+            None => at += 1,
+        }
+    }
+    phones(text, &groups, left..at, phone, found);
+}
+
+/// Those among these groups.
+fn phones(
+    text: &[u8],
+    groups: &[Range<usize>],
+    mut left: Range<usize>,
+    phone: Wanted,
+    found: &mut impl FnMut(Range<usize>, Name),
+) {
+    while phone.phone && !left.is_empty() {
+        let last = number_at(text, groups, left.clone(), phone, found);
+        left.start = last.unwrap_or(left.start) + 1;
     }
 }
 
@@ -108,18 +132,22 @@ fn run_end(text: &[u8], mut end: usize) -> usize {
     }
 }
 
-/// The longest number that begins with the group `at`; its last group.
+/// The longest number that begins with the first of these groups; its last group.
 fn number_at(
     text: &[u8],
     groups: &[Range<usize>],
-    at: usize,
+    these: Range<usize>,
     wanted: Wanted,
     found: &mut impl FnMut(Range<usize>, Name),
 ) -> Option<usize> {
+    let at = these.start;
+    if !opens(text, groups, at) {
+        return None;
+    }
     let start = groups.get(at)?.start;
     let lead = start.checked_sub(1).and_then(|before| text.get(before)).copied();
     let lead = lead.filter(|byte| matches!(byte, b'+' | b'('));
-    for last in (at..groups.len().min(at + MOST_GROUPS)).rev() {
+    for last in (at..these.end.min(at + MOST_GROUPS)).rev() {
         let window = groups.get(at..=last)?;
         let total: usize = window.iter().map(Range::len).sum();
         let address = wanted.ip && window.len() == 4;
@@ -148,7 +176,7 @@ pub(super) fn judge_integer(token: &[u8], wanted: Wanted) -> Option<Name> {
     let mut name = None;
     let wanted = Wanted { phone: false, ip: false, ..wanted };
     let whole = 0..token.len();
-    number_at(token, std::slice::from_ref(&whole), 0, wanted, &mut |_, found| name = Some(found));
+    number_at(token, std::slice::from_ref(&whole), 0..1, wanted, &mut |_, found| name = Some(found));
     name
 }
 
@@ -292,6 +320,11 @@ fn is_national_id(window: &Window<'_>) -> bool {
 fn is_phone(window: &Window<'_>) -> bool {
     let digits = window.digits;
     let length = digits.len();
+    // A slash parts the area from the number, anywhere else one number from the next.
+    let is_abroad = window.lead == Some(b'+') || digits.starts_with(&[0, 0]);
+    if window.separators().skip(1 + usize::from(is_abroad)).any(|separator| separator.contains(&b'/')) {
+        return false;
+    }
     if window.lead == Some(b'+') {
         return (8..=15).contains(&length) && digits.first() != Some(&0);
     }

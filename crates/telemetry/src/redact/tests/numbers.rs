@@ -43,3 +43,21 @@ fn what_begins_with_digits_is_found_behind_a_number() {
         }
     }
 }
+
+#[test]
+fn a_telephone_number_takes_what_is_no_other_number() {
+    let redactor = with_pii();
+    for (text, expected) in [
+        ("12/05 4111 1111 1111 1111", "12/05 [REDACTED:card]"),
+        ("01067 4111 1111 1111 1111", "01067 [REDACTED:card]"),
+        ("030 901820 4111 1111 1111 1111 030 901821", "[REDACTED:phone] [REDACTED:card] [REDACTED:phone]"),
+        ("030 901820/030 901821", "[REDACTED:phone]/[REDACTED:phone]"),
+        ("030/901820, 0171/123 45 67", "[REDACTED:phone], [REDACTED:phone]"),
+        ("+49 30/901820", "[REDACTED:phone]"),
+        ("030 901820 / 030 901821", "[REDACTED:phone] / [REDACTED:phone]"),
+        ("0171 2345678 123-45-6789", "[REDACTED:phone] [REDACTED:national_id]"),
+        ("030 9018 93.184.216.34", "030 9018 [REDACTED:ip]"),
+    ] {
+        assert_eq!(redacted(&redactor, text).0, expected);
+    }
+}
