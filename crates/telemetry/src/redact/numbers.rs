@@ -7,9 +7,12 @@
 //! It is a pass of its own: as one more pattern of the automaton a run would hide what begins in it, such as an address
 //! whose local part ends in digits, or a key behind a date. Each byte is read once, each group tried in a few windows.
 
+mod border;
+
 use std::net::Ipv4Addr;
 use std::ops::Range;
 
+use self::border::{closes, follows_word, opens, precedes_word};
 use super::checksum;
 use super::patterns::{Class, Name};
 use super::settings::Pii;
@@ -39,6 +42,8 @@ struct Window<'a> {
     digits: &'a [u8],
     /// The byte before the first digit belongs to it: `+` or `(`.
     lead: Option<u8>,
+    /// It stands free on both sides.
+    free: bool,
 }
 
 impl Window<'_> {
@@ -141,7 +146,8 @@ fn number_at(
     found: &mut impl FnMut(Range<usize>, Name),
 ) -> Option<usize> {
     let at = these.start;
-    if !opens(text, groups, at) {
+    let opens = opens(text, groups, at);
+    if !opens && !follows_word(text, groups, at) {
         return None;
     }
     let start = groups.get(at)?.start;
@@ -151,13 +157,18 @@ fn number_at(
         let window = groups.get(at..=last)?;
         let total: usize = window.iter().map(Range::len).sum();
         let address = wanted.ip && window.len() == 4;
-        if total > DIGITS || (total < LEAST_DIGITS && !address) || !closes(text, groups, last) {
+        if total > DIGITS || (total < LEAST_DIGITS && !address) {
+            continue;
+        }
+        let closes = closes(text, groups, last);
+        if !closes && !precedes_word(text, groups, last) {
             continue;
         }
         let mut digits = [0; DIGITS];
         let bytes = window.iter().flat_map(|group| text.get(group.clone()).unwrap_or_default());
         digits.iter_mut().zip(bytes).for_each(|(digit, byte)| *digit = byte - b'0');
-        let window = Window { text, groups: window, digits: digits.get(..total)?, lead };
+        let window =
+            Window { text, groups: window, digits: digits.get(..total)?, lead, free: opens && closes };
         if let Some(name) = classify(&window, wanted) {
             let start = start - usize::from(lead.is_some() && name == PHONE);
             found(start..groups.get(last)?.end, name);
@@ -199,39 +210,11 @@ fn groups(text: &[u8], span: Range<usize>) -> Vec<Range<usize>> {
     groups
 }
 
-fn is_word(byte: Option<&u8>) -> bool {
-    byte.is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte == b'_')
-}
-
-/// Whether a number can begin with this group: not in the middle of a longer token.
-fn opens(text: &[u8], groups: &[Range<usize>], at: usize) -> bool {
-    let Some(group) = groups.get(at) else { return false };
-    if let Some(before) = at.checked_sub(1).and_then(|before| groups.get(before)) {
-        let separator = text.get(before.end..group.start).unwrap_or_default();
-        return separator.iter().any(|byte| matches!(byte, b' ' | b'/' | b'('));
-    }
-    let back = |by: usize| group.start.checked_sub(by).and_then(|at| text.get(at));
-    match back(1) {
-        Some(b'-' | b'.') => !is_word(back(2)),
-        Some(b'+') => !back(2).is_some_and(u8::is_ascii_digit),
-        before => !is_word(before),
-    }
-}
-
-/// Whether a number can end with this group.
-fn closes(text: &[u8], groups: &[Range<usize>], at: usize) -> bool {
-    let Some(group) = groups.get(at) else { return false };
-    if let Some(after) = groups.get(at + 1) {
-        let separator = text.get(group.end..after.start).unwrap_or_default();
-        return separator.iter().any(|byte| matches!(byte, b' ' | b'/' | b'('));
-    }
-    match text.get(group.end) {
-        Some(b'-' | b'.') => !is_word(text.get(group.end + 1)),
-        after => !is_word(after),
-    }
-}
-
 fn classify(window: &Window<'_>, wanted: Wanted) -> Option<Name> {
+    if !window.free {
+        let is_bare = window.groups.len() == 1;
+        return (is_bare && wanted.card && is_card(window)).then_some(CARD);
+    }
     if wanted.ip && is_public_v4(window) {
         return Some(IP);
     }

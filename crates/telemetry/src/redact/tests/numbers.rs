@@ -61,3 +61,32 @@ fn a_telephone_number_takes_what_is_no_other_number() {
         assert_eq!(redacted(&redactor, text).0, expected);
     }
 }
+
+#[test]
+fn numbers_are_found_beside_what_belongs_to_them() {
+    let redactor = with_pii();
+    for (text, expected) in [
+        ("93.184.216.34-93.184.216.40", "[REDACTED:ip]-[REDACTED:ip]"),
+        ("(415) 555-2671x104", "[REDACTED:phone]x104"),
+        ("+14155552671x104", "[REDACTED:phone]x104"),
+        ("415-555-2671X9.", "[REDACTED:phone]X9."),
+        ("card-4111111111111111", "card-[REDACTED:card]"),
+        ("4111111111111111.json", "[REDACTED:card].json"),
+        ("a/card-4111111111111111-paid.json", "a/card-[REDACTED:card]-paid.json"),
+    ] {
+        assert_eq!(redacted(&redactor, text).0, expected);
+    }
+    for innocent in [
+        "1.2.3.4-5",
+        "93.184.216.34-5",
+        "8400-1234-4123-8123-426614174000-aa12",
+        "a1b2-4111111111111111",
+        "4111111111111111.5",
+        "4111111111111111_a",
+        "4111 1111 1111 1111.json",
+        "415-555-2671xyz",
+        "41111111-1111-4111-8111-411111111111",
+    ] {
+        assert_eq!(redacted(&redactor, innocent).0, innocent);
+    }
+}
