@@ -17,7 +17,7 @@ use super::credential::{is_credential, is_key, is_password, is_token};
 use super::patterns::Check;
 
 use self::assignment::{assignment, value_in};
-use self::email::{LONGEST_LOCAL, email, is_local};
+use self::email::email;
 use self::pem::pem;
 use self::url::{url_password, url_password_in};
 
@@ -53,9 +53,8 @@ pub(super) fn widen(check: Check, text: &[u8], span: Range<usize>) -> (Range<usi
             (span.start, end, read)
         }
         Check::Email => {
-            let before = text.get(..span.start).unwrap_or_default().iter().rev();
-            let more = before.take(LONGEST_LOCAL).take_while(|byte| is_local(**byte)).count();
-            (span.start - more, span.end, span.end)
+            // The pattern begins with the last byte before the `@`.
+            (email::local_start(text, span.start + 1), span.end, span.end)
         }
         _ => (span.start, span.end, span.end),
     };

@@ -198,7 +198,7 @@ pub(super) const SECRETS: &[Pattern] = &[
 // Personal data.
 
 pub(super) const EMAIL: Pattern =
-    row("email", r"[A-Za-z0-9._%+'-]@[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]+)+", Check::Email);
+    row("email", r"[A-Za-z0-9._%+'\x80-\xbf-]@[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]+)+", Check::Email);
 pub(super) const IBAN: Pattern = row("iban", r"\b[A-Z]{2}[0-9]{2}(?: ?[A-Z0-9]){11,30}", Check::Iban);
 /// Global unicast (2000::/3), full or shortened.
 pub(super) const IPV6: Pattern = row("ip", r"\b[23][0-9A-Fa-f]{3}:[0-9A-Fa-f:.]{2,45}", Check::Ipv6);

@@ -2,6 +2,7 @@
 
 mod arguments;
 mod credentials;
+mod email;
 mod known;
 mod numbers;
 mod paths;
