@@ -49,7 +49,7 @@ pub(super) fn widen(check: Check, text: &[u8], span: Range<usize>) -> (Range<usi
         }
         Check::Assignment | Check::Password => {
             let value = value_in(text, &span);
-            let (end, read) = value.map_or((span.end, span.end), |(value, read)| (value.end, read));
+            let (end, read) = value.map_or((span.end, span.end), |value| (value.place.end, value.read));
             (span.start, end, read)
         }
         Check::Email => {

@@ -92,6 +92,34 @@ const fn row(name: &'static str, regex: &'static str, check: Check) -> Pattern {
     Pattern { name, regex, check }
 }
 
+/// A value of so many bytes or more: between quotes, or a word.
+macro_rules! value {
+    ($least:literal) => {
+        concat!(r#"(?:[\\"'`]{1,8}\S{"#, $least, r#"}|[^\s"'\\,;<>(){}\[\]&|`]{"#, $least, "})")
+    };
+}
+
+/// What stands between a name and its value, and the value; behind `<name>` it is the element's text.
+macro_rules! after_name {
+    ($least:literal) => {
+        concat!(
+            r#"(?:[\\"'*`]{0,8}[ \t]{0,32}[:=]{1,2}>?\*{0,2}[ \t]{0,32}"#,
+            r#"(?:[\\"'`]{0,8}(?i:token|(?:api[_-]?)?key)[ \t]{1,8})?"#,
+            value!($least),
+            r"|>[^\s<>]{",
+            $least,
+            "})"
+        )
+    };
+}
+
+/// `--name `, `--some-name=`.
+macro_rules! flag {
+    ($name:literal) => {
+        concat!("--(?i:(?:[a-z]{1,16}-){0,3}(?:", $name, r"))[ \t=]{1,4}")
+    };
+}
+
 /// Secrets.
 pub(super) const SECRETS: &[Pattern] = &[
     row("private_key", r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----", Check::Pem),
@@ -178,19 +206,25 @@ pub(super) const SECRETS: &[Pattern] = &[
     row(
         "password",
         concat!(
-            r#"(?i:pass(?:word|wd|phrase)|pwd)[A-Za-z0-9_]{0,64}[\\"']{0,8}[ \t]{0,32}"#,
-            r#"[:=]{1,2}>?[ \t]{0,32}(?:[\\"']{1,8}\S{6}|[^\s"'\\,;<>(){}\[\]&|`]{6})"#
+            r#"(?:(?i:pass(?:word|wd|phrase)|pwd)[A-Za-z0-9_]{0,64}|_PASS|(?i:["']pass)"#,
+            r"|(?i:auth|db|email|ftp|login|mail|pg|mysql|proxy|redis|root|smtp|ssh|user)(?i:_?pass))",
+            after_name!("6")
         ),
         Check::Password,
     ),
+    row("password", concat!(flag!(r"pass(?:word|wd|phrase)?|pwd"), value!("6")), Check::Password),
     row(
         "credential",
         concat!(
-            r"(?i:(?:secret|api[_-]?key|(?:access|account|private|auth|subscription)[_-]?key)[A-Za-z0-9_-]{0,64}",
-            r#"|token|authorization|credentials?)[\\"']{0,8}[ \t]{0,32}[:=]{1,2}>?[ \t]{0,32}"#,
-            r#"(?:[\\"']{0,8}(?i:token|(?:api[_-]?)?key)[ \t]{1,8})?"#,
-            r#"(?:[\\"']{1,8}\S{12}|[^\s"'\\,;<>(){}\[\]&|`]{12})"#
+            r"(?i:(?:secret|api[ _-]?key|(?:access|account|private|auth|subscription)[ _-]?key)[A-Za-z0-9_-]{0,64}",
+            r"|token|authorization|credentials?)",
+            after_name!("12")
         ),
+        Check::Assignment,
+    ),
+    row(
+        "credential",
+        concat!(flag!(r"(?:api|access|account|private|auth|secret)-?key|secret|token"), value!("12")),
         Check::Assignment,
     ),
 ];

@@ -1,6 +1,7 @@
 //! Redaction from end to end: what is found, what stands in its place, what stays.
 
 mod arguments;
+mod assignments;
 mod credentials;
 mod email;
 mod known;

@@ -1,36 +1,46 @@
-//! `name = value`, as files, code and JSON inside a string write it.
+//! `name = value`, as files, code, command lines, markup and JSON inside a string write it.
 
 use std::ops::Range;
 
 use super::Verdict::{self, Reject, Within};
 
-/// The value behind the first `=` or `:`.
-pub(super) fn assignment(text: &[u8], span: Range<usize>, good: fn(&[u8]) -> bool) -> Verdict {
-    let Some((value, _)) = value_in(text, &span) else { return Reject(span.start + 1) };
-    // Between quotes there may be a sentence: its first word tells.
-    let whole = text.get(value.clone()).unwrap_or_default();
-    if good(whole.split(u8::is_ascii_whitespace).next().unwrap_or_default()) {
-        let start = value.start;
-        Within(value, start)
-    } else {
-        Reject(value.start.max(span.start + 1))
-    }
+/// Between a name and what stands behind it.
+pub(super) struct Value {
+    pub(super) place: Range<usize>,
+    /// Up to where it was read.
+    pub(super) read: usize,
 }
 
-/// Where the value stands whose name and mark are in this span: what is between quotes, whatever it is, or a word. And up to
-/// where that was read.
-pub(super) fn value_in(text: &[u8], span: &Range<usize>) -> Option<(Range<usize>, usize)> {
+/// The value behind the mark.
+pub(super) fn assignment(text: &[u8], span: Range<usize>, good: fn(&[u8]) -> bool) -> Verdict {
+    let Some(value) = value_in(text, &span) else { return Reject(span.start + 1) };
+    let start = value.place.start;
+    // Between quotes there may be a sentence: its first word tells.
+    let whole = text.get(value.place.clone()).unwrap_or_default();
+    let word = whole.split(u8::is_ascii_whitespace).next().unwrap_or_default();
+    if good(word) { Within(value.place, start) } else { Reject(start.max(span.start + 1)) }
+}
+
+/// Where the value stands whose name and mark are in this span: what is between quotes, whatever it is, or a word.
+pub(super) fn value_in(text: &[u8], span: &Range<usize>) -> Option<Value> {
     let skip = |from: usize, bytes: &[u8]| {
         let rest = text.get(from..).unwrap_or_default();
         from + rest.iter().take_while(|byte| bytes.contains(byte)).count()
     };
     let found = text.get(span.clone())?;
-    let mark = found.iter().position(|byte| matches!(byte, b'=' | b':'))?;
-    let open = skip(skip(span.start + mark, b"=:>"), b" \t");
+    let marks: &[u8] = if found.starts_with(b"--") { b" \t=" } else { b"=:>" };
+    let mark = span.start + found.iter().position(|byte| marks.contains(byte))?;
+    if text.get(mark) == Some(&b'>') {
+        return element(text, mark);
+    }
+    let open = skip(skip(mark, b"=:>*"), b" \t=");
     let quote = skip(open, b"\\");
-    let is_quoted = matches!(text.get(quote), Some(b'"' | b'\''));
-    let start = quote + usize::from(is_quoted);
-    let start = start + behind_scheme(text.get(start..)?);
+    let is_quoted = matches!(text.get(quote), Some(b'"' | b'\'' | b'`'));
+    let mut start = quote + usize::from(is_quoted);
+    if is_quoted {
+        start += two_more(text.get(start..)?, text.get(open..start)?);
+    }
+    start += behind_scheme(text.get(start..)?);
     let rest = text.get(start..)?;
     let (length, read) = if is_quoted {
         quoted(rest, *text.get(quote)?, quote - open)
@@ -38,7 +48,24 @@ pub(super) fn value_in(text: &[u8], span: &Range<usize>) -> Option<(Range<usize>
         let length = word(rest);
         (length, length)
     };
-    Some((start..start + length, start + read))
+    Some(Value { place: start..start + length, read: start + read })
+}
+
+/// `<name>value</name>`
+fn element(text: &[u8], mark: usize) -> Option<Value> {
+    const LONGEST: usize = 256;
+    let rest = text.get(mark + 1..)?;
+    let near = rest.get(..LONGEST).unwrap_or(rest);
+    let length = near.iter().position(|byte| matches!(byte, b'<' | b'\n'))?;
+    let end = mark + 1 + length;
+    let closes = text.get(end..).is_some_and(|tail| tail.starts_with(b"</") || tail.starts_with(br"<\/"));
+    closes.then_some(Value { place: mark + 1..end, read: end })
+}
+
+/// The length of two more of this quote: three of them open a text in some languages.
+fn two_more(rest: &[u8], quote: &[u8]) -> usize {
+    let behind = rest.strip_prefix(quote).and_then(|rest| rest.strip_prefix(quote));
+    behind.map_or(0, |_| 2 * quote.len())
 }
 
 /// Behind `Token `, `Key ` or `Api-Key `, schemes that no standard names.

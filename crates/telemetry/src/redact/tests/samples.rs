@@ -78,6 +78,8 @@ fn in_context() -> impl Iterator<Item = Sample> {
     [
         ("password", "password=", "hunter2!x".to_owned(), ""),
         ("credential", "client_secret: ", body(16), ""),
+        ("password", "--db-password ", "hunter2!x".to_owned(), ""),
+        ("credential", "--api-key ", body(16), ""),
         ("bearer_token", "Authorization: Bearer ", body(20), ""),
         ("basic_credential", "Authorization: Basic ", "dXNlcjpodW50ZXIyeA==".to_owned(), ""),
         ("url_password", "postgres://app@x postgres://app:", "s3cr3tpw".to_owned(), "@db.example"),
