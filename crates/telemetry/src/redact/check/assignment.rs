@@ -1,7 +1,10 @@
 //! `name = value`, as files, code, command lines, markup and JSON inside a string write it.
 
+mod refused;
+
 use std::ops::Range;
 
+use self::refused::{is_in_arn, names_something_else, says_no_secret};
 use super::Verdict::{self, Reject, Within};
 
 /// Between a name and what stands behind it.
@@ -9,6 +12,9 @@ pub(super) struct Value {
     pub(super) place: Range<usize>,
     /// Up to where it was read.
     pub(super) read: usize,
+    /// Where the mark stands that parts them.
+    mark: usize,
+    is_quoted: bool,
 }
 
 /// The value behind the mark.
@@ -18,7 +24,14 @@ pub(super) fn assignment(text: &[u8], span: Range<usize>, good: fn(&[u8]) -> boo
     // Between quotes there may be a sentence: its first word tells.
     let whole = text.get(value.place.clone()).unwrap_or_default();
     let word = whole.split(u8::is_ascii_whitespace).next().unwrap_or_default();
-    if good(word) { Within(value.place, start) } else { Reject(start.max(span.start + 1)) }
+    let name = text.get(span.start..value.mark).unwrap_or_default();
+    let mark = text.get(value.mark).copied().unwrap_or_default();
+    let is_other = || {
+        names_something_else(name)
+            || says_no_secret(word, mark, value.is_quoted)
+            || is_in_arn(text.get(..span.start).unwrap_or_default())
+    };
+    if good(word) && !is_other() { Within(value.place, start) } else { Reject(start.max(span.start + 1)) }
 }
 
 /// Where the value stands whose name and mark are in this span: what is between quotes, whatever it is, or a word.
@@ -48,7 +61,7 @@ pub(super) fn value_in(text: &[u8], span: &Range<usize>) -> Option<Value> {
         let length = word(rest);
         (length, length)
     };
-    Some(Value { place: start..start + length, read: start + read })
+    Some(Value { place: start..start + length, read: start + read, mark, is_quoted })
 }
 
 /// `<name>value</name>`
@@ -59,7 +72,7 @@ fn element(text: &[u8], mark: usize) -> Option<Value> {
     let length = near.iter().position(|byte| matches!(byte, b'<' | b'\n'))?;
     let end = mark + 1 + length;
     let closes = text.get(end..).is_some_and(|tail| tail.starts_with(b"</") || tail.starts_with(br"<\/"));
-    closes.then_some(Value { place: mark + 1..end, read: end })
+    closes.then_some(Value { place: mark + 1..end, read: end, mark, is_quoted: true })
 }
 
 /// The length of two more of this quote: three of them open a text in some languages.

@@ -52,3 +52,26 @@ fn a_key_is_found_however_its_name_is_written() {
         assert_eq!(shown, format!("{before}[REDACTED:credential]{after}"));
     }
 }
+
+/// What `innocent.txt` has beside a secret's name looks alike.
+#[test]
+fn what_looks_like_no_secret_may_be_one() {
+    let redactor = redactor(|_| {});
+    for (before, value, after) in [
+        ("password=", "Summer2024.rain", ""),
+        ("password: \"", "form1.value", "\""),
+        ("password=", "letmein!", ""),
+        ("password: ", "2024-01-15Summer!", ""),
+        ("password='", "required|a1", "'"),
+        ("password=", "/a1b2c3", ""),
+        ("passwordHash: ", "$2y$10$abcdefghijk", ""),
+        ("password_hash=", "5f4dcc3b5aa765d61d8327deb882cf99", ""),
+        ("PASSWORD_ID_CARD=", "hunter2!x", ""),
+    ] {
+        let shown = redacted(&redactor, &format!("{before}{value}{after}")).0;
+        assert_eq!(shown, format!("{before}[REDACTED:password]{after}"));
+    }
+    for value in ["a1b2c3d4e5f6a7b8c9d0.Xy12zW34", "/aB3dE5fG7hJ9kL2mN4pQ6rS8tU1vW0xYzC/aB3d"] {
+        assert_eq!(redacted(&redactor, &format!("secret_key={value}")).0, "secret_key=[REDACTED:credential]");
+    }
+}
