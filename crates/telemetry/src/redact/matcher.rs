@@ -1,15 +1,13 @@
 //! One automaton for all patterns, and what it finds in a text.
 
-use std::error::Error as _;
+mod automaton;
+
 use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
 
-use regex_automata::hybrid::dfa;
-use regex_automata::hybrid::regex::{Cache, Regex};
-use regex_automata::nfa::thompson;
-use regex_automata::util::syntax;
-use regex_automata::{Input, Match};
+use regex_automata::hybrid::regex::Cache;
 
-use super::check::{self, Verdict};
+use self::automaton::{Automaton, Rule, build, shortest};
 use super::credential::secret_in;
 use super::known::{self, Known};
 use super::numbers::{self, Wanted};
@@ -17,17 +15,7 @@ use super::patterns::{Check, Class, EMAIL, IBAN, IPV6, NATIONAL, Name, Pattern, 
 use super::settings::{CustomPattern, Pii, RedactionError, RedactionSettings};
 use super::text::is_base64;
 
-/// How often a text may be read, and a little more for short ones. Past it the rest counts as found, unread: text that is
-/// made to cost time loses content, not time.
-const READINGS: usize = 16;
-const SPARE_READING: usize = 8 << 10;
-/// Of the automaton's compiled form, in bytes.
-const MOST_COMPILED: usize = 16 << 20;
-/// Of the states that are built while it runs, per thread, in bytes.
-const STATES: usize = 8 << 20;
-
-/// What a text becomes from where the budget was spent.
-const UNREAD: Name = Name::builtin("unread", Class::Secret);
+const OWN: Name = Name::builtin("configured_secret", Class::Secret);
 
 /// Where something was found in a text, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,57 +27,50 @@ pub(super) struct Finding {
 
 /// Finds; shared by all threads. What a search needs of its own is its [`Cache`].
 pub(super) struct Matcher {
-    regex: Regex,
-    rules: Vec<(Name, Check)>,
+    all: Automaton,
+    /// All but the custom patterns, when there are any.
+    builtin: Option<Builtin>,
     /// Nothing is found in a shorter text.
     shortest: usize,
     wanted: Wanted,
 }
 
+struct Builtin {
+    automaton: Automaton,
+    /// Kept for the next searches; never more than there are threads.
+    caches: Mutex<Vec<Cache>>,
+}
+
 impl Matcher {
     pub(super) fn new(settings: &RedactionSettings) -> Result<Self, RedactionError> {
-        let has = |kind| settings.pii.has(kind);
-        let wanted = Wanted::of(has);
-        let mut rules = Vec::new();
-        let mut patterns = Vec::new();
+        let wanted = Wanted::of(|kind| settings.pii.has(kind));
         let own = known::literals(&settings.own);
-        for text in &own {
-            rules.push((Name::builtin("configured_secret", Class::Secret), Check::Any));
-            patterns.push(text.as_str());
+        let own: Vec<Rule<'_>> = own.iter().map(|text| (OWN, Check::Any, text.as_str())).collect();
+        let mut custom: Vec<Rule<'_>> = Vec::new();
+        for (at, pattern) in settings.patterns.iter().enumerate() {
+            check_custom(at, pattern, &settings.patterns)?;
+            custom.push((Name::Custom(at), Check::Any, &pattern.regex));
         }
-        for (at, custom) in settings.patterns.iter().enumerate() {
-            check_custom(at, custom, &settings.patterns)?;
-            rules.push((Name::Custom(at), Check::Any));
-            patterns.push(custom.regex.as_str());
-        }
-        let mut add = |rows: &[Pattern], class| {
-            for row in rows {
-                rules.push((Name::builtin(row.name, class), row.check));
-                patterns.push(row.regex);
-            }
+        let rows = rows(settings);
+        let automaton = |rules: &[Rule<'_>]| {
+            let too_large = |error| format!("are too large together ({error}); simplify or remove some");
+            Automaton::new(rules).map_err(|error| RedactionError::new("patterns", too_large(error)))
         };
-        add(SECRETS, Class::Secret);
-        for (kind, rows) in
-            [(Pii::NationalId, NATIONAL), (Pii::Iban, &[IBAN]), (Pii::Ip, &[IPV6]), (Pii::Email, &[EMAIL])]
-        {
-            if has(kind) {
-                add(rows, Class::Pii);
-            }
-        }
+        let builtin = if custom.is_empty() {
+            None
+        } else {
+            let automaton = automaton(&[own.as_slice(), &rows].concat())?;
+            Some(Builtin { automaton, caches: Mutex::default() })
+        };
+        let all = [own, custom, rows].concat();
         let number = wanted.any().then_some(numbers::SHORTEST);
-        let lengths = patterns.iter().filter_map(|pattern| shortest(pattern)).chain(number);
+        let lengths = all.iter().filter_map(|(_, _, pattern)| shortest(pattern)).chain(number);
         let shortest = lengths.min().unwrap_or(0);
-        let regex = build(&patterns).map_err(|error| {
-            RedactionError::new(
-                "patterns",
-                format!("are too large together ({error}); simplify or remove some"),
-            )
-        })?;
-        Ok(Self { regex, rules, shortest, wanted })
+        Ok(Self { all: automaton(&all)?, builtin, shortest, wanted })
     }
 
     pub(super) fn cache(&self) -> Cache {
-        self.regex.create_cache()
+        self.all.cache()
     }
 
     /// Whether a text is too short for any pattern.
@@ -138,65 +119,44 @@ impl Matcher {
 
     /// Runs the automaton; answers with how many bytes it and the checks have read.
     pub(super) fn search(&self, text: &[u8], cache: &mut Cache, out: &mut Vec<Finding>) -> usize {
-        let most = text.len().saturating_mul(READINGS).saturating_add(SPARE_READING);
-        let (mut at, mut read) = (0, 0);
-        // Where the last password of a URL ends: what looks like an address there is its host.
-        let mut host = 0;
-        while at <= text.len() {
-            let Some(found) = self.next(text, at, cache, &mut read) else { break };
-            let Some((name, check)) = self.rules.get(found.pattern().as_usize()).copied() else { break };
-            let (span, read_to) = check::widen(check, text, found.range());
-            if read > most {
-                out.push(Finding { start: span.start, end: text.len(), name: UNREAD });
-                break;
-            }
-            if check == Check::UrlPassword {
-                host = span.end;
-            }
-            let mut accept = |span: Range<usize>| {
-                out.push(Finding { start: span.start, end: span.end, name });
-                span.end
-            };
-            let next = match check::judge(check, text, span.clone()) {
-                _ if check == Check::Email && found.start() < host => found.end(),
-                Verdict::Found(part) => accept(part),
-                Verdict::Within(part, next) => {
-                    accept(part);
-                    next
-                }
-                Verdict::Reject(next) => next,
-            };
-            read = read.saturating_add(read_to - span.start);
-            at = next.max(found.start() + 1);
-        }
+        let begin = out.len();
+        let read = self.all.search(text, 0, cache, out);
+        let is_custom = |finding: &&Finding| matches!(finding.name, Name::Custom(_));
+        let custom = out.get(begin..).unwrap_or_default().iter().find(is_custom);
+        let (Some(custom), Some(builtin)) = (custom, &self.builtin) else { return read };
+        // What a custom pattern matches may be the name without which a secret is none.
+        let mut hidden = Vec::new();
+        let read = read.saturating_add(builtin.search(text, custom.start, &mut hidden));
+        // First: what is found at the same place later gives the name.
+        out.splice(begin..begin, hidden);
         read
-    }
-
-    /// The next match from here on. All that the automaton reads for it counts: a pattern that began before the match may
-    /// have been followed far beyond it.
-    fn next(&self, text: &[u8], at: usize, cache: &mut Cache, read: &mut usize) -> Option<Match> {
-        let before = bytes_read(cache);
-        let found = self.regex.try_search(cache, &Input::new(text).range(at..));
-        let after = bytes_read(cache);
-        // The count begins anew when states are thrown away; then it was everything, there and back.
-        let everything = 2 * (text.len() - at);
-        *read += if before.0 == after.0 { after.1 - before.1 } else { everything };
-        found.unwrap_or_else(|_| {
-            // Nothing that is built here gives up; were it to, the rest would be unread.
-            *read = usize::MAX;
-            Some(Match::must(0, at..at))
-        })
     }
 }
 
-/// How often a cache threw its states away, and what was read since.
-fn bytes_read(cache: &Cache) -> (usize, usize) {
-    let (forward, reverse) = cache.as_parts();
-    (forward.clear_count() + reverse.clear_count(), forward.search_total_len() + reverse.search_total_len())
+impl Builtin {
+    fn search(&self, text: &[u8], from: usize, out: &mut Vec<Finding>) -> usize {
+        let caches = || self.caches.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = caches().pop();
+        let mut cache = kept.unwrap_or_else(|| self.automaton.cache());
+        let read = self.automaton.search(text, from, &mut cache, out);
+        caches().push(cache);
+        read
+    }
+}
+
+/// The table's rows that these settings ask for.
+fn rows(settings: &RedactionSettings) -> Vec<Rule<'static>> {
+    const ASKED_FOR: [(Pii, &[Pattern]); 4] =
+        [(Pii::NationalId, NATIONAL), (Pii::Iban, &[IBAN]), (Pii::Ip, &[IPV6]), (Pii::Email, &[EMAIL])];
+    let of = |rows: &'static [Pattern], class| {
+        rows.iter().map(move |row| (Name::builtin(row.name, class), row.check, row.regex))
+    };
+    let asked = ASKED_FOR.into_iter().filter(|(kind, _)| settings.pii.has(*kind));
+    of(SECRETS, Class::Secret).chain(asked.flat_map(|(_, rows)| of(rows, Class::Pii))).collect()
 }
 
 /// Sorts, joins what overlaps, and widens to whole characters. Of two findings that begin at the same place the later is
-/// the more special: a token that was found as some variable's value before.
+/// the more special, a token that was found as some variable's value before, or the user's own.
 pub(super) fn tidy(text: &[u8], found: &mut Vec<Finding>) {
     found.sort_by_key(|finding| finding.start);
     let mut joined: Vec<Finding> = Vec::with_capacity(found.len());
@@ -209,7 +169,8 @@ pub(super) fn tidy(text: &[u8], found: &mut Vec<Finding>) {
         }
         match joined.last_mut().filter(|last| finding.start < last.end) {
             Some(last) => {
-                if finding.start == last.start && finding.end + 2 >= last.end {
+                let is_own = matches!(finding.name, Name::Custom(_));
+                if finding.start == last.start && (is_own || finding.end + 2 >= last.end) {
                     last.name = finding.name;
                 }
                 last.end = last.end.max(finding.end);
@@ -222,37 +183,6 @@ pub(super) fn tidy(text: &[u8], found: &mut Vec<Finding>) {
 
 fn is_inside_character(text: &[u8], at: usize) -> bool {
     text.get(at).is_some_and(|byte| (byte & 0xc0) == 0x80)
-}
-
-fn syntax() -> syntax::Config {
-    // Bytes and ASCII classes: no tables, and no case in which the fast automaton gives up.
-    syntax::Config::new().unicode(false).utf8(false)
-}
-
-fn build(patterns: &[&str]) -> Result<Regex, String> {
-    for pattern in patterns {
-        syntax::parse_with(pattern, &syntax()).map_err(|error| said(&error.to_string()))?;
-    }
-    let thompson = thompson::Config::new().utf8(false).nfa_size_limit(Some(MOST_COMPILED));
-    let dfa = dfa::Config::new().cache_capacity(STATES);
-    let regex = Regex::builder().syntax(syntax()).thompson(thompson).dfa(dfa).build_many(patterns);
-    regex.map_err(|error| error.source().map_or_else(|| error.to_string(), ToString::to_string))
-}
-
-/// What is wrong with a pattern in one line. The parser draws it: the pattern, indented by 4, a `^` below the place, and
-/// `error: …`.
-fn said(drawn: &str) -> String {
-    let wrong = drawn.lines().find_map(|line| line.strip_prefix("error: ")).unwrap_or(drawn);
-    let is_mark = |line: &&str| line.trim_matches([' ', '^']).is_empty();
-    match drawn.lines().filter(is_mark).find_map(|line| line.find('^')?.checked_sub(3)) {
-        Some(place) => format!("{wrong}, at character {place}"),
-        None => wrong.to_owned(),
-    }
-}
-
-/// The length of the shortest text that the pattern matches; `None` when it cannot be read.
-fn shortest(pattern: &str) -> Option<usize> {
-    syntax::parse_with(pattern, &syntax()).ok()?.properties().minimum_len()
 }
 
 fn check_custom(at: usize, custom: &CustomPattern, all: &[CustomPattern]) -> Result<(), RedactionError> {

@@ -24,7 +24,7 @@ use magicapi_plugin::{RequestMetrics, Secret, TelemetryConfig};
 use serde_json::{Value, json};
 
 use self::samples::{Sample, body, hex, jwt, other_forms, samples};
-use super::patterns::{Pattern, SECRETS};
+use super::patterns::{Name, Pattern, SECRETS};
 use super::{
     Class, Content, CustomPattern, Found, Outcome, Pii, PiiSetting, RedactionSettings, Redactor, Replace,
 };
@@ -76,17 +76,21 @@ fn every_sort_of_secret_is_found_and_named() {
 /// The automaton itself says which row matches: each is a pattern of the user's, called by its place in the table.
 #[test]
 fn every_row_of_the_table_is_hit_by_a_sample() {
-    let called = |at: usize| format!("row_{at}");
     let redactor = redactor(|settings| {
-        let row = |(at, row): (usize, &Pattern)| CustomPattern { name: called(at), regex: row.regex.into() };
+        let row = |(at, row): (usize, &Pattern)| CustomPattern {
+            name: format!("row_{at}"),
+            regex: row.regex.into(),
+        };
         settings.patterns = SECRETS.iter().enumerate().map(row).collect();
     });
     let hits = samples().into_iter().flat_map(|sample| {
-        let (_, outcome) = redacted(&redactor, &sample.text());
-        outcome.found.into_iter().map(move |found| (sample.name, found.name))
+        let (mut cache, mut found) = (redactor.matcher.cache(), Vec::new());
+        redactor.matcher.search(sample.text().as_bytes(), &mut cache, &mut found);
+        found.into_iter().map(move |found| (sample.name, found.name))
     });
     let hits: HashSet<_> = hits.collect();
-    let missed = SECRETS.iter().enumerate().filter(|(at, row)| !hits.contains(&(row.name, called(*at))));
+    let missed =
+        SECRETS.iter().enumerate().filter(|(at, row)| !hits.contains(&(row.name, Name::Custom(*at))));
     let missed: Vec<_> = missed.map(|(_, row)| (row.name, row.regex)).collect();
     assert!(missed.is_empty(), "no sample hits {missed:?}");
 }
@@ -284,6 +288,28 @@ fn custom_patterns_come_first() {
     assert_eq!(redacted(&redactor, "see TCK-1234 of Müller").0, "see [REDACTED:ticket] of [REDACTED:house]");
     let (_, outcome) = redacted(&redactor, &format!("ghp_{}", body(36)));
     assert_eq!((outcome.found[0].class, outcome.found[0].name.as_str()), (Class::Custom, "house"));
+}
+
+#[test]
+fn a_custom_pattern_hides_no_secret_behind_the_name_that_it_matches() {
+    let redactor = redactor(|settings| {
+        settings.pii = PiiSetting::All(true);
+        settings.patterns = vec![
+            CustomPattern { name: "hdr".into(), regex: "(?i)x-api-key|pass".into() },
+            CustomPattern { name: "begin".into(), regex: "api_|ghp_.{4}|-----BEGIN|jane".into() },
+        ];
+    });
+    let (key, github) = (body(24), format!("ghp_{}", body(36)));
+    for (text, expected) in [
+        (format!("x-api-key: {key} jane"), "[REDACTED:hdr]: [REDACTED:credential] [REDACTED:begin]"),
+        (format!("api_key={key}"), "[REDACTED:begin]key=[REDACTED:credential]"),
+        ("a PASSWORD=hunter2!x".to_owned(), "a [REDACTED:hdr]WORD=[REDACTED:password]"),
+        (format!("see {github}"), "see [REDACTED:begin]"),
+        ("jane@example.com".to_owned(), "[REDACTED:begin]"),
+        ("pass; then mail a@b.io".to_owned(), "[REDACTED:hdr]; then mail [REDACTED:email]"),
+    ] {
+        assert_eq!(redacted(&redactor, &text).0, expected);
+    }
 }
 
 #[test]
