@@ -505,33 +505,6 @@ fn what_is_no_json_fails_and_leaves_the_labels_redacted() {
 }
 
 #[test]
-fn text_made_to_cost_time_loses_content() {
-    let redactor = with_pii();
-    for unit in [
-        "password=",
-        "sk-a",
-        "a@b.",
-        "+1 2",
-        "1 ",
-        "1.2.",
-        "eyJhbGciOiJI.a.",
-        "://a:$@b",
-        "AA11",
-        "2001:",
-        "api_key=a1",
-        "bearer ",
-        "-----BEGIN PRIVATE KEY-----",
-        "AAAAAA00",
-        "xoxb-",
-        "a",
-        "\u{e9}@",
-    ] {
-        let (text, _) = redacted(&redactor, &unit.repeat((256 << 10) / unit.len()));
-        assert!(text.len() <= 512 << 10, "{unit}");
-    }
-}
-
-#[test]
 fn keys_without_a_form_are_found_where_they_are_known() {
     let (ours, theirs) = (hex(32), body(30));
     let redactor =

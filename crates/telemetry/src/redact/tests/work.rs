@@ -37,6 +37,11 @@ fn no_pattern_is_followed_far_beyond_a_match() {
         ("token\"", "\"'"),
         ("2001:", ":"),
         ("sk-", "-"),
+        ("--a-", "-a"),
+        ("--pass ", " "),
+        ("password>", ""),
+        ("password:**", "* "),
+        ("://a@b", "@"),
     ] {
         let unit = format!("{before}{key}{after}");
         for size in [16 << 10, 128 << 10] {
@@ -109,6 +114,11 @@ fn no_mixture_is_read_more_often_than_the_budget_says() {
         "\u{e9}",
         "x.AKIAIOSFODNN7EXAMPL7.",
         "SG.",
+        "--pass ",
+        "<password>a1!b",
+        "\"\"\"",
+        ":\\/\\/a@b:c",
+        "A: -----BEGIN PRIVATE KEY-----\n",
         &key,
     ];
     for one in pieces {
@@ -141,4 +151,43 @@ fn past_the_budget_the_rest_is_masked_unread() {
     }
     // So many readings of the text, whatever its length.
     assert!(spent_at[1] <= 2 * spent_at[0], "{spent_at:?}");
+}
+
+/// Many beginnings and no end. Those that spend the budget lose what stands behind, the others are read a few times.
+#[test]
+fn text_made_to_cost_time_loses_content_not_time() {
+    let redactor = with_pii();
+    for (unit, is_lost) in [
+        ("password=", true),
+        ("api_key=a1", true),
+        ("2001:", true),
+        ("sk-a", false),
+        ("a@b.", false),
+        ("+1 2", false),
+        ("1 ", false),
+        ("1.2.", false),
+        ("eyJhbGciOiJI.a.", false),
+        ("://a:$@b", false),
+        ("AA11", false),
+        ("bearer ", false),
+        ("-----BEGIN PRIVATE KEY-----", false),
+        ("-----BEGIN PRIVATE KEY-----\nA: ", false),
+        ("AAAAAA00", false),
+        ("xoxb-", false),
+        ("a", false),
+        ("\u{e9}@", false),
+        ("\u{e9}@a.b.c.d", false),
+        ("--pass ", false),
+        ("<password>a1!bcd", false),
+        ("password=\"\"\"a1!bcd ", false),
+    ] {
+        let text = unit.repeat((256 << 10) / unit.len());
+        let (read, found) = search(&redactor, &text);
+        let times = if is_lost { 19 } else { 6 };
+        assert!(read <= times * text.len() + (8 << 10), "{unit}: {read} of {}", text.len());
+        let last = found.last().filter(|last| is_unread(last));
+        assert_eq!(last.map(|last| last.end), is_lost.then_some(text.len()), "{unit}");
+        let shown = redacted(&redactor, &format!("{text} the end")).0;
+        assert_eq!(shown.ends_with("the end"), !is_lost, "{unit}");
+    }
 }
