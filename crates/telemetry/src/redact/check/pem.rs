@@ -13,21 +13,18 @@ const DASHES: &[u8] = b"-----";
 pub(super) fn pem(text: &[u8], span: Range<usize>) -> Verdict {
     const NEAR: usize = 16 << 10;
     let rest = text.get(span.end..).unwrap_or_default();
-    let near = rest.get(..NEAR).unwrap_or(rest);
-    // Only as far as the next line of this sort, where the next candidate may begin.
-    let dashes = memmem::find(near, DASHES);
-    let length = dashes.and_then(|at| last_line(near, at)).or_else(|| {
-        let most = dashes.unwrap_or(rest.len());
-        key_lines(rest.get(..most)?, near.len())
-    });
+    // Nothing behind the next line of this sort is read, where the next candidate may begin.
+    let dashes = memmem::find(rest, DASHES);
+    let last = dashes.filter(|at| *at < NEAR).and_then(|at| last_line(rest, at));
+    let length = last.or_else(|| key_lines(rest.get(..dashes.unwrap_or(rest.len()))?));
     length.map_or(Reject(span.end), |length| Found(span.start..span.end + length))
 }
 
 /// Where the last line ends, if these dashes are of one. One more may stand before them, in a diff.
-fn last_line(near: &[u8], dashes: usize) -> Option<usize> {
+fn last_line(rest: &[u8], dashes: usize) -> Option<usize> {
     const LONGEST: usize = 64;
-    let name = dashes + near.get(dashes..)?.iter().take_while(|byte| **byte == b'-').count();
-    let tail = near.get(name..)?.strip_prefix(b"END")?;
+    let name = dashes + rest.get(dashes..)?.iter().take_while(|byte| **byte == b'-').count();
+    let tail = rest.get(name..)?.strip_prefix(b"END")?;
     let close =
         memmem::find(tail.get(..LONGEST).unwrap_or(tail), DASHES).map_or(0, |close| close + DASHES.len());
     Some(name + b"END".len() + close)
@@ -35,17 +32,17 @@ fn last_line(near: &[u8], dashes: usize) -> Option<usize> {
 
 const LONG: usize = 16;
 
-/// How far the lines of a key go. `None` when none begins nearby: prose may speak of the first line alone.
-fn key_lines(rest: &[u8], near: usize) -> Option<usize> {
+/// How far the lines of a key go. `None` when there is none: prose may speak of the first line alone.
+fn key_lines(rest: &[u8]) -> Option<usize> {
     let (mut at, mut end, mut is_key) = (0, 0, false);
-    while at < rest.len() && (is_key || at < near) {
+    while at < rest.len() {
         let (line, next) = line_at(rest, at);
         let start = line.start + mark(rest.get(line.clone())?);
-        let written = rest.get(start..line.end)?.trim_ascii_end();
+        let written = trimmed(rest.get(start..line.end)?);
         let body = written.split(|byte| !is_body(*byte)).next()?;
         let words = body.split_inclusive(u8::is_ascii_whitespace);
         let length: usize = words.take_while(|word| goes_on(word.trim_ascii())).map(<[u8]>::len).sum();
-        let body = body.get(..length)?.trim_ascii_end();
+        let body = trimmed(body.get(..length)?);
         is_key |= body.split(u8::is_ascii_whitespace).any(|word| word.len() >= LONG && is_token(word));
         end = if body.is_empty() { end } else { start + body.len() };
         if length < written.len() && (is_key || !is_header(written)) {
@@ -63,18 +60,24 @@ fn goes_on(word: &[u8]) -> bool {
 }
 
 /// The line that begins here, and where the next one does. In JSON inside a string `\n` parts them, with one more backslash
-/// for each level; `\/` is a slash and parts nothing that matters.
+/// for each level; `\/` is a slash.
 fn line_at(rest: &[u8], at: usize) -> (Range<usize>, usize) {
     let tail = rest.get(at..).unwrap_or_default();
-    let length = tail.iter().position(|byte| matches!(byte, b'\n' | b'\\')).unwrap_or(tail.len());
-    let gap = tail.get(length..).unwrap_or_default();
-    let slashes = gap.iter().take_while(|byte| **byte == b'\\').count();
-    let breaks = match gap.get(slashes) {
-        Some(b'n' | b'r' | b't') if slashes > 0 => 1,
-        Some(b'\n') if slashes == 0 => 1,
-        _ => 0,
-    };
-    (at..at + length, at + length + slashes + breaks)
+    let is_escape = |place: usize| matches!(tail.get(place + 1), Some(b'n' | b'r' | b't'));
+    for (place, byte) in tail.iter().enumerate() {
+        match byte {
+            b'\n' => return (at..at + place, at + place + 1),
+            b'\\' if is_escape(place) => return (at..at + place, at + place + 2),
+            _ => {}
+        }
+    }
+    (at..rest.len(), rest.len())
+}
+
+/// Without blanks and backslashes behind it.
+fn trimmed(text: &[u8]) -> &[u8] {
+    let behind = text.iter().rev().take_while(|byte| byte.is_ascii_whitespace() || **byte == b'\\').count();
+    text.get(..text.len() - behind).unwrap_or_default()
 }
 
 /// What a diff or a quotation puts before a line.
@@ -88,7 +91,7 @@ fn mark(line: &[u8]) -> usize {
 }
 
 fn is_body(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'=') || byte.is_ascii_whitespace()
+    byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'=' | b'\\') || byte.is_ascii_whitespace()
 }
 
 /// `Proc-Type: 4,ENCRYPTED`, `Version: GnuPG v1`.

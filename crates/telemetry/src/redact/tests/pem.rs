@@ -43,7 +43,8 @@ fn a_key_that_is_cut_goes_as_far_as_its_lines() {
             let text = key("RSA", head, lines);
             assert_eq!(shown(&text), MASK);
             assert_eq!(shown(&text.replace('\n', "\\n")), MASK);
-            assert_eq!(shown(&text.replace('\n', "\\r\\n").replace("hJ9", "hJ\\/")), MASK);
+            let escaped = text.replace('\n', "\\\\r\\\\n").replace("aB3d", "aB\\/d") + "\\\"}";
+            assert_eq!(shown(&escaped), format!("{MASK}\\\"}}"));
             let next = key("EC", "", 1);
             assert_eq!(shown(&format!("{text}\n{next}")), format!("{MASK}\n{MASK}"));
             assert_eq!(shown(&format!("{text}\n\n\"What is it?\"")), format!("{MASK}\n\n\"What is it?\""));
