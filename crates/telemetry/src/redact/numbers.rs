@@ -146,6 +146,9 @@ fn number_at(
     found: &mut impl FnMut(Range<usize>, Name),
 ) -> Option<usize> {
     let at = these.start;
+    if !wanted.any() {
+        return None;
+    }
     let opens = opens(text, groups, at);
     if !opens && !follows_word(text, groups, at) {
         return None;
