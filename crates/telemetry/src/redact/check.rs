@@ -16,6 +16,7 @@ use super::checksum;
 use super::credential::{is_credential, is_key, is_password, is_token};
 use super::patterns::Check;
 
+pub(super) use self::assignment::says_no_secret;
 use self::assignment::{assignment, value_in};
 use self::email::email;
 use self::pem::pem;

@@ -2,20 +2,22 @@
 
 use std::ops::Range;
 
+use super::check::says_no_secret;
+
 /// Which part of the value of a member with a secret's name is one.
 pub(super) fn secret_in(name: &[u8], value: &[u8]) -> Option<Range<usize>> {
     let end = value.trim_ascii_end().len();
     let value = value.get(..end)?;
-    let name = singular(name);
+    let (named, name) = (name, singular(name));
     let space = value.iter().rposition(|byte| *byte == b' ');
     // `Token …`, `Api-Key …`: it stands behind the scheme.
     let start = space.filter(|_| ends_with(name, b"authorization")).map_or(0, |space| space + 1);
     let secret = value.get(start..)?;
     // Of several words the first tells: what explains a secret begins as a sentence does.
     let first = secret.split(|byte| *byte == b' ').next().unwrap_or_default();
-    let password = [&b"word"[..], b"wd", b"phrase"].iter().any(|end| ends_with(name, end));
+    let password = [&b"word"[..], b"wd", b"phrase"].iter().any(|end| ends_with(name, end)) || is_pass(named);
     let good = if password { is_password(first) } else { is_credential(first) };
-    good.then_some(start..end)
+    (good && !says_no_secret(first, b':', true)).then_some(start..end)
 }
 
 /// Ends of names, in the singular and without `-`, `_` and `.`, whose values are secrets.
@@ -45,6 +47,9 @@ const SECRET_ENDS: [&[u8]; 20] = [
 /// Whether a member of this name holds a secret: `api_key`, `dbPasswords`, `X-Auth-Token`, …
 pub(super) fn is_secret_name(name: &[u8]) -> bool {
     const LONGEST: usize = 64;
+    if is_pass(name) {
+        return true;
+    }
     let name = singular(name);
     // Most names are told apart by their last letter.
     let last = name.last().map_or(0, u8::to_ascii_lowercase);
@@ -54,6 +59,11 @@ pub(super) fn is_secret_name(name: &[u8]) -> bool {
     let plain: Vec<u8> =
         name.iter().filter(|byte| !matches!(byte, b'-' | b'_' | b'.')).map(u8::to_ascii_lowercase).collect();
     plain == b"token" || SECRET_ENDS.iter().any(|end| plain.ends_with(end))
+}
+
+/// `pass` alone, and as environments have it: `SMTP_PASS`. Any other end with it may be a pass of a compiler.
+fn is_pass(name: &[u8]) -> bool {
+    name.eq_ignore_ascii_case(b"pass") || name.ends_with(b"_PASS")
 }
 
 fn singular(name: &[u8]) -> &[u8] {

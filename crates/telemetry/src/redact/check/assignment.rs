@@ -4,7 +4,8 @@ mod refused;
 
 use std::ops::Range;
 
-use self::refused::{is_in_arn, names_something_else, says_no_secret};
+pub(in crate::redact) use self::refused::says_no_secret;
+use self::refused::{is_in_arn, names_something_else};
 use super::Verdict::{self, Reject, Within};
 
 /// Between a name and what stands behind it.

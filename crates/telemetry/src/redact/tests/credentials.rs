@@ -74,6 +74,20 @@ fn a_password_of_several_words_goes_whole() {
 }
 
 #[test]
+fn members_and_texts_agree_on_what_is_a_secret() {
+    for name in ["pass", "SMTP_PASS"] {
+        assert_eq!(member(name, &json!("hunter2!x")), "[REDACTED:credential]", "{name}");
+    }
+    for (name, innocent) in [
+        ("render_pass", "phase1!x"),
+        ("secret", "arn:aws:secretsmanager:eu-west-1:123456789012:secret:db-Ab12Cd"),
+        ("password", "required|min:8|confirmed"),
+    ] {
+        assert_eq!(member(name, &json!(innocent)), innocent, "{name}");
+    }
+}
+
+#[test]
 fn what_has_a_form_of_its_own_keeps_its_name() {
     let key = format!("gsk_{}", body(52));
     assert_eq!(member("api_key", &json!(key)), "[REDACTED:groq_key]");

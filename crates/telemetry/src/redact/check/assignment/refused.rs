@@ -46,7 +46,7 @@ pub(super) fn is_in_arn(before: &[u8]) -> bool {
 }
 
 /// Whether this is something else, by its form.
-pub(super) fn says_no_secret(value: &[u8], mark: u8, is_quoted: bool) -> bool {
+pub(in crate::redact) fn says_no_secret(value: &[u8], mark: u8, is_quoted: bool) -> bool {
     value.starts_with(b"arn:")
         || is_date(value)
         || is_file(value)
