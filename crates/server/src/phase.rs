@@ -90,7 +90,9 @@ impl Cut {
             return false;
         }
         let phases = self.phases.clone();
-        let mut cut: CutFuture = Box::pin(async move { phases.cutting().await });
+        // A task that has used its budget up would be told to come again, and not be registered.
+        let cutting = tokio::task::unconstrained(async move { phases.cutting().await });
+        let mut cut: CutFuture = Box::pin(cutting);
         let is_cut = matches!(cut.as_mut().poll(cx), Poll::Ready(()));
         self.registered = Some((cx.waker().clone(), cut));
         is_cut
