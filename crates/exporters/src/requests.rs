@@ -273,7 +273,7 @@ pub(crate) async fn post(
     http.send(request).await
 }
 
-/// What a status of 5xx means, after which a batch is sent again. With a 504 whoever stands between says that he has no
+/// What a status means after which a batch is sent again. With a 504 whoever stands between says that he has no
 /// answer: what he passed on may have arrived.
 pub(crate) fn server_error(status: u16, after: Option<Duration>) -> Verdict {
     if status == 504 { Verdict::Unknown } else { Verdict::Retry(after) }

@@ -96,8 +96,17 @@ impl Known<'_> {
 
     /// The same when one answer counts for all records; what is settled is remembered.
     pub(super) fn end_with(mut self, failure: Delivery) -> Delivery {
-        self.keep(&vec![ItemOutcome::Retry; self.outcomes.len()]);
-        failure
+        let again = match failure {
+            Delivery::Retry { after } => ItemOutcome::again(after),
+            _ => ItemOutcome::Retry,
+        };
+        let mut outcomes = vec![again; self.outcomes.len()];
+        self.keep(&outcomes);
+        if !matches!(failure, Delivery::Retry { .. }) {
+            return failure;
+        }
+        // One answer for all has no room to say what was forgotten.
+        if self.own_up(&mut outcomes) { Delivery::Items(outcomes) } else { failure }
     }
 
     /// Remembers what is settled of records that come again; where there is no room the oldest are forgotten.
@@ -116,14 +125,17 @@ impl Known<'_> {
         }
     }
 
-    /// For each record that was forgotten one that comes again is unclear, so that the second sending is counted.
-    fn own_up(&self, outcomes: &mut [ItemOutcome]) {
+    /// For each record that was forgotten one that comes again is unclear, so that the second sending is counted. Whether
+    /// there were any.
+    fn own_up(&self, outcomes: &mut [ItemOutcome]) -> bool {
         let mut kept = self.kept.lock();
+        let before = kept.forgotten;
         let open = |outcome: &&mut ItemOutcome| !outcome.is_settled() && **outcome != ItemOutcome::Unknown;
         for outcome in outcomes.iter_mut().filter(open).take(kept.forgotten) {
             *outcome = ItemOutcome::Unknown;
             kept.forgotten -= 1;
         }
+        before > kept.forgotten
     }
 }
 
@@ -193,8 +205,10 @@ mod tests {
         let mut known = known;
         (0..5).for_each(|index| known.note(index, Signal::Traces, ItemOutcome::Delivered));
         assert_eq!(known.end_with(failure.clone()), failure);
-        let open = half_sent.begin(&batch[..4]).end(&BOTH, None);
+        let open = half_sent.begin(&batch[..4]).end_with(Delivery::Retry { after: None });
         let Delivery::Items(outcomes) = open else { panic!("items") };
         assert_eq!(outcomes.iter().filter(|outcome| **outcome == ItemOutcome::Unknown).count(), 3);
+        let again = Delivery::Retry { after: None };
+        assert_eq!(half_sent.begin(&batch[..2]).end_with(again.clone()), again, "said once");
     }
 }

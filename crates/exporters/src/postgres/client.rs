@@ -136,7 +136,7 @@ pub(super) fn judge(state: &str, (constraint, column): (Option<&str>, Option<&st
         ("23505", _) if constraint.is_some_and(|rule| rule.ends_with("_pkey")) => {
             refused("set the sequence of its ids behind the largest one")
         }
-        ("23502", _) if column.is_none_or(|column| !Table::is_ours(column)) => {
+        ("23502", _) if column.is_some_and(|column| !Table::is_ours(column)) => {
             refused("the gateway knows nothing for that column: give it a default, or let it be NULL")
         }
         ("23514", _) if constraint.is_none() => refused("make the part that these records belong to"),

@@ -199,7 +199,7 @@ fn errors_are_judged_by_their_class() {
         let Fault::Refused(text) = judge(state, (None, None), "said") else { panic!("{state}") };
         assert!(text.starts_with(&format!("said (SQLSTATE {state}); ")), "{text}");
     }
-    for state in ["22P02", "22P05", "22003", "22021", "44000", "54000", "54001", "P0001"] {
+    for state in ["22P02", "22P05", "22003", "22021", "23502", "44000", "54000", "54001", "P0001"] {
         let Fault::Record(text) = judge(state, (None, None), "canary") else { panic!("{state}") };
         assert!(text.starts_with(&format!("SQLSTATE {state}: ")) && !text.contains("canary"), "{text}");
     }

@@ -73,8 +73,9 @@ pub(super) fn judge(target: &Target, answer: &Response<Bytes>) -> Verdict {
         413 => Verdict::TooLarge,
         _ if target.reject_on.contains(&status) => Verdict::Rejected(format!("HTTP {status}")),
         _ if target.refuse_on.contains(&status) => refused(),
-        _ if target.retry_on.contains(&status) => Verdict::Retry(retry_after(answer.headers())),
-        500.. => requests::server_error(status, retry_after(answer.headers())),
+        _ if target.retry_on.contains(&status) || status >= 500 => {
+            requests::server_error(status, retry_after(answer.headers()))
+        }
         _ => refused(),
     }
 }
