@@ -20,11 +20,12 @@ impl<'t> Address<'t> {
     /// `None` for what is no address. One with mistakes is taken apart all the same: this is no place to refuse it.
     fn parse(text: &'t str) -> Option<Self> {
         let (scheme, rest) = text.split_once("://")?;
+        let (odd, rest) = odd_user_info(rest).map_or((None, rest), |(user, rest)| (Some(user), rest));
         let (rest, fragment) = cut(rest, '#');
         let (rest, query) = cut(rest, '?');
         let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
         let (user_info, host) =
-            authority.rsplit_once('@').map_or((None, authority), |(user, host)| (Some(user), host));
+            authority.rsplit_once('@').map_or((odd, authority), |(user, host)| (Some(user), host));
         Some(Self { scheme, user_info, host, path, query, fragment })
     }
 
@@ -33,6 +34,17 @@ impl<'t> Address<'t> {
         let items = self.query.into_iter().flat_map(|query| query.split('&'));
         items.map(|item| item.split_once('=').map_or((None, item), |(name, value)| (Some(name), value)))
     }
+}
+
+/// A password that holds `#` or `?` as they are, which drivers of databases take; what stands behind it.
+fn odd_user_info(rest: &str) -> Option<(&str, &str)> {
+    let authority = rest.get(..rest.find('/').unwrap_or(rest.len()))?;
+    let (user_info, _) = authority.rsplit_once('@')?;
+    let (_, password) = user_info.split_once(':')?;
+    let before = password.get(..password.find(['#', '?'])?)?;
+    // Digits are a port, and the `@` stands in the query.
+    let is_port = before.bytes().all(|byte| byte.is_ascii_digit());
+    (!is_port).then_some((user_info, rest.get(user_info.len() + 1..)?))
 }
 
 fn cut(text: &str, at: char) -> (&str, Option<&str>) {
@@ -93,6 +105,12 @@ mod tests {
                 vec!["u", "p%40s", "p@s", "v%2F1", "v/1", "flag"],
             ),
             ("https://host?a=b?c#d?e=f", "https://host?a=***#***", vec!["b?c"]),
+            (
+                "postgres://app:hunter#2?x@db/x?a=b",
+                "postgres://***@db/x?a=***",
+                vec!["app", "hunter#2?x", "b"],
+            ),
+            ("https://host:9200?to=a@b", "https://host:9200?to=***", vec!["a@b"]),
             ("https://u:a@b@host", "https://***@host", vec!["u", "a@b"]),
             ("no address", "no address", vec![]),
         ] {
