@@ -41,9 +41,9 @@ pub(crate) struct Deliverer {
     remarks: Arc<Mutex<Remarks>>,
     /// The try that the order to end calls for has been made.
     tried_last: bool,
-    /// The batch under way was sent, and the back end took something of it.
+    /// The batch under way was sent, and the back end took so many of it.
     tried: bool,
-    took: bool,
+    took: usize,
     /// What the exporter says of its back end since the last try, when that did not work.
     cause: Option<String>,
 }
@@ -69,7 +69,7 @@ impl Deliverer {
         let pace = Arc::new(Pace::new(lane.pipeline.rate_limit));
         let backoff = Backoff::new(lane.pipeline.retry_first, lane.pipeline.retry_longest);
         let remarks = Arc::default();
-        let (tried_last, tried, took, cause) = (false, false, false, None);
+        let (tried_last, tried, took, cause) = (false, false, 0, None);
         Self { lane, stop, backoff, pace, remarks, tried_last, tried, took, cause }
     }
 
@@ -78,7 +78,7 @@ impl Deliverer {
     pub(crate) async fn deliver(&mut self, batch: Batch) -> bool {
         let Batch { origin, items } = batch;
         let all = items.len();
-        (self.tried, self.took) = (false, false);
+        (self.tried, self.took) = (false, 0);
         let mut parcels = VecDeque::from([Parcel { origin, items, stripped: false, panics: 0 }]);
         while let Some(mut parcel) = parcels.pop_front() {
             self.expire(&mut parcel);
@@ -106,7 +106,7 @@ impl Deliverer {
             }
         }
         if let (Some(Origin::File(id)), Some(spool)) = (origin, &self.lane.spool) {
-            spool.finish(id, self.took);
+            spool.finish(id, self.took > 0);
         }
         true
     }
@@ -159,7 +159,7 @@ impl Deliverer {
                 Err(items) => parcel.items = items,
             },
             (Some(Origin::Handover), Some(spool)) => {
-                let fate = Fate { whole: false, tried: true };
+                let fate = Fate { whole: false, tried: true, sent: self.took };
                 spool.give_back(Origin::Handover, std::mem::take(&mut parcel.items), fate);
                 return true;
             }
@@ -226,7 +226,7 @@ impl Deliverer {
         let rest: Vec<_> = parcels.into_iter().flat_map(|parcel| parcel.items).collect();
         match (origin, &self.lane.spool) {
             (Some(origin), Some(spool)) => {
-                let fate = Fate { whole: rest.len() == all, tried: self.tried };
+                let fate = Fate { whole: rest.len() == all, tried: self.tried, sent: self.took };
                 spool.give_back(origin, rest, fate);
             }
             _ => self.lane.queue.put_back(rest),

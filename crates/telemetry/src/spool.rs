@@ -109,6 +109,8 @@ pub(crate) struct Fate {
     pub(crate) whole: bool,
     /// It was sent.
     pub(crate) tried: bool,
+    /// The back end has so many of it.
+    pub(crate) sent: usize,
 }
 
 /// What status shows of a spool.

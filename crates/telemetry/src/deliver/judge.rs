@@ -206,7 +206,7 @@ impl Deliverer {
     pub(super) fn settle(&mut self, origin: Option<Origin>, items: Vec<Item>, event: Event) {
         self.lane.put_off.remove(&items);
         let records = items.len();
-        self.took |= matches!(event, Event::Sent) && records > 0;
+        self.took += if matches!(event, Event::Sent) { records } else { 0 };
         if let (Some(_), Some(spool)) = (origin, &self.lane.spool) {
             drop(items);
             spool.settle(records);

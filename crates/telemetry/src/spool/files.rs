@@ -36,6 +36,15 @@ pub(super) struct Files {
     unread_at: Option<Instant>,
 }
 
+/// Records of a batch that could not be written anew, and so come again.
+#[derive(Default)]
+pub(super) struct Again {
+    /// They are settled.
+    pub(super) settled: u64,
+    /// They stand in two files.
+    pub(super) doubled: u64,
+}
+
 impl Files {
     /// Allows the directory to be opened; `false` when that was so before.
     pub(super) fn allow(&mut self) -> bool {
@@ -183,11 +192,11 @@ impl Files {
         Ok(())
     }
 
-    /// Writes what is left of a batch in its place. Gives how many settled records stand there again, for want of room
-    /// or of a disk that can be written.
-    pub(super) fn replace(&mut self, id: BatchId, rest: &[Item], tried: bool) -> u64 {
-        let Some(batches) = self.batches.as_mut() else { return 0 };
-        let Some(info) = batches.get(id).cloned() else { return 0 };
+    /// Writes what is left of a batch in its place; what stands there again, for want of room or of a disk that can be
+    /// written.
+    pub(super) fn replace(&mut self, id: BatchId, rest: &[Item], tried: bool) -> Again {
+        let Some(batches) = self.batches.as_mut() else { return Again::default() };
+        let Some(info) = batches.get(id).cloned() else { return Again::default() };
         let oldest = rest.iter().map(|item| item.record.facts().timestamp).min().unwrap_or(info.oldest);
         let stored: Vec<_> = rest.iter().map(|item| item.record.to_stored()).collect();
         let before = batches.records();
@@ -195,10 +204,13 @@ impl Files {
             Ok(new) => {
                 self.spoilt.remove(&id);
                 self.turns.shrunk(id, new, tried);
-                0
+                Again::default()
             }
             // Of two files that neither can be removed both are delivered.
-            Err(_) => (batches.records() + info.records).saturating_sub(before + rest.len() as u64),
+            Err(_) => Again {
+                settled: info.records.saturating_sub(rest.len() as u64),
+                doubled: batches.records().saturating_sub(before),
+            },
         }
     }
 

@@ -8,6 +8,7 @@ use magicapi_plugin::RequestMetrics;
 use magicapi_spool::{BatchId, SpoolError};
 use tokio::time::Instant;
 
+use super::files::Again;
 use super::{Fate, Origin, Spool, lock};
 use crate::memory::{Budget, Reservation};
 use crate::metrics::{DropReason, Event};
@@ -123,14 +124,16 @@ impl Spool {
                 // What is settled must not come back. Where the rest cannot be written, it comes back all the same:
                 // twice is better than never.
                 let as_it_was = fate.whole && !files.is_spoilt(id);
-                let again = if as_it_was { 0 } else { files.replace(id, &rest, fate.tried) };
+                let Again { settled, doubled } =
+                    if as_it_was { Again::default() } else { files.replace(id, &rest, fate.tried) };
                 files.release(id, fate.tried);
                 drop(files);
                 self.came_back.fetch_or(fate.tried, Ordering::Release);
-                self.records.fetch_add(again, Ordering::Relaxed);
-                self.tally.receive(again);
-                // The back end may have them.
-                self.tally.count(Event::Ambiguous, usize::try_from(again).unwrap_or(usize::MAX));
+                self.records.fetch_add(settled + doubled, Ordering::Relaxed);
+                self.tally.receive(settled + doubled);
+                // The back end has, or will have, these twice; the others it rejected, or nobody could read them.
+                let twice = settled.min(fate.sent as u64) + doubled;
+                self.tally.count(Event::Ambiguous, usize::try_from(twice).unwrap_or(usize::MAX));
                 self.measure();
             }
         }
