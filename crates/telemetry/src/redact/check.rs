@@ -16,8 +16,8 @@ use super::checksum;
 use super::credential::{is_credential, is_key, is_password, is_token};
 use super::patterns::Check;
 
-pub(super) use self::assignment::says_no_secret;
 use self::assignment::{assignment, value_in};
+pub(super) use self::assignment::{is_directory, says_no_secret};
 use self::email::email;
 use self::pem::pem;
 use self::url::{url_password, url_password_in};

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::check::says_no_secret;
+use super::check::{is_directory, says_no_secret};
 
 /// Which part of the value of a member with a secret's name is one.
 pub(super) fn secret_in(name: &[u8], value: &[u8]) -> Option<Range<usize>> {
@@ -17,7 +17,17 @@ pub(super) fn secret_in(name: &[u8], value: &[u8]) -> Option<Range<usize>> {
     let first = secret.split(|byte| *byte == b' ').next().unwrap_or_default();
     let password = [&b"word"[..], b"wd", b"phrase"].iter().any(|end| ends_with(name, end)) || is_pass(named);
     let good = if password { is_password(first) } else { is_credential(first) };
-    (good && !says_no_secret(first, b':', true)).then_some(start..end)
+    let is_other = says_no_secret(first, b':', true)
+        || is_directory(named, first)
+        || (first.len() < secret.len() && is_measure(first));
+    (good && !is_other).then_some(start..end)
+}
+
+/// `8-character` and the like, with which a sentence may begin.
+fn is_measure(word: &[u8]) -> bool {
+    let digits = word.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let rest = word.get(digits..).unwrap_or_default();
+    digits > 0 && matches!(rest, [b'-', rest @ ..] if rest.iter().all(u8::is_ascii_alphabetic))
 }
 
 /// Ends of names, in the singular and without `-`, `_` and `.`, whose values are secrets.

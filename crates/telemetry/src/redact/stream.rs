@@ -54,6 +54,7 @@ struct Place {
     /// Stands for its path, whatever else tells it apart; and how many places there were before it.
     path: u64,
     position: usize,
+    is_label: bool,
 }
 
 impl Place {
@@ -103,7 +104,7 @@ pub(super) struct Places {
     other: Values,
     /// Paths lead into the answer, and of some event nobody knows where in the answer its text belongs.
     pub(super) is_strange: bool,
-    /// What stands in places of one piece each.
+    /// What stands in places of hardly more than a piece each.
     scattered: Scattered,
     /// Something was found there: in no one place.
     pub(super) is_scattered: bool,
@@ -128,7 +129,7 @@ impl Gather<'_, '_> {
         let place = self.places.known.entry(here.place ^ self.tells).or_default();
         place.masked |= masked;
         if place.pieces == 0 {
-            (place.path, place.position) = (here.place, position);
+            (place.path, place.position, place.is_label) = (here.place, position, here.is_label);
             place.secret_name = here.secret_name.clone().and_then(|name| bytes.get(name)).map(<[u8]>::to_vec);
         }
         if !place.push(piece) || masked {
@@ -211,7 +212,7 @@ fn root(event: &[u8], position: usize, paths: &Paths, response: &States) -> (Her
             paths.add_unread(&mut states);
         }
     }
-    (Here { place, states, secret_name: None }, tells)
+    (Here { place, states, ..Here::default() }, tells)
 }
 
 /// Puts the text of every place together and looks at it; notes what it finds. `response` is where paths stand at the

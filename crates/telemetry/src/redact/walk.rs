@@ -17,6 +17,23 @@ const MOST_LEVELS: usize = 256;
 /// nests arrays deeper than any dialect would be crossed again and again.
 const INDEXED: usize = MOST_LEVELS - 10;
 
+/// Members that tell who, what or which in every dialect.
+const LABELS: [&[u8]; 13] = [
+    b"id",
+    b"name",
+    b"type",
+    b"role",
+    b"object",
+    b"model",
+    b"status",
+    b"item_id",
+    b"call_id",
+    b"tool_call_id",
+    b"tool_use_id",
+    b"finish_reason",
+    b"stop_reason",
+];
+
 /// The document could not be read.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Malformed;
@@ -30,6 +47,8 @@ pub(super) struct Here {
     pub(super) states: States,
     /// The name of the member whose value this is, when it is a secret's.
     pub(super) secret_name: Option<Range<usize>>,
+    /// It is a name, a number or a word of the dialect, and says nothing.
+    pub(super) is_label: bool,
 }
 
 /// Text between quotes.
@@ -228,6 +247,7 @@ impl<'a, 'p> Walk<'a, 'p> {
             place: if self.places { mix(here.place, name) } else { 0 },
             states,
             secret_name: is_secret_name(name).then(|| key.span.clone()),
+            is_label: LABELS.contains(&name),
         };
         self.value(&child, levels, visitor)
     }
@@ -248,7 +268,7 @@ impl<'a, 'p> Walk<'a, 'p> {
                 states.extend(self.paths.step(&here.states, Child::Index(position)));
             }
             // What stands in the array of a secret's name is one as well.
-            let child = Here { place, states, secret_name: here.secret_name.clone() };
+            let child = Here { place, states, secret_name: here.secret_name.clone(), is_label: false };
             self.value(&child, levels, visitor)?;
             position += 1;
             if self.separator(b']')? {

@@ -4,7 +4,7 @@ mod refused;
 
 use std::ops::Range;
 
-pub(in crate::redact) use self::refused::says_no_secret;
+pub(in crate::redact) use self::refused::{is_directory, says_no_secret};
 use self::refused::{is_in_arn, names_something_else};
 use super::Verdict::{self, Reject, Within};
 
@@ -29,6 +29,7 @@ pub(super) fn assignment(text: &[u8], span: Range<usize>, good: fn(&[u8]) -> boo
     let mark = text.get(value.mark).copied().unwrap_or_default();
     let is_other = || {
         names_something_else(name)
+            || is_directory(name, word)
             || says_no_secret(word, mark, value.is_quoted)
             || is_in_arn(text.get(..span.start).unwrap_or_default())
     };

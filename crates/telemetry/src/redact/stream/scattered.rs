@@ -1,25 +1,29 @@
-//! What a stream says in places of one piece each. Some servers count tokens in `index`, or write another `item_id` in every
+//! What a stream says in places of a piece each. Some servers count tokens in `index`, or write another `item_id` in every
 //! event: then each piece has a place of its own, and what they say together stands in none.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use super::Place;
 use crate::redact::matcher::Finding;
 use crate::redact::search::{Search, Values};
 
-/// Fewer pieces than this of one path are nothing that was taken apart.
-const FEWEST: usize = 3;
-
-/// By path: the pieces' text, one after the other, and where each ends.
+/// By path: the text of its places, one after the other, and where each ends.
 #[derive(Default)]
 pub(super) struct Scattered(Vec<(Vec<u8>, Vec<usize>)>);
 
 impl Scattered {
     pub(super) fn of<'p>(places: impl Iterator<Item = &'p Place>) -> Self {
         let mut paths: BTreeMap<u64, Vec<&Place>> = BTreeMap::new();
-        for place in places.filter(|place| place.pieces == 1 && !place.masked) {
+        // Ids and names stand side by side in many streams, and would make words that nobody said.
+        for place in places.filter(|place| !place.masked && !place.is_label) {
             paths.entry(place.path).or_default().push(place);
         }
+        // Parallel texts have many pieces each.
+        let is_scattered = |places: &Vec<&Place>| {
+            let single = places.iter().filter(|place| place.pieces == 1).count();
+            places.len() > 1 && 2 * single >= places.len()
+        };
         let joined = |mut places: Vec<&Place>| {
             places.sort_unstable_by_key(|place| place.position);
             let (mut text, mut ends) = (Vec::new(), Vec::new());
@@ -29,22 +33,39 @@ impl Scattered {
             }
             (text, ends)
         };
-        Self(paths.into_values().filter(|places| places.len() >= FEWEST).map(joined).collect())
+        Self(paths.into_values().filter(is_scattered).map(joined).collect())
     }
 
-    /// Whether something stands across pieces; notes it.
+    /// Whether something is found that no place has by itself; notes it.
     pub(super) fn look(&self, search: &mut Search<'_>, values: &mut Values) -> bool {
-        let mut found = false;
+        let mut is_one = false;
         for (text, ends) in &self.0 {
             search.plain(text, None);
-            let crosses = |one: &&Finding| {
-                // The first piece that ends behind its beginning does not hold its end.
-                ends.get(ends.partition_point(|end| *end <= one.start)).is_some_and(|end| *end < one.end)
-            };
-            let across: Vec<Finding> = search.found().iter().filter(crosses).copied().collect();
-            found |= !across.is_empty();
-            values.note(text, &across);
+            let found = search.found().to_vec();
+            for one in found {
+                if !stands_in(place_of(ends, one.start), text, &one, search) {
+                    is_one = true;
+                    values.note(text, &[one]);
+                }
+            }
         }
-        found
+        is_one
     }
+}
+
+/// The place that holds this byte.
+fn place_of(ends: &[usize], at: usize) -> Range<usize> {
+    let number = ends.partition_point(|end| *end <= at);
+    let start = number.checked_sub(1).and_then(|before| ends.get(before)).copied().unwrap_or_default();
+    start..ends.get(number).copied().unwrap_or(start)
+}
+
+/// Whether it is found in its place alone; what says that it is a secret may stand in another.
+fn stands_in(place: Range<usize>, text: &[u8], one: &Finding, search: &mut Search<'_>) -> bool {
+    if one.end > place.end {
+        return false;
+    }
+    search.plain(text.get(place.clone()).unwrap_or_default(), None);
+    let (start, end) = (one.start - place.start, one.end - place.start);
+    search.found().iter().any(|alone| alone.start <= start && end <= alone.end)
 }

@@ -60,6 +60,39 @@ fn what_stands_across_places_of_one_piece_takes_the_events_out() {
     }
 }
 
+/// Its name is in one piece, the secret whole in another; and two pieces are enough.
+#[test]
+fn what_says_that_it_is_a_secret_may_stand_in_another_piece() {
+    let event = |number: usize, piece: &str| json!({ "type": "delta", "item_id": number.to_string(), "delta": piece });
+    for pieces in [
+        &["the password", "=", "hunter2!", " ok"][..],
+        &["It is sk-proj-aB3dE5fG7", "hJ9kL2mN4pQ6rS8."],
+        &["my password: ", "hunter2!"],
+    ] {
+        let events: Vec<Value> =
+            pieces.iter().enumerate().map(|(number, piece)| event(number, piece)).collect();
+        let (got, _) = events_of(None, &events);
+        assert!(got.iter().all(|event| event.get("redacted").is_some()), "{got:?}");
+    }
+}
+
+/// Blocks have names and ids side by side, and texts that begin and end as they like.
+#[test]
+fn parallel_texts_and_names_stay() {
+    let call = |index: usize, name: &str| {
+        json!({ "type": "content_block_start", "index": index, "content_block": { "type": "tool_use",
+                "id": format!("functions.{name}:{index}"), "name": name, "input": {} } })
+    };
+    let part = |index: usize, text: &str| json!({ "type": "content_block_delta", "index": index, "delta": { "partial_json": text } });
+    let mut events = Vec::new();
+    for (index, name) in ["reset_password", "get_access_token", "reset_password"].into_iter().enumerate() {
+        events.push(call(index, name));
+        events.extend(["{\"user\":", "\"jane\"", "}"].map(|text| part(index, text)));
+    }
+    let (got, outcome) = events_of(None, &events);
+    assert_eq!((got, outcome), (events, Outcome::default()));
+}
+
 /// Its form says nothing; the request does, by the name beside it.
 #[test]
 fn what_is_known_from_elsewhere_is_found_across_places_as_well() {

@@ -45,15 +45,29 @@ pub(super) fn is_in_arn(before: &[u8]) -> bool {
     near.rsplit(ends).next().is_some_and(|word| word.starts_with(b"arn:"))
 }
 
+/// Where a shell stands, `PWD=/Users/jane/dev2`: half of all paths below it would be masked with it.
+pub(in crate::redact) fn is_directory(name: &[u8], value: &[u8]) -> bool {
+    const END: &[u8] = b"pwd";
+    let end = name.get(name.len().saturating_sub(END.len())..).unwrap_or_default();
+    end.eq_ignore_ascii_case(END) && (value.starts_with(b"/") || value.starts_with(b"~/"))
+}
+
 /// Whether this is something else, by its form.
 pub(in crate::redact) fn says_no_secret(value: &[u8], mark: u8, is_quoted: bool) -> bool {
     value.starts_with(b"arn:")
         || is_date(value)
         || is_file(value)
         || is_rules(value)
-        || ALGORITHMS.contains(&value)
+        || is_algorithm(value)
         || (!is_quoted && is_dotted(value))
         || (!is_quoted && mark == b':' && is_type(value))
+}
+
+/// `sha256`, `SHA-256`
+fn is_algorithm(value: &[u8]) -> bool {
+    let plain: Vec<u8> =
+        value.iter().take(16).filter(|byte| **byte != b'-').map(u8::to_ascii_lowercase).collect();
+    ALGORITHMS.contains(&plain.as_slice())
 }
 
 /// `2024-01-15T10:30:45.123Z`
