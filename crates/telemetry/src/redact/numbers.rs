@@ -69,7 +69,7 @@ impl Window<'_> {
     }
 }
 
-/// Calls `found` for each number in the text, from left to right, with where it stands.
+/// Calls `found` for each number in the text with where it stands, in no order.
 pub(super) fn find(text: &[u8], wanted: Wanted, found: &mut impl FnMut(Range<usize>, Name)) {
     let mut at = 0;
     while let Some(start) = next_digit(text, at) {
