@@ -19,7 +19,7 @@ use crate::types::{
     Admin, Auth, Config, ExporterEntry, Only, Pipeline, ProviderEntry, Reach, ReachAuth, ReachProxy,
     Redaction, Server, StoreUrl, Telemetry, Timeouts, Upstream,
 };
-use crate::units::{show_duration, show_size};
+use crate::units::{hex, show_duration, show_size};
 
 /// One effective value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -85,12 +85,6 @@ pub(crate) fn hash(values: &[Effective]) -> String {
         hasher.update(format!("{}={}\n", one.key, one.value));
     }
     hex(&hasher.finalize()[..8])
-}
-
-/// Lower-case hexadecimal digits.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    let digit = |value: u8| char::from_digit(u32::from(value), 16).unwrap_or('0');
-    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
 /// What holds with nothing configured.

@@ -136,6 +136,12 @@ schema!(
     json_schema!({ "type": ["string", "integer"], "format": "size", "minimum": 0, "pattern": SIZE_PATTERN })
 );
 
+/// Lower-case hexadecimal digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    let digit = |value: u8| char::from_digit(u32::from(value), 16).unwrap_or('0');
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;

@@ -21,6 +21,7 @@ mod matcher;
 mod numbers;
 mod paths;
 mod patterns;
+mod place;
 mod search;
 mod settings;
 mod stream;

@@ -3,9 +3,9 @@
 use sha2::{Digest, Sha256};
 
 use crate::context::Context;
-use crate::effective::hex;
 use crate::raw;
 use crate::types::{Auth, AuthMode, KeyEntry, PassthroughRule};
+use crate::units::hex;
 
 const VARIABLE: &str = "GATEWAY_API_KEYS";
 const PREFIX: &str = "sha256:";

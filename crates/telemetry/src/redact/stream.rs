@@ -19,9 +19,10 @@ use super::answer::{Answer, is_understood};
 use super::document::PATH;
 use super::matcher::Finding;
 use super::paths::{Child, Paths, States};
+use super::place::mix;
 use super::search::{Search, Values};
 use super::text::Span;
-use super::walk::{Here, Inner, Malformed, Visitor, Walk, mix, strings};
+use super::walk::{Here, Inner, Malformed, Visitor, Walk, strings};
 
 /// Members of an event that tell its text from that of events of the same `type`.
 const TELLS: [&[u8]; 5] =

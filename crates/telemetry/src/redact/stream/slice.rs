@@ -8,9 +8,10 @@ use super::{Places, root, string_at};
 use crate::redact::answer::Answer;
 use crate::redact::document::{PATH, taken_out};
 use crate::redact::paths::{Paths, States};
+use crate::redact::place::mix;
 use crate::redact::search::{Search, value_text};
 use crate::redact::transcript::Transcript;
-use crate::redact::walk::{Here, Inner, Malformed, Visitor, Walk, mix};
+use crate::redact::walk::{Here, Inner, Malformed, Visitor, Walk};
 
 /// Writes events anew.
 struct Slice<'s, 'r> {
