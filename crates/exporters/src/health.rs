@@ -4,6 +4,16 @@ use std::sync::{Mutex, PoisonError};
 
 use magicapi_plugin::{Delivery, Health, ItemOutcome};
 
+/// The worst of several.
+pub(crate) fn worst_of(all: impl Iterator<Item = Health>) -> Health {
+    let rank = |health: &Health| match health {
+        Health::Ok => 0,
+        Health::Degraded(_) => 1,
+        Health::Down(_) => 2,
+    };
+    all.max_by_key(rank).unwrap_or(Health::Ok)
+}
+
 /// The back end's state after the last try.
 pub(crate) struct LastHealth(Mutex<Health>);
 

@@ -18,6 +18,7 @@ use magicapi_plugin::{
 pub use self::config::DatadogSettings;
 use self::config::Target;
 use crate::deltas::{Added, Deltas};
+use crate::health::worst_of;
 
 mod client;
 mod config;
@@ -117,11 +118,6 @@ impl TelemetryExporter for DatadogExporter {
         let logs = self.target.logs.health.get();
         let metrics = [&self.target.series, &self.target.distributions].map(|intake| intake.health.get());
         let all = std::iter::once(logs).chain(metrics.into_iter().filter(|_| self.target.metrics));
-        all.max_by_key(|health| match health {
-            Health::Ok => 0,
-            Health::Degraded(_) => 1,
-            Health::Down(_) => 2,
-        })
-        .unwrap_or(Health::Ok)
+        worst_of(all)
     }
 }

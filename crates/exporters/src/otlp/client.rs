@@ -118,12 +118,12 @@ impl Wire {
         // The other services' answers have the same shape.
         let said = message.and_then(|message| ExportTraceServiceResponse::decode(message).ok());
         let Some(partial) = said.and_then(|said| said.partial_success) else { return Verdict::Delivered };
-        let words: String = partial.error_message.chars().filter(|c| !c.is_control()).take(200).collect();
         let count = u64::try_from(partial.rejected_spans).unwrap_or_default();
         // With nothing thrown away it is a piece of advice, as the specification has it.
         if count == 0 {
             return Verdict::Delivered;
         }
+        let words: String = partial.error_message.chars().filter(|c| !c.is_control()).take(200).collect();
         self.rejected.add(count, &[("signal", self.signal.word())]);
         self.thrown_away.note(self.signal.word(), count, words);
         // Of metrics it counts points, of which an item has many.

@@ -12,8 +12,8 @@ use super::config::Signal;
 /// Records that are remembered between two tries, at most.
 const MOST: usize = 20_000;
 
-/// What became of a record, under each signal that it was sent under: it is settled, or nobody knows.
-type Outcomes = BTreeMap<Signal, ItemOutcome>;
+/// What became of a record, once for each signal that it was sent under: it is settled, or nobody knows.
+type Outcomes = Vec<(Signal, ItemOutcome)>;
 
 pub(super) struct HalfSent {
     kept: Mutex<Kept>,
@@ -50,7 +50,7 @@ impl HalfSent {
     pub(super) fn begin<'a>(&'a self, batch: &'a [Arc<RequestMetrics>]) -> Known<'a> {
         let mut known = self.left_by(batch);
         // An earlier try has told who was unclear then.
-        known.outcomes.iter_mut().for_each(|of| of.retain(|_, outcome| outcome.is_settled()));
+        known.outcomes.iter_mut().for_each(|of| of.retain(|(_, outcome)| outcome.is_settled()));
         known
     }
 
@@ -66,20 +66,22 @@ impl HalfSent {
 impl Known<'_> {
     /// Whether nothing is left to do for the record there under this signal.
     pub(super) fn is_settled(&self, index: usize, signal: Signal) -> bool {
-        self.outcomes.get(index).and_then(|of| of.get(&signal)).is_some_and(ItemOutcome::is_settled)
+        let settled = |(under, outcome): &(Signal, ItemOutcome)| *under == signal && outcome.is_settled();
+        self.outcomes.get(index).is_some_and(|of| of.iter().any(settled))
     }
 
     /// What came of the record there; that it is to be sent again says nothing new.
     pub(super) fn note(&mut self, index: usize, signal: Signal, outcome: ItemOutcome) {
         let says = outcome.is_settled() || outcome == ItemOutcome::Unknown;
         if let Some(of) = self.outcomes.get_mut(index).filter(|_| says) {
-            of.insert(signal, outcome);
+            of.retain(|(under, _)| *under != signal);
+            of.push((signal, outcome));
         }
     }
 
     /// Whether nobody knows of a record whether it is there.
     pub(super) fn has_unclear(&self) -> bool {
-        self.outcomes.iter().any(|of| of.values().any(|outcome| *outcome == ItemOutcome::Unknown))
+        self.outcomes.iter().any(|of| of.iter().any(|(_, outcome)| *outcome == ItemOutcome::Unknown))
     }
 
     /// The verdict on the batch, once every one of the `signals` had its turn or one was put off.
@@ -114,7 +116,7 @@ impl Known<'_> {
         self.has_ended = true;
         let mut kept = self.kept.lock();
         for ((record, of), outcome) in self.batch.iter().zip(&mut self.outcomes).zip(outcomes) {
-            of.retain(|_, outcome| outcome.is_settled());
+            of.retain(|(_, outcome)| outcome.is_settled());
             if !outcome.is_settled() && !of.is_empty() {
                 kept.records.insert(record.id(), std::mem::take(of));
             }
@@ -150,10 +152,10 @@ impl Drop for Known<'_> {
 
 /// What became of a record under all signals.
 fn joined(of: &Outcomes, signals: &[Signal], open: ItemOutcome) -> ItemOutcome {
-    if of.values().any(|outcome| *outcome == ItemOutcome::Unknown) {
+    if of.iter().any(|(_, outcome)| *outcome == ItemOutcome::Unknown) {
         return ItemOutcome::Unknown;
     }
-    if signals.iter().any(|signal| !of.contains_key(signal)) {
+    if signals.iter().any(|signal| !of.iter().any(|(under, _)| under == signal)) {
         return open;
     }
     let rejected = of.iter().find_map(|(signal, outcome)| match outcome {

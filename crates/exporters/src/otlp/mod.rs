@@ -21,6 +21,7 @@ use self::config::Signal;
 use self::half_sent::HalfSent;
 use self::metrics::Reader;
 use self::target::Target;
+use crate::health::worst_of;
 
 mod attributes;
 mod client;
@@ -159,17 +160,12 @@ impl TelemetryExporter for OtlpExporter {
     /// The worst of the signals; what a server threw away is told when there is nothing worse.
     async fn health(&self) -> Health {
         let all = self.target.wires.values().map(|wire| wire.health.get());
-        let worst = all.max_by_key(|health| match health {
-            Health::Ok => 0,
-            Health::Degraded(_) => 1,
-            Health::Down(_) => 2,
-        });
-        match worst {
-            None | Some(Health::Ok) => {
+        match worst_of(all) {
+            Health::Ok => {
                 let told = self.target.wires.values().find_map(|wire| wire.thrown_away.told());
                 told.map_or(Health::Ok, Health::Degraded)
             }
-            Some(other) => other,
+            other => other,
         }
     }
 }
