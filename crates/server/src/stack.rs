@@ -84,7 +84,9 @@ async fn prepare(
     let identity = admit::identify(&snapshot, &presented.keys)?.map(|(identity, key)| {
         exchange.set_identity(&identity);
         // Of several the one that opened the door is the one to be kept out of the record.
-        exchange.caller_key = Some(key.clone());
+        if exchange.caller_key.as_ref() != Some(key) {
+            exchange.caller_key = Some(key.clone());
+        }
         identity
     });
     admit::room_for_record(&exchange.shared)?;
