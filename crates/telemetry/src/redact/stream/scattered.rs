@@ -42,8 +42,11 @@ impl Scattered {
         for (text, ends) in &self.0 {
             search.plain(text, None);
             let found = search.found().to_vec();
+            // Findings come in order, so each place is looked at once.
+            let mut alone = Alone::default();
             for one in found {
-                if !stands_in(place_of(ends, one.start), text, &one, search) {
+                let place = place_of(ends, one.start);
+                if one.end > place.end || !alone.at(place, text, search).has(&one) {
                     is_one = true;
                     values.note(text, &[one]);
                 }
@@ -60,12 +63,26 @@ fn place_of(ends: &[usize], at: usize) -> Range<usize> {
     start..ends.get(number).copied().unwrap_or(start)
 }
 
-/// Whether it is found in its place alone; what says that it is a secret may stand in another.
-fn stands_in(place: Range<usize>, text: &[u8], one: &Finding, search: &mut Search<'_>) -> bool {
-    if one.end > place.end {
-        return false;
+/// What is found in one place by itself: what says that it is a secret may stand in another.
+#[derive(Default)]
+struct Alone {
+    place: Range<usize>,
+    found: Vec<Finding>,
+}
+
+impl Alone {
+    fn at(&mut self, place: Range<usize>, text: &[u8], search: &mut Search<'_>) -> &Self {
+        if self.place != place {
+            search.plain(text.get(place.clone()).unwrap_or_default(), None);
+            self.found = search.found().to_vec();
+            self.place = place;
+        }
+        self
     }
-    search.plain(text.get(place.clone()).unwrap_or_default(), None);
-    let (start, end) = (one.start - place.start, one.end - place.start);
-    search.found().iter().any(|alone| alone.start <= start && end <= alone.end)
+
+    fn has(&self, one: &Finding) -> bool {
+        let (start, end) = (one.start - self.place.start, one.end - self.place.start);
+        let from = self.found.partition_point(|alone| alone.end < end);
+        self.found.get(from).is_some_and(|alone| alone.start <= start)
+    }
 }

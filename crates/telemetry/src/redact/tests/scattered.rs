@@ -76,6 +76,20 @@ fn what_says_that_it_is_a_secret_may_stand_in_another_piece() {
     }
 }
 
+/// A place is looked at once, however much stands in it.
+#[test]
+fn what_each_place_has_by_itself_is_masked_there() {
+    let text = |number: usize| format!("{}the end", format!("password=hunter{number}!x ").repeat(20_000));
+    let event =
+        |number: usize| json!({ "type": "done", "item_id": number.to_string(), "text": text(number) });
+    let (got, outcome) = events_of(None, &[event(1), event(2)]);
+    for (event, number) in got.iter().zip([1, 2]) {
+        let masked = text(number).replace(&format!("hunter{number}!x"), "[REDACTED:password]");
+        assert!(event["text"] == masked.as_str());
+    }
+    assert_eq!(outcome.found.iter().map(|found| found.count).sum::<u64>(), 40_000);
+}
+
 /// Blocks have names and ids side by side, and texts that begin and end as they like.
 #[test]
 fn parallel_texts_and_names_stay() {
