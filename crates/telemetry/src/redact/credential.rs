@@ -24,7 +24,7 @@ pub(super) fn secret_in(name: &[u8], value: &[u8]) -> Option<Range<usize>> {
 }
 
 /// `8-character` and the like, with which a sentence may begin.
-fn is_measure(word: &[u8]) -> bool {
+pub(super) fn is_measure(word: &[u8]) -> bool {
     let digits = word.iter().take_while(|byte| byte.is_ascii_digit()).count();
     let rest = word.get(digits..).unwrap_or_default();
     digits > 0 && matches!(rest, [b'-', rest @ ..] if rest.iter().all(u8::is_ascii_alphabetic))

@@ -7,6 +7,7 @@ use std::ops::Range;
 pub(in crate::redact) use self::refused::{is_directory, says_no_secret};
 use self::refused::{is_in_arn, names_something_else};
 use super::Verdict::{self, Reject, Within};
+use crate::redact::credential::is_measure;
 
 /// Between a name and what stands behind it.
 pub(super) struct Value {
@@ -29,11 +30,22 @@ pub(super) fn assignment(text: &[u8], span: Range<usize>, good: fn(&[u8]) -> boo
     let mark = text.get(value.mark).copied().unwrap_or_default();
     let is_other = || {
         names_something_else(name)
-            || is_directory(name, word)
+            || is_directory(whole_name(text, span.start, value.mark), word)
+            || (word.len() < whole.len() && is_measure(word))
             || says_no_secret(word, mark, value.is_quoted)
             || is_in_arn(text.get(..span.start).unwrap_or_default())
     };
     if good(word) && !is_other() { Within(value.place, start) } else { Reject(start.max(span.start + 1)) }
+}
+
+/// The name with what stands before the part of it that was found, without marks behind it.
+fn whole_name(text: &[u8], found: usize, mark: usize) -> &[u8] {
+    const LONGEST: usize = 64;
+    let is_part = |byte: &&u8| byte.is_ascii_alphanumeric() || **byte == b'_';
+    let before = text.get(..found).unwrap_or_default().iter().rev().take(LONGEST).take_while(is_part).count();
+    let name = text.get(found - before..mark).unwrap_or_default();
+    let behind = name.iter().rev().take_while(|byte| !is_part(byte)).count();
+    name.get(..name.len() - behind).unwrap_or_default()
 }
 
 /// Where the value stands whose name and mark are in this span: what is between quotes, whatever it is, or a word.

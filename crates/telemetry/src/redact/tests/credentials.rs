@@ -81,8 +81,13 @@ fn a_password_of_several_words_goes_whole() {
 
 #[test]
 fn members_and_texts_agree_on_what_is_a_secret() {
-    for name in ["pass", "SMTP_PASS"] {
-        assert_eq!(member(name, &json!("hunter2!x")), "[REDACTED:credential]", "{name}");
+    for (name, secret) in [("pass", "hunter2!x"), ("SMTP_PASS", "hunter2!x"), ("db_pwd", "/aB3xK9qLm2/x")] {
+        assert_eq!(member(name, &json!(secret)), "[REDACTED:credential]", "{name}");
+    }
+    let redactor = redactor(|_| {});
+    for name in ["DB_PWD", "MYSQL_PWD", "pwd"] {
+        let said = redacted(&redactor, &format!("{name}=/aB3xK9q/Lm2")).0;
+        assert_eq!(said, format!("{name}=[REDACTED:password]"));
     }
     for (name, innocent) in [
         ("render_pass", "phase1!x"),

@@ -47,9 +47,10 @@ pub(super) fn is_in_arn(before: &[u8]) -> bool {
 
 /// Where a shell stands, `PWD=/Users/jane/dev2`: half of all paths below it would be masked with it.
 pub(in crate::redact) fn is_directory(name: &[u8], value: &[u8]) -> bool {
-    const END: &[u8] = b"pwd";
-    let end = name.get(name.len().saturating_sub(END.len())..).unwrap_or_default();
-    end.eq_ignore_ascii_case(END) && (value.starts_with(b"/") || value.starts_with(b"~/"))
+    // `DB_PWD` is a password, which may begin with a slash.
+    let is_path =
+        (value.starts_with(b"/") || value.starts_with(b"~/")) && value.iter().skip(2).any(|b| *b == b'/');
+    matches!(name, b"PWD" | b"OLDPWD") && is_path
 }
 
 /// Whether this is something else, by its form.
