@@ -20,7 +20,7 @@ impl<'t> Address<'t> {
     /// `None` for what is no address. One with mistakes is taken apart all the same: this is no place to refuse it.
     fn parse(text: &'t str) -> Option<Self> {
         let (scheme, rest) = text.split_once("://")?;
-        let (odd, rest) = odd_user_info(rest).map_or((None, rest), |(user, rest)| (Some(user), rest));
+        let (odd, rest) = odd_user_info(scheme, rest).map_or((None, rest), |(user, rest)| (Some(user), rest));
         let (rest, fragment) = cut(rest, '#');
         let (rest, query) = cut(rest, '?');
         let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
@@ -37,14 +37,14 @@ impl<'t> Address<'t> {
 }
 
 /// A password that holds `#` or `?` as they are, which drivers of databases take; what stands behind it.
-fn odd_user_info(rest: &str) -> Option<(&str, &str)> {
+fn odd_user_info<'t>(scheme: &str, rest: &'t str) -> Option<(&'t str, &'t str)> {
     let authority = rest.get(..rest.find('/').unwrap_or(rest.len()))?;
     let (user_info, _) = authority.rsplit_once('@')?;
-    let (_, password) = user_info.split_once(':')?;
+    let (user, password) = user_info.split_once(':')?;
     let before = password.get(..password.find(['#', '?'])?)?;
-    // Digits are a port, and the `@` stands in the query.
-    let is_port = before.bytes().all(|byte| byte.is_ascii_digit());
-    (!is_port).then_some((user_info, rest.get(user_info.len() + 1..)?))
+    // A port stands behind the colon, or the colon in what is no user; the `@` stands in the query.
+    let is_port = scheme.starts_with("http") && before.bytes().all(|byte| byte.is_ascii_digit());
+    (!is_port && !user.contains(['[', '?', '#'])).then_some((user_info, rest.get(user_info.len() + 1..)?))
 }
 
 fn cut(text: &str, at: char) -> (&str, Option<&str>) {
@@ -110,6 +110,9 @@ mod tests {
                 "postgres://***@db/x?a=***",
                 vec!["app", "hunter#2?x", "b"],
             ),
+            ("postgres://app:2024#hunter@db", "postgres://***@db", vec!["app", "2024#hunter"]),
+            ("redis://:#s3cret@h", "redis://***@h", vec!["#s3cret"]),
+            ("http://[::1]:9200?key=abc@def", "http://[::1]:9200?key=***", vec!["abc@def"]),
             ("https://host:9200?to=a@b", "https://host:9200?to=***", vec!["a@b"]),
             ("https://u:a@b@host", "https://***@host", vec!["u", "a@b"]),
             ("no address", "no address", vec![]),
