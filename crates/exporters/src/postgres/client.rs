@@ -113,12 +113,18 @@ impl From<sqlx::Error> for Fault {
         let answer = error.as_database_error().and_then(|e| e.try_downcast_ref::<PgDatabaseError>());
         answer.map_or_else(
             || Self::Retry(error.to_string()),
-            |answer| judge(answer.code(), (answer.constraint(), answer.column()), answer.message()),
+            |answer| {
+                judge(
+                    answer.code(),
+                    (answer.constraint(), answer.column().or(answer.data_type())),
+                    answer.message(),
+                )
+            },
         )
     }
 }
 
-/// What the server said, and which constraint and which column it named. Its texts about records may quote them, so those
+/// What the server said, and which constraint and which column (or a domain, which is a type) it named. Its texts about records may quote them, so those
 /// are not used.
 pub(super) fn judge(state: &str, (constraint, column): (Option<&str>, Option<&str>), message: &str) -> Fault {
     let said = format!("{message} (SQLSTATE {state})");
